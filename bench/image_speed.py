@@ -79,11 +79,11 @@ def _plain(name: str, batch: int) -> ImageRecipe:
 def _images(recipe: ImageRecipe, folders: Folders) -> ImageSet:
     image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
     found = load_images(recipe.data, recipe.target.labels, image, folders)
-    return found.training.chosen(np.arange(_IMAGES))
+    return found.training.subset(np.arange(_IMAGES))
 
 
 def _ours(recipe: ImageRecipe, images: ImageSet) -> None:
-    watched = images.chosen(np.arange(_WATCHED))
+    watched = images.subset(np.arange(_WATCHED))
     fit(
         build_classifier(recipe, images),
         recipe,

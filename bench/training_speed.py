@@ -24,7 +24,7 @@ from tests.recipes import read_recipe
 from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
-from training.learn import learn
+from training.learn import fit_model
 from training.model.preprocessing import fit_preprocessing
 from training.recipe.table import Recipe
 
@@ -101,7 +101,7 @@ def _task(recipe: Recipe, folders: Folders) -> Task:
 
 
 def _ours(task: Task) -> float:
-    learned = learn(task.recipe, task.data, task.training, np.array([], np.intp))
+    learned = fit_model(task.recipe, task.data, task.training, np.array([], np.intp))
     predictions = learned.predictor.predict(task.data.features[task.test])[:, 0]
     return _figure(task, predictions)
 

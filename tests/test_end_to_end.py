@@ -11,7 +11,7 @@ from tests.recipes import read_recipe
 from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
-from training.learn import learn
+from training.learn import fit_model
 from training.run import run
 
 RECIPE = """
@@ -84,7 +84,7 @@ def test_a_csv_becomes_a_service_that_predicts_like_the_module(
         encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False
     )
     data = encode(table, recipe, parts.training)
-    module = learn(recipe, data, parts.training, parts.validation).predictor
+    module = fit_model(recipe, data, parts.training, parts.validation).predictor
     assert isinstance(module, torch.nn.Module)
     ages = np.array([[0.5], [7.0], [14.25]], np.float32)
     with torch.no_grad():

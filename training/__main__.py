@@ -19,8 +19,8 @@ from training.recipe.table import Recipe
 
 Options = argparse.Namespace
 
+# The exit code of shells for a command that ^C interrupted.
 _INTERRUPTED = 130
-"""The exit code of shells for a command that ^C interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

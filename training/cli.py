@@ -19,6 +19,7 @@ from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
+from training.evaluation.metrics import HEADLINES
 from training.evaluation.published import measure_on, open_model
 from training.evaluation.results import results_page
 from training.export.publish import Publication
@@ -29,8 +30,6 @@ from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
 from training.recipe.table import Recipe
 from training.run import run
-
-_HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
 def train(
@@ -48,18 +47,18 @@ def train(
     else:
         outcome = run(recipe, models, folders, force=force)
     if created:
-        say(f"Created the models folder {models.resolve()}; --models names another.")
-    say(f"Published {outcome.folder}")
+        print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
+    print_line(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
-        say(_summary(outcome.manifest.evaluation, outcome.rare))
-    say(next_steps(outcome.publication))
+        print_line(_summary(outcome.manifest.evaluation, outcome.rare))
+    print_line(next_steps(outcome.publication))
 
 
 def list_recipes(models: Path) -> None:
     """List the shipped recipes with their published versions."""
     for name in recipe_names():
         versions = ", ".join(map(str, versions_in(models / name))) or "none"
-        say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
+        print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
 def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
@@ -70,8 +69,8 @@ def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     """
     table = read_csv(csv, UNKNOWN)
     drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
-    say(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
-    say(_columns_table(drafted))
+    print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
+    print_line(_columns_table(drafted))
     return drafted.recipe
 
 
@@ -82,7 +81,7 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
         DataError: the folder has no images that a model can be trained on.
     """
     drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
-    say("\n".join(drafted.remarks))
+    print_line("\n".join(drafted.remarks))
     return drafted.recipe
 
 
@@ -95,7 +94,7 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     text = toml_of(recipe)
     try:
         if path.is_file() and path.read_bytes() == text.encode():
-            say(f"{path} already contains this recipe")
+            print_line(f"{path} already contains this recipe")
             return
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -106,16 +105,16 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
-    say(f"Wrote {path}")
+    print_line(f"Wrote {path}")
 
 
 def evaluate(model: str, csv: Path, models: Path) -> None:
     """Measure a published model, by default the version that serves, on the rows of a CSV file."""
     published = open_model(models, model)
     rows, metrics = measure_on(published, csv)
-    say(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
+    print_line(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
     for metric, value in metrics.items():
-        say(f"  {metric:<28} {value:.6g}")
+        print_line(f"  {metric:<28} {value:.6g}")
 
 
 def compare(models: Path, names: list[str]) -> None:
@@ -127,7 +126,7 @@ def compare(models: Path, names: list[str]) -> None:
         BundleError: there is no model with one of the names.
     """
     published = {name: versions_of(models, name) for name in names or published_names(models)}
-    say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
+    print_line(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
     for name, versions in published.items():
         for version in versions:
             manifest = read_bundle(models / name / str(version)).manifest
@@ -138,42 +137,42 @@ def compare(models: Path, names: list[str]) -> None:
                 measured = f"{evaluation.part} ({evaluation.rows})"
                 figures = "  ".join(
                     f"{metric} {evaluation.metrics[metric]:.4g}"
-                    for metric in _HEADLINES
+                    for metric in HEADLINES
                     if metric in evaluation.metrics
                 )
-            say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+            print_line(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
 
 
 def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
     """Import an ONNX model of another library, and report the result."""
     imported = import_model(onnx, document, csv, models)
-    say(f"Published {imported.folder}")
+    print_line(f"Published {imported.folder}")
     for remark in imported.remarks:
-        say(f"  * {remark}")
+        print_line(f"  * {remark}")
     if imported.manifest.evaluation is not None:
-        say(_summary(imported.manifest.evaluation))
-    say(next_steps(imported.publication))
+        print_line(_summary(imported.manifest.evaluation))
+    print_line(next_steps(imported.publication))
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
     """Compare every published model with other solvers, and write the results page."""
     page.write_text(results_page(models, folders, also), encoding="utf-8")
-    say(f"Wrote {page}")
+    print_line(f"Wrote {page}")
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line."""
     print(text)  # noqa: T201 - the output of the command line
 
 
 def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
-    names = [*_HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
+    names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     part = (
         f"{evaluation.rows} test rows"
         if evaluation.part == "test"
         else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
     )
-    lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
+    lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:
             baseline = evaluation.baseline.metrics.get(name, np.nan)

@@ -3,10 +3,11 @@
 import copy
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -17,12 +18,14 @@ from torch.optim import Optimizer
 from training.errors import FitError
 from training.model.losses import RowLoss, penalty
 from training.model.optimizers import build_optimizer, build_schedule
-from training.recipe.table import Training
+from training.recipe.table import OptimizerSettings, Training
 
+T = TypeVar("T")
+
+# Relative; a smaller change is rounding.
 _NO_IMPROVEMENT = 1e-10
-"""Relative; a smaller change is rounding."""
+# Multiplications in a step, from which a second thread helps; measured on two cores.
 _MIN_PARALLEL_PRODUCTS = 1_000_000
-"""Multiplications in a step, from which a second thread helps; measured on two cores."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def fit(
     Raises:
         FitError: the loss is not finite.
     """
-    batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
+    batches = batches_per_epoch(len(training), plan)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
@@ -74,7 +77,7 @@ def fit(
     best, weights = math.inf, copy.deepcopy(network.state_dict())
 
     with _suitable_threads(network, len(training) // batches):
-        for epoch in _progress(plan.epochs):
+        for epoch in progress_bar(range(plan.epochs), "epochs"):
             network.train()
             total = 0.0
             for batch in _shuffled(training, batches):
@@ -87,11 +90,7 @@ def fit(
             history.training.append(total / batches)
             if validation is not None:
                 history.validation.append(now)
-            if not math.isfinite(now):
-                raise FitError(
-                    f"The loss is not finite in epoch {epoch + 1}; set "
-                    f"training.learning_rate below {plan.learning_rate:g}, or choose a scaler."
-                )
+            check_is_finite(now, epoch, plan, remedy=", or choose a scaler")
 
             if best == math.inf or now < best - _NO_IMPROVEMENT * abs(best):
                 best, weights = now, copy.deepcopy(network.state_dict())
@@ -101,6 +100,30 @@ def fit(
 
     network.load_state_dict(weights)
     return history
+
+
+def batches_per_epoch(rows: int, plan: OptimizerSettings) -> int:
+    """Return the number of batches; batch size 0 is one full batch."""
+    return math.ceil(rows / plan.batch_size) if plan.batch_size else 1
+
+
+def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: str = "") -> None:
+    """Reject a loss that is infinite or NaN; `epoch` counts from zero.
+
+    Raises:
+        FitError: with the learning rate to change, and another remedy.
+    """
+    if not math.isfinite(loss):
+        raise FitError(
+            f"The loss is not finite in epoch {epoch + 1}; set "
+            f"training.learning_rate below {plan.learning_rate:g}{remedy}."
+        )
+
+
+def progress_bar(items: Sequence[T], title: str) -> Iterator[T]:
+    """Yield the items, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    yield from track(items, title, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
 def _objective(
@@ -138,11 +161,3 @@ def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(default_threads)
-
-
-def _progress(epochs: int) -> Iterator[int]:
-    """Yield the epochs, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    yield from track(
-        range(epochs), "epochs", console=console, transient=True, disable=not sys.stderr.isatty()
-    )

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +18,26 @@ from service.bundle.manifest import (
     output_name,
     task_of,
 )
-from service.bundle.store import EXAMPLES, MODEL, to_json
+from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.imaging.preprocess import DECODER
 from service.predictions import predicted_labels
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.metrics import (
+    SHARES_BASELINE,
     calibration_error_of,
     class_metrics,
+    label_shares,
     low_confidence_metrics,
     rounded,
 )
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.comparison import Measured, compare_images
-from training.export.folding import folded_classifier
+from training.export.comparison import TestPredictions, compare_images
+from training.export.folding import fold_pixel_scaling
 from training.export.publish import check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
-from training.images.dataset import Bytes, ImageSet
+from training.images.dataset import Bytes, ImageSet, evenly_spaced
 from training.images.fit import fit, scores_of
 from training.images.networks import Classifier, Pixels, build
 from training.images.sources import LoadedImages, load_images, split_images
@@ -46,14 +47,13 @@ from training.model.thresholds import (
     class_probabilities,
     confidence,
 )
-from training.onnx_files import Array
+from training.recipe.families import BINARY
 from training.recipe.image import ImageData, ImageRecipe
 from training.report import images as report
-from training.run import REPORT, Outcome
+from training.run import Outcome
 
 _MAX_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
-_BATCH_SIZE = 256
 _SYNTHETIC_IMAGES = 8
 _COARSE = 6
 _MIN_DEVIATION = 1e-3
@@ -93,7 +93,7 @@ def run(
     output = _calibrated(classifier, recipe, validation, test)
 
     check_rows = test.pixels(slice(None))
-    predictions = predict(classifier, check_rows)
+    predictions = classifier.predict(check_rows)
     graph, examples = _export(classifier, recipe, check_rows, output_name(output))
 
     manifest = contract.Manifest(
@@ -108,10 +108,10 @@ def run(
         provenance=_provenance(recipe, found, (training, validation, test), started),
         files={},
     )
-    tested = report.TestedImages(test, predictions)
-    page = report.render(manifest, recipe, tested, history, found.left_out)
+    tested = report.TestSetPredictions(test, predictions)
+    page = report.render(manifest, recipe, tested, history, found.skipped)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
-    measured = Measured(test.target.astype(np.float64), predictions)
+    measured = TestPredictions(test.target.astype(np.float64), predictions)
     comparison = compare_images(models, manifest, check_rows, measured)
     return Outcome(publish(models, manifest, files, comparison, force=force), None)
 
@@ -120,20 +120,18 @@ def _export(
     classifier: Classifier, recipe: ImageRecipe, check_rows: Bytes, name: str
 ) -> tuple[bytes, contract.Examples]:
     """Export the graph, compare it with PyTorch on these images, and create its examples."""
-    reference = ReferenceClassifier(classifier)
     sample = torch.from_numpy(check_rows[:3])
-    graph = onnx_export.to_graph(folded_classifier(classifier), sample, IMAGE_NAME, name)
-    onnx_export.verify(graph, reference, check_rows)
+    graph = onnx_export.to_graph(fold_pixel_scaling(classifier), sample, IMAGE_NAME, name)
+    onnx_export.verify(graph, classifier, check_rows)
     replayed = (
         synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
     )
-    return graph, onnx_export.example_rows(reference, replayed, name, IMAGE_NAME)
+    return graph, onnx_export.example_rows(classifier, replayed, name, IMAGE_NAME)
 
 
 def _provenance(
     recipe: ImageRecipe, found: LoadedImages, parts: Sequence[ImageSet], started: float
 ) -> contract.Provenance:
-    """Describe the origin of the data, the sizes of the sets, and the run."""
     training, validation, test = map(len, parts)
     sizes = contract.SplitSizes(training=training, validation=validation, test=test)
     origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
@@ -142,22 +140,15 @@ def _provenance(
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
     """Build the untrained classifier; the same seed and images give the same weights."""
-    some = np.linspace(0, len(training) - 1, min(len(training), _MAX_FOR_STATISTICS)).astype(int)
-    pixels = training.pixels(np.unique(some)).reshape(-1, recipe.image.channels) / 255
+    sample = evenly_spaced(len(training), _MAX_FOR_STATISTICS)
+    pixels = training.pixels(sample).reshape(-1, recipe.image.channels) / 255
     mean, deviation = (
         torch.tensor(values, dtype=torch.float32)
         for values in (pixels.mean(0), pixels.std(0) + _MIN_DEVIATION)
     )
     torch.manual_seed(recipe.seed)
     network = build(recipe, training.classes)
-    return Classifier(Pixels(mean, deviation), network, binary=training.classes == 2)  # noqa: PLR2004
-
-
-def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
-    """Predict ``[images, height, width, channels]``, as the graph computes it."""
-    with torch.no_grad():
-        parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _BATCH_SIZE)]
-    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+    return Classifier(Pixels(mean, deviation), network, binary=training.classes == BINARY)
 
 
 def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
@@ -178,45 +169,31 @@ def evaluate(
     predictions: Float32s, training: ImageSet, test: ImageSet, unsure_below: float | None
 ) -> contract.Evaluation:
     """Compute test metrics, and those of always predicting the training set's class shares."""
-    counts = np.bincount(training.target, minlength=training.classes)
     chosen = predicted_labels(predictions)
     found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
         found |= low_confidence_metrics(*confidence(test.target, predictions), unsure_below)
-    shares = np.tile(counts / counts.sum(), (len(test), 1))
-    baseline = class_metrics(test.target, shares, shares.argmax(1), test.labels)
+    probabilities = np.tile(label_shares(training.target, training.classes), (len(test), 1))
+    baseline = class_metrics(test.target, probabilities, probabilities.argmax(1), test.labels)
     return contract.Evaluation(
         part="test",
         rows=len(test),
         metrics=rounded(found),
-        baseline=contract.Baseline(
-            name="the training shares of the labels", metrics=rounded(baseline)
-        ),
+        baseline=contract.Baseline(name=SHARES_BASELINE, metrics=rounded(baseline)),
     )
-
-
-@dataclass(frozen=True)
-class ReferenceClassifier:
-    """The classifier that the exported graph is verified against."""
-
-    classifier: Classifier
-    source = "PyTorch"
-
-    def predict(self, rows: Array) -> Float32s:
-        """Predict ``[images, height, width, channels]``, as the graph computes it."""
-        return predict(self.classifier, rows)
 
 
 def _calibrated(
     classifier: Classifier, recipe: ImageRecipe, validation: ImageSet, test: ImageSet
 ) -> ClassesOutput:
     """Calibrate the classifier in place, and describe its output."""
-    before = predict(classifier, test.pixels(slice(None)))
+    test_pixels = test.pixels(slice(None))
+    before = classifier.predict(test_pixels)
     scores = scores_of(classifier, classifier.network, validation)
     temperature = choose_temperature(scores, validation.target)
     classifier.temperature.fill_(temperature)
-    after = predict(classifier, test.pixels(slice(None)))
-    validation_predictions = predict(classifier, validation.pixels(slice(None)))
+    after = classifier.predict(test_pixels)
+    validation_predictions = classifier.predict(validation.pixels(slice(None)))
     threshold = choose_low_confidence(
         *confidence(validation.target, validation_predictions), min_ratio=_UNSURE_RATIO
     )

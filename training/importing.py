@@ -36,10 +36,10 @@ from training.export.foreign_graph import (
     OutputMapping,
     find_output,
 )
-from training.export.publish import Published, publish
+from training.export.publish import RunResult, publish
 from training.export.wrapping import wrap
 from training.recipe.loader import parse_card
-from training.recipe.table import Card, Feature
+from training.recipe.table import Feature, ModelCard
 
 _RANDOM_ROWS = 64
 
@@ -51,7 +51,7 @@ class Original:
     source = "the original model"
     foreign: ForeignGraph
     mapping: OutputMapping
-    card: Card
+    card: ModelCard
 
     def predict(self, features: Float32s) -> Float32s:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
@@ -59,7 +59,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Imported(Published):
+class Imported(RunResult):
     """A published import, with remarks for the user."""
 
     remarks: list[str]
@@ -70,7 +70,7 @@ def import_model(path: Path, document: dict[str, Any], csv: Path | None, models:
 
     Args:
         path: the ONNX file.
-        document: a `Card` as parsed from TOML; missing parts come from the graph and the rows.
+        document: a `ModelCard` as parsed from TOML; missing parts come from the graph and the rows.
         csv: rows to verify the import and, with `target.column`, to measure it.
         models: the folder of published models.
 
@@ -88,7 +88,7 @@ def import_model(path: Path, document: dict[str, Any], csv: Path | None, models:
 
 
 def _publish(
-    foreign: ForeignGraph, card: Card, data: Dataset, table: Table | None, models: Path
+    foreign: ForeignGraph, card: ModelCard, data: Dataset, table: Table | None, models: Path
 ) -> Imported:
     outputs = foreign.run(data.features, card.features)
     mapping = find_output(outputs, foreign.classes, card.target.labels)
@@ -106,12 +106,12 @@ def _publish(
     evaluation = None
     if table is not None and card.target.column in table.frame.columns:
         predictions = original.predict(data.features)
-        evaluation = _evaluate(card, labelled(card, table), predictions, threshold, foreign)
+        evaluation = _evaluate(card, labeled(card, table), predictions, threshold, foreign)
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=card.name,
         title=card.title,
-        description=f"{card.description.strip()}\nImported from ONNX; {_made_by(foreign)}.".strip(),
+        description=f"{card.description.strip()}\n{_origin(foreign)}".strip(),
         task=card.task,
         input=_input_of(data),
         output=output,
@@ -124,8 +124,9 @@ def _publish(
     return Imported(publication, remarks)
 
 
-def _made_by(foreign: ForeignGraph) -> str:
-    return f"the file was written by {foreign.maker or 'an unnamed program'}"
+def _origin(foreign: ForeignGraph) -> str:
+    producer = foreign.producer or "an unnamed program"
+    return f"Imported from ONNX; the file was written by {producer}."
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -140,7 +141,7 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _with_labels(card: Card, mapping: OutputMapping) -> Card:
+def _with_labels(card: ModelCard, mapping: OutputMapping) -> ModelCard:
     """Add the labels of the output to the card, and a note on their probabilities."""
     description = f"{card.target.description} {mapping.remark}".strip()
     target = {"labels": mapping.labels, "description": description}
@@ -159,7 +160,7 @@ def _input_of(data: Dataset) -> FeaturesInput:
 
 
 def _evaluate(
-    card: Card, table: Table, predictions: Float32s, threshold: float, foreign: ForeignGraph
+    card: ModelCard, table: Table, predictions: Float32s, threshold: float, foreign: ForeignGraph
 ) -> contract.Evaluation:
     """Compute metrics on the given rows, which should not have been used for training."""
     classes = [str(name) for name in foreign.classes or []]
@@ -185,7 +186,7 @@ def _evaluate(
 
 def complete_card(
     path: Path, document: dict[str, Any], foreign: ForeignGraph, table: Table | None
-) -> Card:
+) -> ModelCard:
     """Complete the card with names and types of the graph and the header of the table.
 
     Raises:
@@ -211,10 +212,10 @@ def complete_card(
     card = parse_card(defaults | document | {"target": target, "features": typed}, path.name)
     for feature, kind in zip(card.features, kinds, strict=True):
         _check_type(feature, kind)
-    return card if table is None else _with_words(card, table)
+    return card if table is None else _with_categories(card, table)
 
 
-def verification_rows(card: Card, table: Table | None) -> Dataset:
+def verification_rows(card: ModelCard, table: Table | None) -> Dataset:
     """Return rows for verification: those of the table, else random ones in the allowed ranges."""
     columns = [Column(feature, tuple(feature.categories)) for feature in card.features]
     if table is None:
@@ -222,7 +223,7 @@ def verification_rows(card: Card, table: Table | None) -> Dataset:
         drawn = [_drawn(feature, generator) for feature in card.features]
         features = np.column_stack(drawn).astype(np.float32)
     else:
-        features = encode_features(labelled(card, table), columns)
+        features = encode_features(labeled(card, table), columns)
     empty = np.flatnonzero(np.isnan(features).all(axis=0))
     if len(empty):
         name = card.features[empty[0]].name
@@ -230,7 +231,7 @@ def verification_rows(card: Card, table: Table | None) -> Dataset:
     return Dataset(columns, features, np.zeros(len(features)))
 
 
-def labelled(card: Card, table: Table) -> Table:
+def labeled(card: ModelCard, table: Table) -> Table:
     """Return the rows with a target, or all if the table has no such column."""
     return with_target(table, card.target) if card.target.column in table.frame.columns else table
 
@@ -270,7 +271,7 @@ def _check_type(feature: Feature, kind: int) -> None:
         raise ImportRejected(f"{feature.name!r} is an integer input, so it cannot be optional.")
 
 
-def _with_words(card: Card, table: Table) -> Card:
+def _with_categories(card: ModelCard, table: Table) -> ModelCard:
     """Add the categories of the table to features that list none."""
     every = np.arange(table.frame.height)
     columns = learn_columns(table, card.features, every)

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from training.data.table import Dataset, Floats, Rows
 from training.fit import History, TrainingSet, fit
 from training.model.estimators import Estimator, fit_estimator
-from training.model.losses import class_weights, loss_of
+from training.model.losses import loss_of
 from training.model.networks import Ensemble, Predictor, ValueHead, build
 from training.model.preprocessing import fit_preprocessing, fit_scaler
 from training.model.thresholds import choose_low_confidence, choose_threshold, confidence
@@ -30,7 +31,7 @@ class FittedModel:
     """Predictions with a lower probability are marked unsure; None if that cannot be chosen."""
 
 
-def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
+def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
     """Fit preprocessing and networks on the training set.
 
     The validation set decides when to stop, the decision threshold, and below which probability a
@@ -51,7 +52,7 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Fi
     predictions = predictor.predict(data.features[validation])
     threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
     unsure = None
-    if recipe.task != "regression":
+    if recipe.is_classification:
         unsure = choose_low_confidence(*confidence(data.target[validation], predictions, threshold))
     return FittedModel(predictor, histories, threshold, unsure)
 
@@ -64,8 +65,8 @@ def _fit_networks(
     preprocessing.to(dtype)
     head, scaled_target = _head(recipe, data.target, training)
     row_weights = np.ones(len(scaled_target))
-    if plan.class_weight == "balanced" and recipe.task != "regression":
-        row_weights = class_weights(data.target[training])[data.target.astype(int)]
+    if plan.class_weight == "balanced" and recipe.is_classification:
+        row_weights = compute_sample_weight("balanced", data.target, indices=training)
 
     def examples(rows: Rows) -> TrainingSet:
         x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
@@ -76,12 +77,13 @@ def _fit_networks(
 
     training_examples = examples(training)
     validation_examples = examples(validation) if len(validation) else None
-    outputs = len(recipe.target.labels) if recipe.task == "multiclass" else 1
     networks: list[nn.Module] = []
     histories = []
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, training_examples.x, preprocessing.numbers_width, outputs)
+        network = build(
+            recipe.network, training_examples.x, preprocessing.numbers_width, recipe.output_width
+        )
         histories.append(
             fit(network, loss_of(recipe), training_examples, validation_examples, plan)
         )
@@ -93,7 +95,7 @@ def _fit_networks(
 
 def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
     """Return the last module, and the target in the scale of its inputs."""
-    if recipe.task == "regression":
+    if not recipe.is_classification:
         value = np.log1p(target) if recipe.target.log else target
         scaler = fit_scaler("standard", value[training, np.newaxis])
         scaled = (value - scaler.offset.numpy()) / scaler.scale.numpy()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from training.data.table import Float32s
@@ -40,13 +41,17 @@ class Graph:
 
     def __init__(self, model: bytes) -> None:
         self._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-
         self._input = self._session.get_inputs()[0].name
 
     def predict(self, rows: Array) -> Float32s:
         """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
         predictions: Float32s = self._session.run(None, {self._input: rows})[0]
         return predictions
+
+    def predict_in_batches(self, rows: Array, size: int) -> Float32s:
+        """Map as `predict` does, in batches of at most `size` rows."""
+        starts = range(0, len(rows), size)
+        return np.concatenate([self.predict(rows[start : start + size]) for start in starts])
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -6,27 +6,25 @@ from pathlib import Path
 
 from service.bundle import manifest as contract
 from service.bundle.manifest import output_name
-from service.bundle.store import EXAMPLES, MODEL, to_json
+from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import caveats, rare_label
-from training.data.sources import Folders, load
-from training.data.split import split_rows
-from training.data.table import encode, encode_target, with_target
+from training.data.rows import load_rows
+from training.data.sources import Folders
+from training.data.table import encode
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import interval_of
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.comparison import Measured, compare_tables
+from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import additive_explanation
-from training.export.publish import Published, check_folder, publish
-from training.learn import learn
+from training.export.publish import RunResult, check_folder, publish
+from training.learn import fit_model
 from training.recipe.table import Recipe
 from training.report import page
 
-REPORT = "report.html"
-
 
 @dataclass(frozen=True)
-class Outcome(Published):
+class Outcome(RunResult):
     """A published bundle."""
 
     rare: str | None
@@ -46,17 +44,13 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         TrainingError: the run failed; nothing was published.
     """
     started = time.perf_counter()
-    classes = recipe.task != "regression"
     check_folder(models, recipe.name)
 
-    whole = load(recipe.data, folders)
-    table = with_target(whole, recipe.target)
-    target = encode_target(table, recipe.target)
-
-    parts = split_rows(target, recipe.split, recipe.seed, classes=classes)
+    loaded = load_rows(recipe, folders)
+    table, target, parts = loaded.table, loaded.target, loaded.parts
     data = encode(table, recipe, parts.training)
 
-    fitted = learn(recipe, data, parts.training, parts.validation)
+    fitted = fit_model(recipe, data, parts.training, parts.validation)
     assessment = assess(recipe, table, data, parts, fitted)
 
     interval = interval_of(recipe, table, data, parts, model=fitted, assessment=assessment)
@@ -83,10 +77,10 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},
     )
-    known = caveats(recipe, whole, table, target)
+    known = caveats(recipe, loaded.complete, table, target)
     html = page.render(manifest, table, data, fitted, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
-    measured = Measured(target[assessment.rows], assessment.predictions)
+    measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
     return Outcome(publication, rare_label(recipe, target))

@@ -101,8 +101,7 @@ class RequestHead:
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
         self.accept_encoding = self.fields.get(b"accept-encoding")
-        length = self.fields.get(b"content-length", "")
-        self.content_length = int(length) if length.isdecimal() else None
+        self.content_length = whole_number(self.fields.get(b"content-length", ""))
         """The declared length of the body; None if it is chunked."""
         given = self.content_type or JSON
         self.table_form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))

@@ -10,7 +10,7 @@ from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.metrics import measure
-from training.learn import learn
+from training.learn import fit_model
 from training.recipe.table import Activation, Loss, Optimizer, ScalerKind, Schedule
 
 _RATES = {
@@ -44,7 +44,7 @@ def _measured(recipe_name: str, overrides: list[str], folders: Folders) -> dict[
     target = encode_target(table, recipe.target)
     parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
     data = encode(table, recipe, parts.training)
-    fitted = learn(recipe, data, parts.training, parts.validation)
+    fitted = fit_model(recipe, data, parts.training, parts.validation)
     predictions = fitted.predictor.predict(data.features[parts.test])
     return measure(recipe, data.target[parts.test], predictions, fitted.threshold)
 
@@ -121,6 +121,6 @@ def test_balanced_class_weights_shift_probabilities(
     everything = np.arange(20)
     data = encode(load(recipe.data, folders), recipe, everything)
 
-    fitted = learn(recipe, data, everything, everything[:0])
+    fitted = fit_model(recipe, data, everything, everything[:0])
 
     np.testing.assert_allclose(fitted.predictor.predict(data.features), expected, atol=1e-3)

@@ -22,7 +22,7 @@ from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
-from training.evaluation.baselines import Trial, trial_of
+from training.evaluation.baselines import EvaluatedModel, evaluated_model
 from training.evaluation.metrics import low_confidence_metrics
 from training.evaluation.published import open_model
 from training.onnx_files import Graph
@@ -35,9 +35,9 @@ ADDITIVE = [
 ]
 
 
-def trial(name: str, folders: Folders) -> Trial:
+def evaluated(name: str, folders: Folders) -> EvaluatedModel:
     """A shipped model with its table, split as in training."""
-    return trial_of(open_model(MODELS, name), MODELS, folders)
+    return evaluated_model(open_model(MODELS, name), MODELS, folders)
 
 
 @pytest.mark.parametrize("name", ["california_mlp", "king_county", "california_linear"])
@@ -45,7 +45,7 @@ def test_intervals_cover_their_share_of_the_test_set(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
     """Intervals of 90 % cover 88 to 92 % of the true values, and other levels accordingly."""
-    made = trial(name, folders)
+    made = evaluated(name, folders)
     rows, target = made.data.features[made.parts.test], made.data.target[made.parts.test]
     given = {
         "name": "features",
@@ -87,7 +87,7 @@ def test_contributions_add_up_exactly_to_the_score(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
     """On up to a hundred rows of the model's own table, also from the score to the prediction."""
-    made = trial(name, folders)
+    made = evaluated(name, folders)
     taken = made.model.manifest.input
     assert isinstance(taken, FeaturesInput)
     rows = [as_sent(taken.features, row) for row in made.data.features[:100]]

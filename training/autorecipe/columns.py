@@ -10,6 +10,7 @@ from service.bundle.features import WHOLE_MAX
 from service.tabletext import Numerals
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
+from training.data.text import join_names
 from training.recipe.table import Feature
 
 _MOSTLY = 0.95
@@ -53,7 +54,7 @@ class InferredColumn:
     missing: int
     distinct: int
     note: str = ""
-    strays: tuple[str, ...] = ()
+    non_numeric: tuple[str, ...] = ()
     """Words in a column of numbers, which are read as missing values."""
     affix: str | None = None
     """Text before or after each number, such as a currency."""
@@ -67,7 +68,7 @@ class InferredColumn:
             affix=self.affix,
             unseen="other" if self.kind == "category" else "reject",
             optional=self.missing > 0,
-            missing=list(self.strays),
+            missing=list(self.non_numeric),
         )
 
 
@@ -80,7 +81,7 @@ class ParsedNumbers:
     numeric: bool
     """Whether so many cells are numbers that the others are missing values."""
     affix: str | None
-    strays: tuple[str, ...]
+    non_numeric: tuple[str, ...]
     """The distinct cells that are not numbers; empty unless the column is numeric."""
     note: str
     """A remark for the user."""
@@ -99,15 +100,17 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
         numbers = as_numbers(known, numerals, affix)
     others = known.filter(numbers.is_null())
     words = others.alias("word").value_counts()
-    strays = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
+    non_numeric = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
     share = numbers.count() / max(len(known), 1)
-    numeric = share >= _MOSTLY or (share >= _MOSTLY_WITH_FEW_WORDS and len(strays) <= _FEW_WORDS)
-    some = ", ".join(map(repr, strays[:_SHOWN])) + (" …" if len(strays) > _SHOWN else "")
+    numeric = share >= _MOSTLY or (
+        share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS
+    )
+    some = join_names([repr(word) for word in non_numeric], _SHOWN)
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())
-        notes.append(f"read without {affix!r}" + (f", which {without} cells lack" * bool(without)))
-    if numeric and strays:
+        notes.append(f"read without {affix!r}" + (f", missing in {without} cells" * bool(without)))
+    if numeric and non_numeric:
         notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
     if not numeric and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
@@ -115,7 +118,7 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
         notes.append(
             f"numbers with other marks than those of the table: decimal {numerals.decimal!r}"
         )
-    return ParsedNumbers(numbers, numeric, affix, strays if numeric else (), "; ".join(notes))
+    return ParsedNumbers(numbers, numeric, affix, non_numeric if numeric else (), "; ".join(notes))
 
 
 def infer_column(table: Table, name: str) -> InferredColumn:
@@ -155,7 +158,9 @@ def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -
         return InferredColumn(name, None, missing, distinct, "a row number")
     missing += len(known) - len(numbers)
     kind: Kind = "integer" if whole else "number"
-    return InferredColumn(name, kind, missing, distinct, column.note, column.strays, column.affix)
+    return InferredColumn(
+        name, kind, missing, distinct, column.note, column.non_numeric, column.affix
+    )
 
 
 def _category(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:

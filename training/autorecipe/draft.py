@@ -11,12 +11,12 @@ import numpy as np
 from service.tabletext import MISSING
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
-    about_fit,
-    about_format,
-    about_leaks,
-    about_missing,
-    about_rarity,
-    about_rows,
+    describe_fit,
+    describe_format,
+    describe_leaks,
+    describe_missing,
+    describe_rarity,
+    describe_rows,
     leaky_columns,
 )
 from training.autorecipe.targets import infer_target, missing_words
@@ -24,7 +24,7 @@ from training.data.numerals import as_number
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
-from training.recipe.families import TABLE_FAMILIES
+from training.recipe.families import BINARY, TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
 
@@ -34,14 +34,13 @@ _MLP_FROM_ROWS = 1000
 _INTERVAL_FOLDS = 5
 _MEDIUM_TABLE = 10_000
 _LARGE_TABLE = 100_000
-_BINARY = 2
 _FOLDS = 10
 _ROWS_SEEN = 2_000_000
 _WIDE_TABLE = 30
 _VERY_WIDE_TABLE = 100
 _MIN_PENALTY = 1e-4
+# Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
 _PENALTY = 0.005
-"""Times columns per row; had the lowest log loss on tables with 30 to 199 columns."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     """
     column = target_column(table, target)
     missing = missing_words(table, column)
-    absent = about_missing(table, missing)
+    absent = describe_missing(table, missing)
     table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
     inferred = infer_target(table, column, family)
     usable = with_target(table, inferred.target)
@@ -104,13 +103,13 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     recipe = parse_recipe(document, name)
     suspects = leaky_columns(usable, features, y, labels)
     remarks = [
-        *about_format(table),
+        *describe_format(table),
         *absent,
         *inferred.remarks,
-        *about_rows(usable, y, table.frame.height),
-        *about_leaks(suspects, classes=classes),
-        *about_rarity(recipe, y),
-        *about_fit(recipe),
+        *describe_rows(usable, y, table.frame.height),
+        *describe_leaks(suspects, classes=classes),
+        *describe_rarity(recipe, y),
+        *describe_fit(recipe),
     ]
     return Draft(recipe, columns, remarks)
 
@@ -181,8 +180,8 @@ def default_network(
     numbers = sum(feature.type in ("number", "integer") for feature in features)
     return {
         "family": family,
-        "hidden_layer_sizes": [64] if labels == _BINARY else [128, 64],
-        "dropout": 0.5 if labels == _BINARY else 0.2,
+        "hidden_layer_sizes": [64] if labels == BINARY else [128, 64],
+        "dropout": 0.5 if labels == BINARY else 0.2,
         "embedding": "piecewise-linear" if numbers <= _VERY_WIDE_TABLE else "none",
         "bins": 32 if numbers <= _WIDE_TABLE else 8,
         "members": 1 if rows > _LARGE_TABLE else 4,
@@ -215,7 +214,7 @@ def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
     """Train on mini-batches; small tables have more epochs, and many labels smaller batches."""
     return {
         "optimizer": "AdamW",
-        "learning_rate": 0.001 if labels == _BINARY else 0.002,
+        "learning_rate": 0.001 if labels == BINARY else 0.002,
         "weight_decay": 0.01,
         "schedule": "one-cycle",
         "epochs": int(np.clip(_ROWS_SEEN // rows, 3, 30)),
@@ -226,4 +225,4 @@ def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
 def _batch_size(rows: int, labels: int) -> int:
     if rows >= _LARGE_TABLE:
         return 2048
-    return 64 if labels > _BINARY and rows < _MEDIUM_TABLE else 256
+    return 64 if labels > BINARY and rows < _MEDIUM_TABLE else 256

@@ -10,6 +10,7 @@ from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
+from training.images.dataset import evenly_spaced
 from training.images.sources import LoadedImages, idx_files, load_images, read_idx
 from training.recipe.image import ImageData, ImageRecipe
 from training.recipe.loader import parse_image_recipe
@@ -18,10 +19,11 @@ _MIN_SIDE = 16
 _MAX_SIDE = 512
 _USUAL_SIDE = 112
 _SMALL_SIDE = 48
+# Training images over all epochs: on two cores about ten minutes at 112 pixels.
 _IMAGES_SEEN = 150_000
-"""Training images over all epochs: on two cores about ten minutes at 112 pixels."""
 _EPOCHS = (20, 120)
-_GREY = 2
+_GRAY_SAMPLE = 100
+_GRAY = 2
 _SHOWN = 20
 _NAMED = 4
 _SMALL_SET = 1000
@@ -56,7 +58,7 @@ def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
         shape | {"kind": "image", "channels": channels, "decoder": DECODER}
     )
     parts = load_images(ImageData(folder=str(folder)), [], image, Folders(None, folder))
-    if channels > 1 and _is_grey(parts):
+    if channels > 1 and _is_gray(parts):
         channels = 1
     count = len(parts.training)
     document: dict[str, Any] = {
@@ -82,10 +84,10 @@ def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
     return side or _USUAL_SIDE, side or _USUAL_SIDE, 3
 
 
-def _is_grey(parts: LoadedImages) -> bool:
-    some = np.linspace(0, len(parts.training) - 1, min(len(parts.training), 100)).astype(int)
-    pixels = parts.training.pixels(np.unique(some)).astype(int)
-    return int(np.abs(pixels[..., :1] - pixels[..., 1:]).max()) <= _GREY
+def _is_gray(parts: LoadedImages) -> bool:
+    training = parts.training
+    pixels = training.pixels(evenly_spaced(len(training), _GRAY_SAMPLE)).astype(int)
+    return int(np.abs(pixels[..., :1] - pixels[..., 1:]).max()) <= _GRAY
 
 
 def _augmentation(channels: int) -> dict[str, Any]:
@@ -145,15 +147,17 @@ def _remarks(parts: LoadedImages, channels: int) -> list[str]:
     if counts.max() > _UNEVEN * counts.min():
         lines.append("The classes are imbalanced; see the recall of each class in the report.")
     lines.append(
-        "All images are grey: one channel." if channels == 1 else "The images have colors."
+        "All images are grayscale, so the model has one channel."
+        if channels == 1
+        else "The images are in color."
     )
     lines.append(
         "Training images are flipped horizontally at random; set augmentation.flip = false if that "
         "changes their meaning, as for letters."
     )
-    if parts.left_out:
-        lines.append(f"{len(parts.left_out)} files were skipped:")
-        lines += [f"  {one.file}: {one.reason}" for one in parts.left_out[:_SHOWN]]
-        if len(parts.left_out) > _SHOWN:
-            lines.append(f"  and {len(parts.left_out) - _SHOWN} more; the report names them")
+    if parts.skipped:
+        lines.append(f"{len(parts.skipped)} files were skipped:")
+        lines += [f"  {one.file}: {one.reason}" for one in parts.skipped[:_SHOWN]]
+        if len(parts.skipped) > _SHOWN:
+            lines.append(f"  and {len(parts.skipped) - _SHOWN} more; the report names them")
     return lines

@@ -10,7 +10,8 @@ from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.numerals import as_numbers
 from training.data.table import Floats, Rows, Table
-from training.recipe.table import Card, Feature, Recipe
+from training.data.text import join_names
+from training.recipe.table import Feature, ModelCard, Recipe
 
 _SHOWN = 10
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -40,14 +41,14 @@ def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[
     labels = len(recipe.target.labels)
     suspects = leaky_columns(table, recipe.features, target, labels)
     return [
-        *about_leaks(suspects, classes=labels > 0),
-        *about_rarity(recipe, target),
-        *about_rows(table, target, whole.frame.height),
-        *about_columns(recipe, table),
+        *describe_leaks(suspects, classes=labels > 0),
+        *describe_rarity(recipe, target),
+        *describe_rows(table, target, whole.frame.height),
+        *describe_columns(recipe, table),
     ]
 
 
-def about_format(table: Table) -> list[str]:
+def describe_format(table: Table) -> list[str]:
     """Describe the detected format of the file."""
     csv_format, numerals = table.csv_format, table.numerals
     if csv_format is None:
@@ -77,7 +78,7 @@ def about_format(table: Table) -> list[str]:
     return remarks
 
 
-def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
+def describe_missing(table: Table, missing: Sequence[str]) -> list[str]:
     """List the words that are read as missing values, with their columns."""
     counts = {
         column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
@@ -88,11 +89,11 @@ def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
         for name, words in counts.items()
         for word, times in words.iter_rows()
     ]
-    some = ", ".join(positions[:_SHOWN]) + (" …" if len(positions) > _SHOWN else "")
+    some = join_names(positions, _SHOWN)
     return [f"Words read as missing values: {some}."] if positions else []
 
 
-def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
+def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
     """Count rows without a target, and duplicates."""
     remarks = []
     if len(target) < all_rows:
@@ -103,7 +104,7 @@ def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
     return remarks
 
 
-def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
+def describe_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
     """Warn of columns that may leak the target."""
     evidence = "predicts the labels" if classes else "has the same order as the target"
     return [
@@ -112,7 +113,7 @@ def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
     ]
 
 
-def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
+def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     """Warn of a rare label, for which accuracy is misleading, and say how the recipe handles it."""
     rare = rare_label(recipe, target)
     if rare is None:
@@ -128,7 +129,7 @@ def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
     return [f"{remark}is misleading.{remedy}"]
 
 
-def rare_label(card: Card, target: Floats) -> str | None:
+def rare_label(card: ModelCard, target: Floats) -> str | None:
     """Return the rarer of two labels, if it is so rare that accuracy is misleading."""
     if card.task != "binary":
         return None
@@ -136,7 +137,7 @@ def rare_label(card: Card, target: Floats) -> str | None:
     return card.target.labels[int(shares.argmin())] if shares.min() < RARE else None
 
 
-def about_columns(recipe: Recipe, table: Table) -> list[str]:
+def describe_columns(recipe: Recipe, table: Table) -> list[str]:
     """List the columns that are not features, by reason."""
     seen = {recipe.target.column, *(feature.name for feature in recipe.features)}
     reasons: dict[str, list[str]] = {}
@@ -146,14 +147,11 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
             reason = "not a feature of the recipe" if column.kind else column.note
             reasons.setdefault(reason, []).append(name)
     return [
-        f"Not used: {', '.join(names[:_SHOWN])}"
-        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        + f" ({reason})."
-        for reason, names in reasons.items()
+        f"Not used: {join_names(names, _SHOWN)} ({reason})." for reason, names in reasons.items()
     ]
 
 
-def about_fit(recipe: Recipe) -> list[str]:
+def describe_fit(recipe: Recipe) -> list[str]:
     """Describe the model that will be fitted, and how it will be measured."""
     network, split, training = recipe.network, recipe.split, recipe.training
     layers = (
@@ -201,10 +199,10 @@ def _strength(table: Table, feature: Feature, target: Floats, labels: int) -> fl
         if not labels:
             return _rank_correlation(numbers, target)
         return _purity(_leaves(numbers.fill_null(float("nan")).to_numpy(), target, labels), target)
-    words = cells.fill_null("").rank("dense").to_numpy().astype(np.intp)
-    if len(words) < _MIN_ROWS_OF_A_WORD * words.max():
+    categories = cells.fill_null("").rank("dense").to_numpy().astype(np.intp)
+    if len(categories) < _MIN_ROWS_OF_A_WORD * categories.max():
         return 0.0
-    return _purity(words, target) if labels else _variance_between(words, target) ** 0.5
+    return _purity(categories, target) if labels else _variance_between(categories, target) ** 0.5
 
 
 def _rank_correlation(numbers: pl.Series, target: Floats) -> float:

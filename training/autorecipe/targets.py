@@ -8,14 +8,15 @@ from service.tabletext import MISSING
 from training.autorecipe.columns import ParsedNumbers, parse_numbers
 from training.data.numerals import as_numbers
 from training.data.table import Table
+from training.data.text import join_names
 from training.errors import DataError
-from training.recipe.families import TABLE_FAMILIES
+from training.recipe.families import BINARY, TABLE_FAMILIES
 from training.recipe.table import Target
 
-_BINARY = 2
 _MAX_CLASSES = 50
 _MAX_CLASSES_OF_NUMBERS = 10
 _MIN_ROWS = 5
+_SHOWN = 10
 _NONE = "None"
 _LABEL = "label"
 RARE = 0.35
@@ -44,7 +45,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     """
     known = table.column(column).drop_nulls().alias(_LABEL)
     counts = known.value_counts(sort=True).sort(_LABEL)
-    if len(counts) < _BINARY:
+    if len(counts) < BINARY:
         raise DataError(
             f"{table.name}: the target {column!r} has "
             f"{'one value' if len(counts) else 'no value'} in all rows, so it cannot be predicted. "
@@ -53,7 +54,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
     regression, classification = "binary" not in tasks, "regression" not in tasks
     parsed = parse_numbers(known, table.numerals)
-    wordless = parsed.numeric and not parsed.strays and not parsed.affix
+    wordless = parsed.numeric and not parsed.non_numeric and not parsed.affix
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
     if parsed.numeric and not wordless and many:
@@ -83,7 +84,7 @@ def missing_words(table: Table, column: str) -> list[str]:
 
 def _quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
     target = _quantity(column, parsed.cells.drop_nulls())
-    update = {"missing": list(parsed.strays), "affix": parsed.affix, "unit": parsed.affix}
+    update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
@@ -104,32 +105,32 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
     total, spellings = int(counts["count"].sum()), len(counts)
     counts = _merged(counts)
     retained = {word: count for word, count in counts.iter_rows() if count >= _MIN_ROWS}
-    left_out = [word for word in counts[_LABEL] if word not in retained]
-    if len(counts) == _BINARY and counts["count"].min() != 1:
-        retained, left_out = dict(counts.iter_rows()), []
-    if not _BINARY <= len(retained) <= _MAX_CLASSES:
+    skipped = [word for word in counts[_LABEL] if word not in retained]
+    if len(counts) == BINARY and counts["count"].min() != 1:
+        retained, skipped = dict(counts.iter_rows()), []
+    if not BINARY <= len(retained) <= _MAX_CLASSES:
         raise DataError(
             f"{table.name}: the target {column!r} has {len(counts)} different values, of which "
-            f"{len(retained)} occur {_MIN_ROWS} times or more; {_BINARY} to {_MAX_CLASSES} labels "
+            f"{len(retained)} occur {_MIN_ROWS} times or more; {BINARY} to {_MAX_CLASSES} labels "
             f"are supported. {f'As a number: {note}. ' if note else ''}"
             "Choose another column with --target, or correct its cells."
         )
     shares = ", ".join(f"{word} {count / total:.1%}" for word, count in retained.items())
     remarks = [f"{column}: {len(retained)} labels ({shares})."]
-    if left_out:
-        some = ", ".join(left_out[:10])
+    if skipped:
+        some = join_names(skipped, _SHOWN)
         remarks.append(f"Labels with fewer than {_MIN_ROWS} rows are dropped: {some}.")
     if len(counts) < spellings:
         remark = f"{column}: {spellings} spellings, some of which only differ in case"
         remarks.append(f"{remark}, are read as {len(counts)} labels.")
     rarest = min(retained, key=lambda word: retained[word])
-    rare = len(retained) == _BINARY and retained[rarest] < RARE * total
+    rare = len(retained) == BINARY and retained[rarest] < RARE * total
     labels = sorted(retained, key=lambda word: word == rarest) if rare else list(retained)
     target = Target(
         column=column,
         labels=labels,
         ignore_case=len(counts) < spellings,
-        others="drop" if left_out else "reject",
+        others="drop" if skipped else "reject",
     )
     return InferredTarget(target, remarks, rare)
 

@@ -25,7 +25,7 @@ from service.tabletext import (
     unmarked_codec,
 )
 from training.data.numerals import detect_numerals, resembles_number
-from training.data.table import CsvFormat, Table, clean_cells
+from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
 
@@ -100,7 +100,7 @@ def read_csv(
     numerals, ambiguous = layout.numerals, ""
     if numerals is None:
         numerals, ambiguous = detect_numerals(frame, csv_dialect.separator)
-    csv_format = CsvFormat(
+    csv_format = DetectedCsvFormat(
         csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
     )
     return Table(name or path.name, frame, digest, numerals, csv_format, missing=layout.missing)

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import io
 import os
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
+from service.bundle.store import write_flushed
 from training.data.csv import layout_of, read_csv
 from training.data.table import Table, table_of_rows
 from training.errors import DataError, DataSetNotFound
@@ -137,7 +137,7 @@ def find(name: str, source: Source, folders: Folders) -> Path:
         content = folders.given.read_bytes()
         if hashlib.sha256(content).hexdigest() == source.sha256:
             with contextlib.suppress(OSError):  # without a cache, the next run downloads
-                _store(content, folders.cache / source.path)
+                replace_file(folders.cache / source.path, content)
             return folders.given
     for folder in (folders.data, folders.cache):
         if folder is not None and (folder / source.path).is_file():
@@ -146,7 +146,7 @@ def find(name: str, source: Source, folders: Folders) -> Path:
             return path
     content = _download(name, source, folders)
     _check(content, source, source.url)
-    return _store(content, folders.cache / source.path)
+    return replace_file(folders.cache / source.path, content)
 
 
 def public_data(table: Table) -> dict[str, Any] | None:
@@ -182,16 +182,15 @@ def _check(content: bytes, source: Source, where: str) -> None:
         )
 
 
-def _store(content: bytes, path: Path) -> Path:
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file and its folders; after a crash, the old or the new content is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    return Path(unfinished).replace(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    write_flushed(unfinished, content)
+    return unfinished.replace(path)
 
 
 def _iris() -> Table:
-    """Load the iris data of scikit-learn, with the names of the species."""
     iris = datasets.load_iris()
     columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
@@ -200,7 +199,6 @@ def _iris() -> Table:
 
 
 def _blobs() -> Table:
-    """Generate three clusters of a hundred points each."""
     points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
     frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
     frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))

@@ -19,6 +19,11 @@ class RowSplit:
     validation: Rows
     test: Rows
 
+    @property
+    def outside_test(self) -> Rows:
+        """All rows outside the test set, in order."""
+        return np.sort(np.concatenate([self.training, self.validation]))
+
 
 def split_rows(target: Floats, split: Split, seed: int, *, classes: bool) -> RowSplit:
     """Split rows at random; with `classes`, stratified.
@@ -71,7 +76,7 @@ def hold_out(
     if share == 0:
         return rows, rows[:0]
     try:
-        retained, aside = train_test_split(
+        retained, held_out = train_test_split(
             rows, test_size=share, random_state=seed, stratify=target[rows] if classes else None
         )
     except ValueError as error:
@@ -79,4 +84,4 @@ def hold_out(
             f"{len(rows)} rows cannot be split with a held-out share of {share:.2f}: {error} "
             "Collect more rows, or set split.test = 0 and cross-validate with split.folds."
         ) from None
-    return np.sort(retained), np.sort(aside)
+    return np.sort(retained), np.sort(held_out)

@@ -13,16 +13,18 @@ from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
 from training.data.numerals import as_numbers
+from training.data.text import join_names
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
+_SHOWN = 20
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class CsvFormat:
+class DetectedCsvFormat:
     """The format of a CSV file, detected or specified by the recipe."""
 
     separator: str
@@ -45,7 +47,7 @@ class Table:
     frame: pl.DataFrame
     sha256: str
     numerals: Numerals = POINT
-    csv_format: CsvFormat | None = None
+    csv_format: DetectedCsvFormat | None = None
     """None for a table that is not from a CSV file."""
     missing: tuple[str, ...] = MISSING
     """The words for missing values in every column."""
@@ -61,7 +63,7 @@ class Table:
         if name not in self.frame.columns:
             near = closest_name(name, self.frame.columns)
             hint = f" (did you mean {near!r}?)" if near else ""
-            known = ", ".join(self.frame.columns[:20])
+            known = join_names(self.frame.columns, _SHOWN)
             raise DataError(f"{self.name} has no column {name!r}{hint}; its columns: {known}.")
         return self.frame[name]
 
@@ -212,13 +214,13 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     """
     columns = []
     for feature in features:
-        words = tuple(feature.categories)
-        if feature.type == "category" and not words:
-            words = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
-        if feature.type == "category" and not words:
+        categories = tuple(feature.categories)
+        if feature.type == "category" and not categories:
+            categories = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
+        if feature.type == "category" and not categories:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         numerals = None if table.csv_format is None else table.numerals
-        columns.append(Column(feature, words, numerals, _missing(table, feature)))
+        columns.append(Column(feature, categories, numerals, _missing(table, feature)))
     return columns
 
 

@@ -13,7 +13,7 @@ from training.evaluation.metrics import (
     measure,
     rounded,
 )
-from training.learn import FittedModel, learn
+from training.learn import FittedModel, fit_model
 from training.model.thresholds import confidence
 from training.recipe.table import Recipe
 
@@ -51,16 +51,16 @@ def assess(
     predictions = fitted.predictor.predict(data.features[test])
     if not len(test) and not recipe.split.folds:
         return Assessment(test, predictions, None)
-    across = cross_validate(recipe, table, target) if recipe.split.folds else None
-    if across is not None and not len(test):
-        return across
+    cross_validation = cross_validate(recipe, table, target) if recipe.split.folds else None
+    if cross_validation is not None and not len(test):
+        return cross_validation
     name, baseline = baseline_predictions(recipe, target[parts.training], len(test))
     found = measure(recipe, target[test], predictions, fitted.threshold)
     if fitted.unsure_below is not None:
         seen = confidence(target[test], predictions, fitted.threshold)
         found |= low_confidence_metrics(*seen, fitted.unsure_below)
-    if across is not None and across.evaluation is not None:
-        metrics = across.evaluation.metrics.items()
+    if cross_validation is not None and cross_validation.evaluation is not None:
+        metrics = cross_validation.evaluation.metrics.items()
         found |= {f"cross_validated_{metric}": value for metric, value in metrics}
     evaluation = Evaluation(
         part="test",
@@ -104,16 +104,15 @@ def out_of_fold(
     Returns:
         The predictions ``[len(rows), outputs]``, and those of the baseline.
     """
-    classes = recipe.task != "regression"
-    width = len(recipe.target.labels) if recipe.task == "multiclass" else 1
-    predictions = np.zeros((len(rows), width), dtype=np.float32)
+    classes = recipe.is_classification
+    predictions = np.zeros((len(rows), recipe.output_width), dtype=np.float32)
     baseline = np.zeros_like(predictions)
     name = ""
     share = recipe.split.validation * len(target) / len(rows)
     for rest, measured in folds(target[rows], count, recipe.seed, classes=classes):
         training, validation = hold_out(rows[rest], target, share, recipe.seed, classes=classes)
         data = encode(table, recipe, training)
-        fitted = learn(recipe, data, training, validation)
+        fitted = fit_model(recipe, data, training, validation)
         predictions[measured] = fitted.predictor.predict(data.features[rows[measured]])
         name, baseline[measured] = baseline_predictions(recipe, target[training], len(measured))
     return predictions, BaselinePredictions(name, baseline)
@@ -129,7 +128,7 @@ def permutation_importance(
     Returns:
         The metric, and its mean increase over a few shuffles for each column.
     """
-    metric = "rmse" if recipe.task == "regression" else "log_loss"
+    metric = "log_loss" if recipe.is_classification else "rmse"
     generator = np.random.default_rng(recipe.seed)
     rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
     features, target = data.features[rows], data.target[rows]

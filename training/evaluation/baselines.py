@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -16,18 +15,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.bundle.manifest import ClassesOutput, ImageInput, ValueOutput
 from service.bundle.store import Bundle, read_bundle, versions_in
-from service.predictions import interval_ends, predicted_labels
-from training.data.sources import Folders, load
-from training.data.split import RowSplit, split_rows
-from training.data.table import (
-    Dataset,
-    Float32s,
-    Floats,
-    encode_features,
-    encode_target,
-    with_target,
-)
+from service.predictions import predicted_labels
+from training.data.rows import load_rows
+from training.data.sources import Folders
+from training.data.split import RowSplit
+from training.data.table import Dataset, Float32s, Floats, Rows, encode_features
 from training.errors import DataError
+from training.evaluation.intervals import measure_coverage
 from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
 from training.evaluation.published import Published, open_model
 from training.images.sources import load_images, split_images
@@ -38,7 +32,7 @@ from training.recipe.loader import parse_image_recipe
 _CLOSE = 1e-4
 _CLOSE_PROBABILITY = 1e-3
 _TESTED_LEVEL = 0.9
-_MEBI = 1_000_000
+_MEGABYTE = 1_000_000
 _BATCH_SIZE = 256
 _RATIO = 3.0
 
@@ -53,7 +47,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluatedModel:
     """A published model with its data set and split."""
 
     model: Published
@@ -62,11 +56,11 @@ class Trial:
     models: Path
 
     @property
-    def learned_from(self) -> npt.NDArray[np.intp]:
+    def fitted_rows(self) -> Rows:
         """All rows outside the test set, in order."""
-        return np.sort(np.concatenate([self.parts.training, self.parts.validation]))
+        return self.parts.outside_test
 
-    def predictions(self, rows: npt.NDArray[np.intp] | None = None) -> Float32s:
+    def predictions(self, rows: Rows | None = None) -> Float32s:
         """Return the predictions of the published graph for some of the rows, or for all."""
         features = self.data.features if rows is None else self.data.features[rows]
         return self.model.graph.predict(features)
@@ -81,21 +75,21 @@ class Trial:
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
-def trial_of(model: Published, models: Path, folders: Folders) -> Trial:
+def evaluated_model(model: Published, models: Path, folders: Folders) -> EvaluatedModel:
     """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
-    table = with_target(load(recipe.data, folders), recipe.target)
-    target = encode_target(table, recipe.target)
-    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
-    features = encode_features(table, model.columns)
-    return Trial(model, Dataset(model.columns, features, target), parts, models)
+    loaded = load_rows(recipe, folders)
+    features = encode_features(loaded.table, model.columns)
+    return EvaluatedModel(
+        model, Dataset(model.columns, features, loaded.target), loaded.parts, models
+    )
 
 
-def _least_squares(trial: Trial) -> Iterator[Check]:
-    x = trial.data.features.astype(np.float64)
-    oracle = LinearRegression().fit(x, trial.data.target)
+def _least_squares(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x = evaluated.data.features.astype(np.float64)
+    oracle = LinearRegression().fit(x, evaluated.data.target)
     expected = oracle.predict(x)
-    error = np.max(np.abs(trial.predictions()[:, 0] - expected) / np.abs(expected))
+    error = np.max(np.abs(evaluated.predictions()[:, 0] - expected) / np.abs(expected))
     yield Check(
         "the least-squares solution to 1e-4 of every prediction",
         f"{error:.1e}",
@@ -103,103 +97,100 @@ def _least_squares(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _ice_cream(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "30 °C → 18.846", (30,), 18.846, 0.0005)
+def _ice_cream(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "30 °C → 18.846", (30,), 18.846, 0.0005)
 
 
-def _line(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "13 → 27", (13,), 27, _CLOSE)
-    yield _predicts(trial, "-5 → -9", (-5,), -9, _CLOSE)
+def _line(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "13 → 27", (13,), 27, _CLOSE)
+    yield _predicts(evaluated, "-5 → -9", (-5,), -9, _CLOSE)
 
 
-def _house_price(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
+def _house_price(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
 
 
 def _predicts(
-    trial: Trial, claim: str, row: tuple[float, ...], expected: float, tolerance: float
+    evaluated: EvaluatedModel, claim: str, row: tuple[float, ...], expected: float, tolerance: float
 ) -> Check:
-    found = trial.predict_one(*row)
+    found = evaluated.predict_one(*row)
     return Check(claim, f"{found:,.3f}", abs(found - expected) <= tolerance)
 
 
-def _california_linear(trial: Trial) -> Iterator[Check]:
-    x, y, test = trial.data.features, trial.data.target, trial.parts.test
-    ridge = make_pipeline(_columns(trial), Ridge(alpha=1.0))
-    ridge.fit(x[trial.learned_from], y[trial.learned_from])
+def _california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
+    ridge = make_pipeline(_columns(evaluated), Ridge(alpha=1.0))
+    ridge.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
-    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
+    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
         f"test RMSE of scikit-learn's ridge, {expected:,.0f}, to 0.1 %",
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
     )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _california_mlp(trial: Trial) -> Iterator[Check]:
-    y, test = trial.data.target, trial.parts.test
-    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
-    expected = root_mean_squared_error(y[test], _boosted(trial, y))
+def _california_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+    y, test = evaluated.data.target, evaluated.parts.test
+    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
+    expected = root_mean_squared_error(y[test], _boosted(evaluated, y))
     yield Check(
         f"test RMSE no worse than gradient boosting's, {expected:,.0f}",
         f"{found:,.0f} ({found / expected - 1:+.1%})",
         bool(found <= expected),
     )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _king_county(trial: Trial) -> Iterator[Check]:
-    y, test = trial.data.target, trial.parts.test
-    found = r2_score(y[test], trial.predictions(test)[:, 0])
-    raw = r2_score(y[test], _boosted(trial, y))
-    log = r2_score(y[test], np.expm1(_boosted(trial, np.log1p(y))))
+def _king_county(evaluated: EvaluatedModel) -> Iterator[Check]:
+    y, test = evaluated.data.target, evaluated.parts.test
+    found = r2_score(y[test], evaluated.predictions(test)[:, 0])
+    raw = r2_score(y[test], _boosted(evaluated, y))
+    log = r2_score(y[test], np.expm1(_boosted(evaluated, np.log1p(y))))
     for name, expected in (("the price", raw), ("its logarithm", log)):
         yield Check(
             f"test R² no worse than gradient boosting's on {name}, {expected:.4f}",
             f"{found:.4f}",
             bool(found >= expected),
         )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _covered(trial: Trial) -> Iterator[Check]:
+def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
     """Check the coverage of the 90 % intervals on the test set."""
-    output = trial.model.manifest.output
-    interval = output.interval if isinstance(output, ValueOutput) else None
-    if interval is None:
+    output, test = evaluated.model.manifest.output, evaluated.parts.test
+    if not isinstance(output, ValueOutput) or output.interval is None:
         return
+    value = evaluated.predictions(test)[:, 0].astype(np.float64)
+    interval = measure_coverage(output.interval, value, evaluated.data.target[test])
     level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
-    target = trial.data.target[trial.parts.test]
-    low, high = interval_ends(
-        interval, level, trial.predictions(trial.parts.test)[:, 0].astype(np.float64)
-    )
-    coverage = ((low <= target) & (target <= high)).mean()
+    coverage, width = level.coverage or 0.0, level.mean_width or 0.0
     yield Check(
         "90 % intervals that cover 88 % to 92 % of the test set",
-        f"{coverage:.1%}, mean width {(high - low).mean():,.0f}",
-        bool(abs(coverage - _TESTED_LEVEL) <= 0.02),  # noqa: PLR2004 - the claim's own number
+        f"{coverage:.1%}, mean width {width:,.0f}",
+        abs(coverage - _TESTED_LEVEL) <= 0.02,  # noqa: PLR2004 - the claim's own number
     )
 
 
-def _boosted(trial: Trial, target: Floats) -> Floats:
+def _boosted(evaluated: EvaluatedModel, target: Floats) -> Floats:
     """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
-    x, rows = trial.data.features, trial.learned_from
+    x, rows = evaluated.data.features, evaluated.fitted_rows
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
-    return np.asarray(boosting.predict(x[trial.parts.test]))
+    return np.asarray(boosting.predict(x[evaluated.parts.test]))
 
 
-def _admission(trial: Trial) -> Iterator[Check]:
-    rows = trial.parts.training
-    x, y = trial.data.features[rows].astype(np.float64), trial.data.target[rows]
+def _admission(evaluated: EvaluatedModel) -> Iterator[Check]:
+    rows = evaluated.parts.training
+    x, y = evaluated.data.features[rows].astype(np.float64), evaluated.data.target[rows]
     oracle = make_pipeline(
         StandardScaler(), LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
     )
     expected = oracle.fit(x, y).predict_proba(x)[:, 1]
-    error = np.abs(trial.predictions(rows)[:, 0] - expected).max()
+    error = np.abs(evaluated.predictions(rows)[:, 0] - expected).max()
     yield Check(
         "the logistic optimum to 1e-3 on every training row",
         f"{error:.1e}",
@@ -207,35 +198,38 @@ def _admission(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _admission_mlp(trial: Trial) -> Iterator[Check]:
-    logistic = open_model(trial.models, "admission").manifest.evaluation
+def _admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+    logistic = open_model(evaluated.models, "admission").manifest.evaluation
     expected = logistic.metrics["accuracy"] if logistic else float("nan")
-    found = trial.metric("accuracy")
+    found = evaluated.metric("accuracy")
     claim = f"10-fold accuracy above the logistic's, {expected:.2f}"
     yield Check(claim, f"{found:.2f}", found > expected)
 
 
-def _all_correct(trial: Trial) -> Iterator[Check]:
+def _all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
     correct = int(
-        (predicted_labels(trial.predictions(), trial.model.threshold) == trial.data.target).sum()
+        (
+            predicted_labels(evaluated.predictions(), evaluated.model.threshold)
+            == evaluated.data.target
+        ).sum()
     )
-    rows = len(trial.data.target)
+    rows = len(evaluated.data.target)
     yield Check(
         "every row of the table predicted correctly", f"{correct} of {rows}", correct == rows
     )
 
 
-def _iris(trial: Trial) -> Iterator[Check]:
-    found = trial.metric("cross_validated_accuracy")
+def _iris(evaluated: EvaluatedModel) -> Iterator[Check]:
+    found = evaluated.metric("cross_validated_accuracy")
     yield Check("10-fold accuracy at least 0.95", f"{found:.4f}", found >= 0.95)  # noqa: PLR2004 - the claim's own number
 
 
-def _churn(trial: Trial) -> Iterator[Check]:
-    x, y, test = trial.data.features, trial.data.target, trial.parts.test
-    pipeline = make_pipeline(_columns(trial), LogisticRegression(max_iter=1000))
-    pipeline.fit(x[trial.learned_from], y[trial.learned_from])
+def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
+    pipeline = make_pipeline(_columns(evaluated), LogisticRegression(max_iter=1000))
+    pipeline.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
-    found = roc_auc_score(y[test], trial.predictions(test)[:, 0])
+    found = roc_auc_score(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
         f"test ROC AUC no worse than a scikit-learn logistic pipeline's, {expected:.4f}",
         f"{found:.4f}",
@@ -243,25 +237,25 @@ def _churn(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _fruit(trial: Trial) -> Iterator[Check]:
-    yield from _all_correct(trial)
-    pear = trial.predict_one(101, 6.3, 7.9)
-    yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= trial.model.threshold)
+def _fruit(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _all_correct(evaluated)
+    pear = evaluated.predict_one(101, 6.3, 7.9)
+    yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= evaluated.model.threshold)
 
 
-def _columns(trial: Trial) -> Pipeline:
+def _columns(evaluated: EvaluatedModel) -> Pipeline:
     """Return standard scikit-learn preprocessing of the same columns."""
-    words = [k for k, c in enumerate(trial.data.columns) if c.feature.type == "category"]
-    numbers = [k for k in range(len(trial.data.columns)) if k not in words]
+    categories = [k for k, c in enumerate(evaluated.data.columns) if c.feature.type == "category"]
+    numbers = [k for k in range(len(evaluated.data.columns)) if k not in categories]
     filled = SimpleImputer(strategy="median", add_indicator=True)
     return make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore"), words),
+        (OneHotEncoder(handle_unknown="ignore"), categories),
         (make_pipeline(filled, StandardScaler()), numbers),
         sparse_threshold=0,
     )
 
 
-CHECKS: dict[str, Callable[[Trial], Iterator[Check]]] = {
+CHECKS: dict[str, Callable[[EvaluatedModel], Iterator[Check]]] = {
     "ice_cream": _ice_cream,
     "line": _line,
     "house_price": _house_price,
@@ -296,10 +290,10 @@ IMAGE_TARGETS = {
     "digits_small": ImageTargets(0.016, ratio=10),
     "digits_mlp": ImageTargets(0.016, ratio=10),
     "digits_conv": ImageTargets(0.012, ratio=10),
-    "digits_cnn": ImageTargets(0.003, 2 * _MEBI, ratio=10),
+    "digits_cnn": ImageTargets(0.003, 2 * _MEGABYTE, ratio=10),
     "fashion_mlp": ImageTargets(0.10),
-    "fashion_cnn": ImageTargets(0.06, 4 * _MEBI),
-    "cats_dogs": ImageTargets(0.14, 4 * _MEBI),
+    "fashion_cnn": ImageTargets(0.06, 4 * _MEGABYTE),
+    "cats_dogs": ImageTargets(0.14, 4 * _MEGABYTE),
     "cats_dogs_course": ImageTargets(0.25),
 }
 
@@ -308,7 +302,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
     """Check the claims about a published image model.
 
     Raises:
-        TrainingError: its images cannot be had.
+        TrainingError: its images are not available.
     """
     manifest = bundle.manifest
     image_input, output, provenance = manifest.input, manifest.output, manifest.provenance
@@ -322,13 +316,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
     _, _, test = split_images(
         load_images(recipe.data, recipe.target.labels, image_input, folders), recipe
     )
-    graph = Graph(bundle.model)
-    predictions = np.concatenate(
-        [
-            graph.predict(test.pixels(slice(start, start + _BATCH_SIZE)))
-            for start in range(0, len(test), _BATCH_SIZE)
-        ]
-    )
+    predictions = Graph(bundle.model).predict_in_batches(test.pixels(slice(None)), _BATCH_SIZE)
     targets = IMAGE_TARGETS.get(manifest.name)
     wrong = float((predicted_labels(predictions) != test.target).mean())
     if targets is not None:
@@ -336,8 +324,8 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         yield Check(claim, f"{wrong:.2%}", wrong <= targets.wrong)
         size = manifest.files["model.onnx"].bytes
         if targets.bytes is not None:
-            claim = f"smaller than {targets.bytes / _MEBI:g} MB"
-            yield Check(claim, f"{size / _MEBI:.2f} MB", size < targets.bytes)
+            claim = f"smaller than {targets.bytes / _MEGABYTE:g} MB"
+            yield Check(claim, f"{size / _MEGABYTE:.2f} MB", size < targets.bytes)
     if output.calibration is not None:
         before, after = (
             output.calibration.error_before,

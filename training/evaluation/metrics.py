@@ -1,6 +1,7 @@
 """Metrics of predictions, and constant predictions as the baseline."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,17 @@ from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
 from training.model.thresholds import Ints, Positions, Truths, class_probabilities, confidence
-from training.recipe.table import Card
+from training.recipe.table import ModelCard
 
+HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+"""The metrics that summaries show, in this order, as far as a task has them."""
+SHARES_BASELINE = "the training shares of the labels"
 _BINS = 10
 _DIGITS = 7
 
 
 def measure(
-    card: Card, target: Floats, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
+    card: ModelCard, target: Floats, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
     """Compute the task's metrics.
 
@@ -27,20 +31,28 @@ def measure(
         predictions: ``[rows, outputs]`` as the graph returns them.
         threshold: of two labels, the second is predicted at or above this probability.
     """
-    if card.task == "regression":
+    if not card.is_classification:
         return regression_metrics(target, predictions[:, 0].astype(np.float64))
-    shares, predicted = class_probabilities(predictions), predicted_labels(predictions, threshold)
-    return class_metrics(target.astype(int), shares, predicted, card.target.labels)
+    probabilities, predicted = (
+        class_probabilities(predictions),
+        predicted_labels(predictions, threshold),
+    )
+    return class_metrics(target.astype(int), probabilities, predicted, card.target.labels)
 
 
-def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
+def baseline_predictions(card: ModelCard, training: Floats, rows: int) -> tuple[str, Float32s]:
     """Return the name and predictions of a baseline that only knows the training target."""
-    if card.task == "regression":
+    if not card.is_classification:
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
-    counts = np.bincount(training.astype(int), minlength=len(card.target.labels))
-    shares = (counts / counts.sum()).astype(np.float32)
+    shares = label_shares(training, len(card.target.labels)).astype(np.float32)
     chosen = shares[1:] if card.task == "binary" else shares
-    return "the training shares of the labels", np.tile(chosen, (rows, 1))
+    return SHARES_BASELINE, np.tile(chosen, (rows, 1))
+
+
+def label_shares(target: Floats | Positions, labels: int) -> Floats:
+    """Return the share of each label, ``[labels]``; the target has positions of labels."""
+    counts = np.bincount(target.astype(int), minlength=labels)
+    return np.asarray(counts / counts.sum())
 
 
 def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
@@ -57,7 +69,7 @@ def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
 
 
 def class_metrics(
-    target: Ints, shares: Floats, predicted: Ints, labels: Sequence[str]
+    target: Ints, probabilities: Floats, predicted: Ints, labels: Sequence[str]
 ) -> dict[str, float]:
     """Compute the metrics of predicted labels and probabilities, and those of each label.
 
@@ -70,13 +82,13 @@ def class_metrics(
         "balanced_accuracy": metrics.recall_score(
             target, predicted, labels=np.unique(target), average="macro", zero_division=0
         ),
-        "log_loss": metrics.log_loss(target, shares, labels=positions),
+        "log_loss": metrics.log_loss(target, probabilities, labels=positions),
         "calibration_error": calibration_error(
-            target == predicted, label_probabilities(shares, predicted)
+            target == predicted, label_probabilities(probabilities, predicted)
         ),
     }
     if len(np.unique(target)) == len(labels):
-        found |= _areas(target, shares)
+        found |= _areas(target, probabilities)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         target, predicted, labels=positions, zero_division=0
     )
@@ -90,17 +102,37 @@ def class_metrics(
     return {name: float(number) for name, number in found.items()}
 
 
-def calibration_error(right: npt.NDArray[np.bool_], confidence: Floats) -> float:
+def calibration_error(right: Truths, confidence: Floats) -> float:
     """Compute the expected calibration error over ten bins of confidence.
 
     Bins are weighted by their rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
+    bins = calibration_bins(right, confidence)
+    return float(sum(abs(one.accuracy - one.confidence) * one.share for one in bins))
+
+
+class CalibrationBin(NamedTuple):
+    """Predictions of similar confidence."""
+
+    confidence: float
+    """Their mean probability."""
+    accuracy: float
+    share: float
+    """Of all predictions."""
+
+
+def calibration_bins(right: Truths, confidence: Floats) -> list[CalibrationBin]:
+    """Group predictions into ten bins of equal width; empty bins are omitted.
+
+    Args:
+        right: ``[rows]``, whether the predicted label is true.
+        confidence: ``[rows]``, the probability of that label.
+    """
     position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = [
-        abs(right[position == k].mean() - confidence[position == k].mean()) * (position == k).mean()
-        for k in np.unique(position)
+    return [
+        CalibrationBin(confidence[rows].mean(), right[rows].mean(), rows.mean())
+        for rows in (position == k for k in np.unique(position))
     ]
-    return float(sum(gaps))
 
 
 def calibration_error_of(predictions: Float32s, target: Positions) -> float:
@@ -110,8 +142,8 @@ def calibration_error_of(predictions: Float32s, target: Positions) -> float:
         predictions: as the graph returns them.
         target: ``[images]``, positions of labels.
     """
-    shares, correct = confidence(target, predictions)
-    return calibration_error(correct, shares.astype(np.float64))
+    probabilities, correct = confidence(target, predictions)
+    return calibration_error(correct, probabilities.astype(np.float64))
 
 
 def low_confidence_metrics(
@@ -135,13 +167,13 @@ def low_confidence_metrics(
     return found
 
 
-def _areas(target: Ints, shares: Floats) -> dict[str, float]:
-    if shares.shape[1] > 2:  # noqa: PLR2004 - two columns are one curve
-        return {"roc_auc": metrics.roc_auc_score(target, shares, multi_class="ovr")}
+def _areas(target: Ints, probabilities: Floats) -> dict[str, float]:
+    if probabilities.shape[1] > 2:  # noqa: PLR2004 - two columns are one curve
+        return {"roc_auc": metrics.roc_auc_score(target, probabilities, multi_class="ovr")}
     return {
-        "roc_auc": metrics.roc_auc_score(target, shares[:, 1]),
-        "pr_auc": metrics.average_precision_score(target, shares[:, 1]),
-        "brier": metrics.brier_score_loss(target, shares[:, 1]),
+        "roc_auc": metrics.roc_auc_score(target, probabilities[:, 1]),
+        "pr_auc": metrics.average_precision_score(target, probabilities[:, 1]),
+        "brier": metrics.brier_score_loss(target, probabilities[:, 1]),
     }
 
 

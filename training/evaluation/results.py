@@ -7,7 +7,7 @@ from service.bundle.manifest import Manifest
 from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names
 from training.data.sources import Folders
-from training.evaluation.baselines import CHECKS, Check, image_bundle, image_checks, trial_of
+from training.evaluation.baselines import CHECKS, Check, evaluated_model, image_bundle, image_checks
 from training.evaluation.published import open_model
 
 
@@ -40,7 +40,7 @@ def _checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
     if images is not None:
         yield from image_checks(images, folders)
     elif name in CHECKS:
-        yield from CHECKS[name](trial_of(open_model(models, name), models, folders))
+        yield from CHECKS[name](evaluated_model(open_model(models, name), models, folders))
 
 
 def _row(name: str, check: Check) -> str:

@@ -16,12 +16,12 @@ from training.evaluation.published import open_model
 from training.model.thresholds import class_probabilities
 from training.onnx_files import Array, Graph
 
+# A mean difference of more standard errors is significant (by chance, one in 160 is).
 _STANDARD_ERRORS = 2.5
-"""A mean difference of more standard errors is significant (by chance, one in 160 is)."""
+# The minimum difference, as a share of the serving version's loss.
 _MIN_SHARE = 0.01
-"""The minimum difference, as a share of the serving version's loss."""
+# The minimum difference, as a share of the target's deviation: less is rounding of float32.
 _MIN_DEVIATION = 1e-6
-"""The minimum difference, as a share of the target's deviation: less is rounding of float32."""
 _MIN_ROWS = 5
 _SMALLEST_PROBABILITY = 1e-15
 _BATCH_SIZE = 256
@@ -40,7 +40,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TestPredictions:
     """Held-out rows with the new version's predictions."""
 
     target: Floats
@@ -50,7 +50,7 @@ class Measured:
 
 
 def compare_tables(
-    models: Path, manifest: Manifest, table: Table, rows: Rows, measured: Measured
+    models: Path, manifest: Manifest, table: Table, rows: Rows, measured: TestPredictions
 ) -> Comparison | None:
     """Compare on rows of a table; None if no version serves.
 
@@ -77,7 +77,7 @@ def compare_tables(
 
 
 def compare_images(
-    models: Path, manifest: Manifest, pixels: Array, measured: Measured
+    models: Path, manifest: Manifest, pixels: Array, measured: TestPredictions
 ) -> Comparison | None:
     """Compare on test images, ``[images, height, width, channels]``; None if no version serves."""
     serving = _serving(models, manifest)
@@ -85,10 +85,7 @@ def compare_images(
         return None
     predictions = None
     if serving.manifest.input == manifest.input:
-        graph = Graph(serving.model)
-        starts = range(0, len(pixels), _BATCH_SIZE)
-        parts = [graph.predict(pixels[start : start + _BATCH_SIZE]) for start in starts]
-        predictions = np.concatenate(parts)
+        predictions = Graph(serving.model).predict_in_batches(pixels, _BATCH_SIZE)
     return _compared(manifest, serving, measured, predictions)
 
 
@@ -104,7 +101,7 @@ def _serving(models: Path, manifest: Manifest) -> Bundle | None:
 
 
 def _compared(
-    manifest: Manifest, serving: Bundle, measured: Measured, predictions: Float32s | None
+    manifest: Manifest, serving: Bundle, measured: TestPredictions, predictions: Float32s | None
 ) -> Comparison:
     version = int(serving.folder.name)
     if manifest.evaluation is None:
@@ -126,7 +123,7 @@ def _same_prediction(manifest: Manifest, serving: Manifest) -> bool:
 
 
 def _by_rows(
-    version: int, manifest: Manifest, serving: Manifest, measured: Measured, theirs: Float32s
+    version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions, theirs: Float32s
 ) -> Comparison:
     """Compare both versions' losses row by row, so that difficult rows cancel out."""
     target, ours = measured.target, measured.predictions
@@ -155,7 +152,7 @@ def _by_rows(
 
 
 def _by_records(
-    version: int, manifest: Manifest, serving: Manifest, measured: Measured
+    version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions
 ) -> Comparison:
     """Compare the metrics that both evaluations recorded, with the noise of both."""
     classes = isinstance(manifest.output, ClassesOutput)
@@ -165,8 +162,10 @@ def _by_records(
         return _not_compared(version, "it has no recorded metrics")
     target = measured.target
     if classes:
-        shares = label_probabilities(class_probabilities(measured.predictions), target.astype(int))
-        new = -np.log(np.maximum(shares, _SMALLEST_PROBABILITY))
+        probabilities = label_probabilities(
+            class_probabilities(measured.predictions), target.astype(int)
+        )
+        new = -np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
     else:
         new = _losses(manifest, target, measured.predictions)
     old = theirs.metrics[metric]
@@ -186,9 +185,9 @@ def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats
     """Return the loss of each row: the absolute error, or the Brier score of probabilities."""
     if not isinstance(manifest.output, ClassesOutput):
         return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
-    shares = class_probabilities(predictions)
-    truth = np.eye(shares.shape[1])[target.astype(int)]
-    return np.asarray(np.square(shares - truth).sum(axis=1) / 2)
+    probabilities = class_probabilities(predictions)
+    truth = np.eye(probabilities.shape[1])[target.astype(int)]
+    return np.asarray(np.square(probabilities - truth).sum(axis=1) / 2)
 
 
 def _is_clear(difference: float, error: float, loss: float, target: Floats) -> bool:

@@ -44,8 +44,8 @@ def additive_explanation(
     for position, column in enumerate(data.columns):
         optional = column.feature.optional
         if column.feature.type == "category":
-            term, centre = _category(probe, position, cells[:, position], len(column.categories))
-            base = base + centre
+            term, center = _category(probe, position, cells[:, position], len(column.categories))
+            base = base + center
             terms.append(term if optional else term.model_copy(update={"missing": None}))
         else:
             terms.append(_number(probe, position, cells[:, position], optional=optional))
@@ -72,7 +72,7 @@ class Probe:
     def clip(self, position: int, cells: Floats) -> Floats:
         """Return the cells of a column, clipped as the preprocessing does."""
         low, high = self.bounds.get(position, (-np.inf, np.inf))
-        return np.minimum(np.maximum(cells, low), high)
+        return np.clip(cells, low, high)
 
     def scores(self, rows: Floats) -> Floats:
         """Map ``[rows, columns]`` in raw units to ``[rows, scores]``."""
@@ -111,18 +111,18 @@ def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> Nu
 
 
 def _category(
-    probe: Probe, position: int, cells: Floats, words: int
+    probe: Probe, position: int, cells: Floats, categories: int
 ) -> tuple[CategoryTerm, Floats]:
     """Return the term, and the mean contribution of the column."""
-    changes = probe.changes(position, [*map(float, range(words)), UNSEEN, np.nan])
-    known = np.where(np.isnan(cells), words + 1, np.where(cells == UNSEEN, words, cells))
-    centre = changes[known.astype(int)].mean(axis=0)
-    *each, other, missing = (changes - centre).tolist()
-    return CategoryTerm(kind="category", words=each, other=other, missing=missing), centre
+    changes = probe.changes(position, [*map(float, range(categories)), UNSEEN, np.nan])
+    known = np.where(np.isnan(cells), categories + 1, np.where(cells == UNSEEN, categories, cells))
+    center = changes[known.astype(int)].mean(axis=0)
+    *each, other, missing = (changes - center).tolist()
+    return CategoryTerm(kind="category", words=each, other=other, missing=missing), center
 
 
 def _score(recipe: Recipe) -> Score:
-    if recipe.task == "regression":
+    if not recipe.is_classification:
         return "log1p" if recipe.target.log else "value"
     if recipe.task == "multiclass":
         return "log-probability"

@@ -20,7 +20,7 @@ MAX_OFFSET_RATIO = 16.0
 _WHITE = 255
 
 
-def folded(predictor: Predictor) -> Predictor:
+def fold_scaler(predictor: Predictor) -> Predictor:
     """Fold the scaler of a predictor into the first layer of each network.
 
     Returns the predictor itself if there is no scaler, if a linear layer does not directly follow
@@ -36,7 +36,7 @@ def folded(predictor: Predictor) -> Predictor:
     for network in same.networks.members:
         layer = _first_layer(network)
         if layer is not None and isinstance(scaler, Scaler):
-            _fold_scaler(layer, scaler, same.preprocessing)
+            _fold_into_layer(layer, scaler, same.preprocessing)
     same.preprocessing.steps = nn.Sequential(*before)
     return same
 
@@ -53,7 +53,7 @@ def _first_layer(network: nn.Module) -> nn.Linear | None:
     return first if isinstance(first, nn.Linear) else None
 
 
-def _fold_scaler(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> None:
+def _fold_into_layer(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> None:
     """Change the weights of the numbers, which are the first columns, to raw units."""
     count = preprocessing.numbers_width
     with torch.no_grad():
@@ -64,7 +64,7 @@ def _fold_scaler(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing)
         layer.weight[:, :count] = scaled.to(layer.weight.dtype)
 
 
-class Unscaled(Pixels):
+class UnscaledPixels(Pixels):
     """Converts uint8 pixels to float32 without scaling."""
 
     def __init__(self, channels: int) -> None:
@@ -78,7 +78,7 @@ class Unscaled(Pixels):
         return image.permute(0, 3, 1, 2).float()
 
 
-def folded_classifier(classifier: Classifier) -> Classifier:
+def fold_pixel_scaling(classifier: Classifier) -> Classifier:
     """Fold the pixel scaling of a classifier into its first layer if possible.
 
     A convolution with padding adds zeros to the scaled pixels, which weights cannot express.
@@ -88,7 +88,7 @@ def folded_classifier(classifier: Classifier) -> Classifier:
     if layer is None or not _pixels_near_zero(classifier.pixels):
         return classifier
     _fold_pixels(layer, classifier.pixels)
-    same.pixels = Unscaled(classifier.pixels.mean.numel())
+    same.pixels = UnscaledPixels(classifier.pixels.mean.numel())
     return same
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from training.data.table import Float32s
 from training.errors import ImportRejected
 from training.onnx_files import Array, run_graph
+from training.recipe.families import output_width
 from training.recipe.table import Feature
 
 _NUMBERS: dict[int, type[np.generic]] = {
@@ -61,7 +62,7 @@ class ForeignGraph:
             self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
 
     @property
-    def maker(self) -> str:
+    def producer(self) -> str:
         """The producer name and version in the file."""
         return f"{self.model.producer_name} {self.model.producer_version}".strip()
 
@@ -107,9 +108,9 @@ def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Arra
         return part.astype(_NUMBERS[kind])
     values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
-        words = [*column.categories, ""]  # -1, an unknown word, selects the last
+        categories = [*column.categories, ""]  # -1, an unknown word, selects the last
         values[:, k] = [
-            words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
+            categories[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
         ]
     return values
 
@@ -175,7 +176,7 @@ class OutputMapping:
     @property
     def width(self) -> int:
         """The number of output columns of the bundle."""
-        return len(self.labels) if len(self.labels) > 2 else 1  # noqa: PLR2004 - two need one
+        return output_width(len(self.labels))
 
     @property
     def remark(self) -> str:

@@ -27,7 +27,7 @@ from training.data.table import Column, Dataset, Float32s, Floats, Table
 from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
-from training.recipe.table import Card, Feature, Recipe, Seeded
+from training.recipe.table import Feature, ModelCard, Recipe, SeededRecipe
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
@@ -45,7 +45,7 @@ def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
 
 
 def output_of(
-    card: Card,
+    card: ModelCard,
     threshold: float,
     *,
     unsure_below: float | None = None,
@@ -54,7 +54,7 @@ def output_of(
     """Describe the output: a value with its unit, or labels, with intervals or thresholds."""
     target = card.target
     name = target.name or target.column
-    if card.task == "regression":
+    if not card.is_classification:
         return ValueOutput(
             kind="value",
             name=name,
@@ -103,7 +103,7 @@ def provenance_of(
 
 
 def provenance(
-    recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
+    recipe: SeededRecipe, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
 ) -> contract.Provenance:
     """Return the provenance of any model; `started` is `time.perf_counter()` at the start."""
     return contract.Provenance(

@@ -17,7 +17,7 @@ from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
-from training.export.folding import folded
+from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph, find_output
 from training.export.trimming import trim
 from training.export.wrapping import wrap
@@ -53,7 +53,7 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     """
     if isinstance(predictor, Estimator):
         return _estimator_graph(predictor, output)
-    return to_graph(folded(predictor), torch.zeros(3, columns), INPUT_NAME, output)
+    return to_graph(fold_scaler(predictor), torch.zeros(3, columns), INPUT_NAME, output)
 
 
 def _estimator_graph(estimator: Estimator, output: str) -> bytes:
@@ -106,10 +106,8 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
     expected = predictor.predict(rows)
     for size in (_LARGEST_BATCH, *_BATCHES):
         tested = rows if size == _LARGEST_BATCH else rows[: _MAX_RUNS * size]
-        parts = [
-            graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
-        ]
-        _compare(np.concatenate(parts), expected[: len(tested)], size, predictor.source)
+        found = graph.predict_in_batches(tested, size)
+        _compare(found, expected[: len(tested)], size, predictor.source)
 
 
 def example_rows(
@@ -136,7 +134,7 @@ def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> Non
         row = int(np.flatnonzero(differ)[0])
         raise ExportError(
             f"ONNX Runtime and {source} disagree on {int(differ.sum())} of {len(expected)} rows in "
-            f"batches of {size}: row {row + 1} is {found[row].tolist()}, {source} says "
+            f"batches of {size}: row {row + 1} is {found[row].tolist()}, {source} returned "
             f"{expected[row].tolist()}. Nothing was published."
         )
 

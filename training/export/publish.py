@@ -37,7 +37,7 @@ class Publication:
 
 
 @dataclass(frozen=True)
-class Published:
+class RunResult:
     """What a run has published, for the message to the user."""
 
     publication: Publication

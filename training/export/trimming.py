@@ -127,7 +127,7 @@ def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str
                 needed = predicted
             elif predicted is not None and window is not None and position == 0:
                 covered = zip(window.covered(predicted), window.before, needed, strict=True)
-                needed = tuple(min(reach - before, all_) for reach, before, all_ in covered)
+                needed = tuple(min(reach - before, size) for reach, before, size in covered)
             others = all_needed.get(name, (0,) * len(needed))
             all_needed[name] = tuple(map(max, needed, others))
     return all_needed
@@ -148,18 +148,18 @@ def _trim_end(
     if window.predictions(source, after) == needed:
         return []
     retained = tuple(map(min, positions, source))
-    cut, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
-    node.input[0] = cut
-    numbers = {
+    sliced, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
+    node.input[0] = sliced
+    parameters = {
         "starts": (0,) * len(retained),
         "ends": retained,
         "axes": range(2, 2 + len(retained)),
     }
-    for what, values in numbers.items():
+    for parameter, values in parameters.items():
         array = np.array(list(values), np.int64)
-        graph.initializer.append(numpy_helper.from_array(array, f"{cut}_{what}"))
-    names = [name, *(f"{cut}_{what}" for what in numbers)]
-    return [helper.make_node("Slice", names, [cut], f"{cut}_slice")]
+        graph.initializer.append(numpy_helper.from_array(array, f"{sliced}_{parameter}"))
+    names = [name, *(f"{sliced}_{parameter}" for parameter in parameters)]
+    return [helper.make_node("Slice", names, [sliced], f"{sliced}_slice")]
 
 
 def _set_margin(node: onnx.NodeProto, margin: Size) -> None:

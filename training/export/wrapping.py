@@ -12,8 +12,8 @@ from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
 _PREFIX = "model/"
+# The first version of ai.onnx.ml whose LabelEncoder maps between all types.
 _LABEL_ENCODER_VERSION = 2
-"""The first version of ai.onnx.ml whose LabelEncoder maps between all types."""
 
 
 class GraphBuilder:
@@ -90,11 +90,11 @@ def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Featur
         end = start + (known.width or len(columns))
         target = _PREFIX + known.name
         if known.type == STRING_TYPE:
-            words = [
+            cells = [
                 _word(builder, _columns(builder, start + k, start + k + 1), column.categories)
                 for k, column in enumerate(columns[start:end])
             ]
-            builder.add("Concat", *words, output=target, axis=1)
+            builder.add("Concat", *cells, output=target, axis=1)
         else:
             part = _columns(builder, start, end)
             builder.add("Cast", part, output=target, to=known.type)
@@ -106,14 +106,14 @@ def _columns(builder: GraphBuilder, start: int, end: int) -> str:
     return builder.add("Gather", INPUT_NAME, positions, axis=1)
 
 
-def _word(builder: GraphBuilder, positions: str, words: Sequence[str]) -> str:
+def _word(builder: GraphBuilder, positions: str, categories: Sequence[str]) -> str:
     """Return the words at these positions; -1, NaN and unknown positions give the empty word."""
     return builder.add(
         "LabelEncoder",
         positions,
         domain="ai.onnx.ml",
-        keys_floats=[float(k) for k in range(len(words))],
-        values_strings=list(words),
+        keys_floats=[float(k) for k in range(len(categories))],
+        values_strings=list(categories),
         default_string="",
     )
 
@@ -171,7 +171,6 @@ def _reads(node: NodeProto) -> set[str]:
 
 
 def _require_label_encoder(model: ModelProto) -> None:
-    """Add an operator set that has LabelEncoder."""
     versions = {opset.domain: opset for opset in model.opset_import}
     if "ai.onnx.ml" not in versions:
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _LABEL_ENCODER_VERSION))

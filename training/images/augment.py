@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from training.recipe.image import Augmentation
 
+# Points along each side of the coarse grid of an elastic distortion.
 _COARSE = 5
-"""Points along each side of the coarse grid of an elastic distortion."""
+# Minimum and maximum share of the area that random erasing removes.
 _ERASED = (0.02, 0.2)
-"""Minimum and maximum share of the area that random erasing removes."""
-_GREY = (0.299, 0.587, 0.114)
+_GRAY = (0.299, 0.587, 0.114)
 
 
 def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
@@ -98,11 +98,11 @@ def _colors(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     if not (plan.brightness or plan.contrast or plan.saturation):
         return images
     shape = (len(images), 1, 1, 1)
-    if plan.saturation and images.shape[1] == len(_GREY):
-        weights = images.new_tensor(_GREY).view(1, 3, 1, 1)
-        grey = (images * weights).sum(1, keepdim=True)
+    if plan.saturation and images.shape[1] == len(_GRAY):
+        weights = images.new_tensor(_GRAY).view(1, 3, 1, 1)
+        gray = (images * weights).sum(1, keepdim=True)
         share = 1 + _uniform_symmetric(shape, plan.saturation, generator).to(images.device)
-        images = grey + (images - grey) * share
+        images = gray + (images - gray) * share
     if plan.contrast:
         mean = images.mean((1, 2, 3), keepdim=True)
         share = 1 + _uniform_symmetric(shape, plan.contrast, generator).to(images.device)

@@ -1,8 +1,8 @@
 """Checkpoints: the state of a fit, saved after each epoch, from which it can resume."""
 
 import copy
+import io
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from training.data.sources import replace_file
 from training.errors import DataError
 from training.fit import History
 
@@ -28,7 +29,7 @@ class CheckpointOptions:
 
 
 @dataclass
-class State:
+class FitState:
     """The progress of a fit."""
 
     epoch: int = 0
@@ -65,12 +66,12 @@ class Checkpoint:
         self._fingerprint = fingerprint
         self._resume = resume
         self._parts: dict[str, Any] = {}  # modules, optimizers and schedules share no type
-        self._state = State()
+        self._state = FitState()
         self._started = time.perf_counter()
 
     def begin(
         self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
-    ) -> State:
+    ) -> FitState:
         """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
         Raises:
@@ -86,7 +87,7 @@ class Checkpoint:
             found = _read(self._path, self._fingerprint)
             for name, part in self._parts.items():
                 part.load_state_dict(found[name])
-            self._state = State(
+            self._state = FitState(
                 found["epoch"],
                 History(**found["history"]),
                 found["best"],
@@ -109,13 +110,9 @@ class Checkpoint:
             "seconds": self._state.seconds + time.perf_counter() - self._started,
             "weights": self._state.weights,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._path)
+        file = io.BytesIO()
+        torch.save(content, file)
+        replace_file(self._path, file.getvalue())
 
     @property
     def earlier_seconds(self) -> float:

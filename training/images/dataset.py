@@ -11,6 +11,11 @@ Classes = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 
+def evenly_spaced(rows: int, most: int) -> Rows:
+    """Return at most `most` evenly spaced positions of so many rows."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.intp))
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their labels."""
@@ -38,7 +43,7 @@ class ImageSet:
         positions = np.arange(len(self)) if self.positions is None else self.positions
         return self.store[positions[rows]]
 
-    def chosen(self, rows: Rows) -> "ImageSet":
+    def subset(self, rows: Rows) -> "ImageSet":
         """Return a subset in this order, over the same store."""
         positions = rows if self.positions is None else self.positions[rows]
         names = [self.names[row] for row in rows]

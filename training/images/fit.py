@@ -1,32 +1,28 @@
 """The training loop for images."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel
 
 from service.predictions import predicted_labels
-from training.errors import FitError
-from training.fit import History
+from training.fit import History, batches_per_epoch, check_is_finite, progress_bar
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import ImageSet
-from training.images.networks import Classifier
+from training.images.networks import Classifier, unit_range
 from training.model.losses import mean_cross_entropy
 from training.model.optimizers import build_optimizer, build_schedule
-from training.recipe.image import ImageRecipe, ImageTraining
+from training.recipe.image import ImageRecipe
 
+# More than the number of epochs, so that no two epochs of different seeds share one.
 _SEED_STRIDE = 1_000_003
-"""More than the number of epochs, so that no two epochs of different seeds share one."""
 _BATCH_SIZE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -56,7 +52,7 @@ def fit(
         classifier.to(device).network, torch.channels_last
     )
     averaged = AveragedModel(network, multi_avg_fn=_average(plan.ema_momentum), use_buffers=True)
-    batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
+    batches = batches_per_epoch(len(training), plan)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     state = checkpoint.begin(network, averaged, optimizer, schedule)
@@ -83,7 +79,7 @@ def fit(
             if not plan.ema_momentum:  # once per epoch, since a copy per step would be slow
                 averaged.update_parameters(network)
             now, wrong = _validate(classifier, averaged.module, validation)
-            _check_is_finite(now, epoch, plan)
+            check_is_finite(now, epoch, plan)
             state.record(total / batches, now, averaged.module)
             checkpoint.save(epoch + 1)
             _log(
@@ -119,14 +115,6 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _check_is_finite(loss: float, epoch: int, plan: ImageTraining) -> None:
-    if not math.isfinite(loss):
-        raise FitError(
-            f"The loss is not finite in epoch {epoch + 1}; set "
-            f"training.learning_rate below {plan.learning_rate:g}."
-        )
-
-
 def _validate(
     classifier: Classifier, averaged_network: nn.Module, validation: ImageSet
 ) -> tuple[float, float]:
@@ -157,13 +145,10 @@ def _augmented_batches(
     generator = Generator().manual_seed(seed)
     torch.manual_seed(seed)
     order = torch.randperm(len(training)).tensor_split(batches)
-    is_disabled = not sys.stderr.isatty()
-    bar = track(order, "", console=Console(stderr=True), transient=True, disable=is_disabled)
-    for drawn in bar:
+    for drawn in progress_bar(order, ""):
         rows = np.sort(drawn.numpy())  # sequential reads from disk
         image = torch.from_numpy(training.pixels(rows)).to(device)
-        images = image.permute(0, 3, 1, 2).float() / 255
-        augmented = augment(images, recipe.augmentation, generator)
+        augmented = augment(unit_range(image), recipe.augmentation, generator)
         target = torch.from_numpy(training.target[rows]).to(device)
         soft_targets = functional.one_hot(target, training.classes).float()
         if recipe.training.mixup:

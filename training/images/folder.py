@@ -14,6 +14,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import read_image
+from training.data.text import join_names
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 
@@ -38,12 +39,12 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class FolderParts:
-    """The images of a folder. A single subset besides train/ is the test set."""
+    """The images of a folder. A single subset other than train/ is the test set."""
 
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[SkippedFile]
+    skipped: list[SkippedFile]
     sha256: str
     """Of all used files, with their paths below the folder."""
 
@@ -83,7 +84,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         )
     class_labels = labels or classes
     paths_by_digest: dict[str, str] = {}
-    left_out = [_stray(file, folder) for file in _strays(folder, set_folders, classes)]
+    skipped = [_unused(file, folder) for file in _unused_paths(folder, set_folders, classes)]
     digest = hashlib.sha256()
     parts = {}
     # The test set first: an image that is in two sets must not be trained on.
@@ -91,18 +92,18 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         if part in set_folders:
             files = _files(set_folders[part], classes)
             retained = _without_duplicates(
-                _decoded(files, folder, image), paths_by_digest, left_out, digest
+                _decoded(files, folder, image), paths_by_digest, skipped, digest
             )
             parts[part] = _set_of(retained, len(files), class_labels, image)
-    _require_enough(parts["training"], set_folders["training"], left_out)
+    _require_enough(parts["training"], set_folders["training"], skipped)
     validation = parts.get("validation")
     return FolderParts(
-        parts["training"], validation, parts.get("test"), left_out, digest.hexdigest()
+        parts["training"], validation, parts.get("test"), skipped, digest.hexdigest()
     )
 
 
 def _set_folders(folder: Path) -> dict[str, Path]:
-    """Return the folder of each set; a single one besides train/ is the test set."""
+    """Return the folder of each set; a single one other than train/ is the test set."""
     below = {path.name.lower(): path for path in _folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
     if training is None:
@@ -144,7 +145,7 @@ def _is_system_file(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
 
 
-def _strays(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
+def _unused_paths(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
     """Yield files outside class folders, and class folders that the training set lacks."""
     for home in {folder, *set_folders.values()}:
         yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_system_file(p))
@@ -152,7 +153,7 @@ def _strays(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> I
         yield from (path for path in _folders(home) if path.name not in classes)
 
 
-def _stray(path: Path, folder: Path) -> SkippedFile:
+def _unused(path: Path, folder: Path) -> SkippedFile:
     relative = path.relative_to(folder).as_posix()
     if path.is_dir():
         return SkippedFile(relative, "a class without training images")
@@ -195,15 +196,14 @@ def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _DecodedF
 def _without_duplicates(
     images: Iterator[_DecodedFile],
     paths_by_digest: dict[str, str],
-    left_out: list[SkippedFile],
+    skipped: list[SkippedFile],
     digest: "hashlib._Hash",
 ) -> Iterator[_DecodedFile]:
-    """Yield the usable images, without duplicate files."""
     for decoded in images:
         if decoded.pixels is None:
-            left_out.append(SkippedFile(decoded.path, decoded.reason))
+            skipped.append(SkippedFile(decoded.path, decoded.reason))
         elif decoded.digest in paths_by_digest:
-            left_out.append(
+            skipped.append(
                 SkippedFile(decoded.path, f"the same file as {paths_by_digest[decoded.digest]}")
             )
         else:
@@ -232,7 +232,7 @@ def _set_of(
     return ImageSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
 
 
-def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFile]) -> None:
+def _require_enough(training: ImageSet, home: Path, skipped: Sequence[SkippedFile]) -> None:
     counts = np.bincount(training.target, minlength=training.classes)
     too_few = [
         f"{label} has {count}"
@@ -240,8 +240,8 @@ def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFi
         if count < MIN_IMAGES
     ]
     if too_few:
-        reasons = [f"{one.file}: {one.reason}" for one in left_out[:_SHOWN]]
-        also = f" Skipped: {'; '.join(reasons)}." if reasons else ""
+        reasons = [f"{one.file} ({one.reason})" for one in skipped]
+        also = f" Skipped: {join_names(reasons, _SHOWN)}." if reasons else ""
         raise DataError(
             f"{home} has too few images to train on: {', '.join(too_few)}. Each class needs at "
             f"least {MIN_IMAGES}, and some hundreds for a useful model.{also}"

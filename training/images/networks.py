@@ -5,8 +5,18 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from training.data.table import Float32s
+from training.images.dataset import Bytes
+from training.model.networks import ACTIVATIONS, predict_in_batches
+from training.recipe.families import output_width
 from training.recipe.image import Image, ImageRecipe, Network
-from training.recipe.table import Activation
+
+_BATCH_SIZE = 256
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """Map uint8 ``[batch, height, width, channels]`` to 0 to 1, with the channels second."""
+    return image.permute(0, 3, 1, 2).float() / 255
 
 
 class Pixels(nn.Module):
@@ -22,7 +32,7 @@ class Pixels(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``[batch, height, width, channels]`` to ``[batch, channels, height, width]``."""
-        return self.scaled(image.permute(0, 3, 1, 2).float() / 255)
+        return self.scaled(unit_range(image))
 
     def scaled(self, images: Tensor) -> Tensor:
         """Map ``[batch, channels, height, width]``, 0 to 1, to the same shape, standardized."""
@@ -68,6 +78,10 @@ class Classifier(nn.Module):
         scores: Tensor = self.network(self.pixels(image)) / self.temperature
         return torch.sigmoid(scores) if self.binary else torch.softmax(scores, 1)
 
+    def predict(self, pixels: Bytes) -> Float32s:
+        """Predict ``[images, height, width, channels]``, as the exported graph does."""
+        return predict_in_batches(self, pixels, _BATCH_SIZE)
+
 
 def build(recipe: ImageRecipe, classes: int) -> nn.Module:
     """Return an untrained network from normalized pixels to scores.
@@ -76,9 +90,8 @@ def build(recipe: ImageRecipe, classes: int) -> nn.Module:
         recipe: with the network section and the image size.
         classes: their number; for two there is one score, that of the second.
     """
-    outputs = 1 if classes == 2 else classes  # noqa: PLR2004 - two are reported apart by one score
     plan, image = recipe.network, recipe.image
-    network = BUILDERS[plan.family](plan, image, outputs)
+    network = BUILDERS[plan.family](plan, image, output_width(classes))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -117,7 +130,7 @@ def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
 
 
 def _after(plan: Network, norm: nn.Module) -> list[nn.Module]:
-    activation = _ACTIVATIONS[plan.activation]()
+    activation = ACTIVATIONS[plan.activation]()
     return [norm, activation] if plan.batch_norm else [activation]
 
 
@@ -130,10 +143,10 @@ def _residual(plan: Network, image: Image, outputs: int) -> nn.Module:
             modules.append(nn.MaxPool2d(2))
         if stage == 0 and plan.stem > 1:
             stem = nn.Conv2d(before, width, plan.stem + 1, plan.stem, plan.stem // 2, bias=False)
-            modules += [stem, nn.BatchNorm2d(width), _ACTIVATIONS[plan.activation]()]
+            modules += [stem, nn.BatchNorm2d(width), ACTIVATIONS[plan.activation]()]
         else:
-            modules.append(_normed(before, width, _ACTIVATIONS[plan.activation]()))
-        modules += [Block(width, _ACTIVATIONS[plan.activation]()) for _ in range(count)]
+            modules.append(_normed(before, width, ACTIVATIONS[plan.activation]()))
+        modules += [Block(width, ACTIVATIONS[plan.activation]()) for _ in range(count)]
         before = width
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(plan.dropout)]
     return nn.Sequential(*modules, *head, nn.Linear(before, outputs))
@@ -143,15 +156,6 @@ def _normed(inputs: int, outputs: int, activation: nn.Module) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), activation)
 
-
-_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky-relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-}
 
 BUILDERS: Mapping[str, Callable[[Network, Image, int], nn.Module]] = {
     "layers": _layers,

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -41,8 +42,8 @@ DIGESTS = {
     },
 }
 _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
+# Public data sets that are folders, not single files.
 _FOLDERS = ("cats_and_dogs",)
-"""Public data sets that are folders, not single files."""
 _UNSIGNED_BYTES = 8
 PARTS = {"training": "train", "test": "t10k"}
 """The prefixes of MNIST file names."""
@@ -57,7 +58,7 @@ class LoadedImages:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[SkippedFile]
+    skipped: list[SkippedFile]
 
     @property
     def images(self) -> int:
@@ -151,7 +152,7 @@ def _set_of(
 ) -> ImageSet:
     if pixels.shape[1:] != (image.height, image.width) or image.channels != 1:
         raise DataError(
-            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and grey; set "
+            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and grayscale; set "
             f"image.width = {pixels.shape[2]}, image.height = {pixels.shape[1]} and "
             "image.channels = 1."
         )
@@ -168,7 +169,7 @@ def _set_of(
 def _of_folder(folder: Path, labels: list[str], image: ImageInput, name: str) -> LoadedImages:
     parts = read_folder(folder, labels, image)
     return LoadedImages(
-        name, parts.sha256, parts.training, parts.validation, parts.test, parts.left_out
+        name, parts.sha256, parts.training, parts.validation, parts.test, parts.skipped
     )
 
 
@@ -196,7 +197,7 @@ def read_idx(path: Path) -> Bytes:
         content = path.read_bytes()
         if content.startswith(GZIP_SIGNATURE):
             content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
     if len(content) < 4 or content[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
         raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
@@ -206,11 +207,13 @@ def read_idx(path: Path) -> Bytes:
             f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
         )
     header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise DataError(f"{path} is incomplete: it ends within its header.")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != prod(shape):
         raise DataError(
-            f"{path} is incomplete: its header says {prod(shape):,} bytes, and "
-            f"{len(content) - header:,} follow."
+            f"{path} is incomplete: its header declares {prod(shape):,} bytes, but the file "
+            f"contains {len(content) - header:,}."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -233,5 +236,5 @@ def _either(folder: Path, name: str) -> Path | None:
 
 def _cut(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     rows = np.arange(len(images))
-    retained, aside = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
-    return images.chosen(retained), images.chosen(aside)
+    retained, held_out = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
+    return images.subset(retained), images.subset(held_out)

@@ -29,15 +29,15 @@ class Estimator:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         labels = self.recipe.target.labels
         if not len(features):  # which scikit-learn rejects
-            return np.empty((0, len(labels) if self.recipe.task == "multiclass" else 1), np.float32)
+            return np.empty((0, self.recipe.output_width), np.float32)
         if not labels:
             return np.asarray(self.fitted.predict(features)[:, np.newaxis], dtype=np.float32)
-        shares = np.zeros((len(features), len(labels)), dtype=np.float32)
+        probabilities = np.zeros((len(features), len(labels)), dtype=np.float32)
         if isinstance(self.fitted, ClusterMixin):
-            shares[np.arange(len(features)), self.fitted.predict(features)] = 1
+            probabilities[np.arange(len(features)), self.fitted.predict(features)] = 1
         else:
-            shares[:, self.fitted.classes_] = self.fitted.predict_proba(features)
-        return shares[:, 1:] if self.recipe.task == "binary" else shares
+            probabilities[:, self.fitted.classes_] = self.fitted.predict_proba(features)
+        return probabilities[:, 1:] if self.recipe.task == "binary" else probabilities
 
 
 def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
@@ -49,12 +49,12 @@ def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
         training: the rows of the training set.
     """
     x, y = data.features[training], data.target[training]
-    y = y if recipe.task == "regression" else y.astype(np.intp)
+    y = y.astype(np.intp) if recipe.is_classification else y
     return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
 
 
 def _decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
-    kind = DecisionTreeRegressor if recipe.task == "regression" else DecisionTreeClassifier
+    kind = DecisionTreeClassifier if recipe.is_classification else DecisionTreeRegressor
     return kind(random_state=recipe.seed).fit(x, y)
 
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.data.table import Floats
 from training.recipe.table import Loss, Recipe
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +16,7 @@ def loss_of(recipe: Recipe) -> RowLoss:
     """Return the recipe's loss, or the default of its task and family."""
     if recipe.task == "multiclass":
         return _categorical_cross_entropy
-    default: Loss = "mse" if recipe.task == "regression" else recipe.family.binary_loss
+    default: Loss = recipe.family.binary_loss if recipe.is_classification else "mse"
     chosen = recipe.training.loss if recipe.training else None
     return _LOSSES[chosen or default]
 
@@ -29,16 +27,6 @@ def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
         return 0.0
     weights = torch.cat([p.flatten() for p in network.parameters() if p.dim() > 1])
     return l1 * weights.abs().sum() + l2 * weights.square().sum()
-
-
-def class_weights(classes: Floats) -> Floats:
-    """Compute the balanced weight of each class, as in scikit-learn, ``[classes]``.
-
-    Args:
-        classes: ``[rows]``, label positions of the training set.
-    """
-    counts = np.bincount(classes.astype(int))
-    return np.asarray(len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
 
 
 def mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
@@ -54,20 +42,9 @@ def mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(scores[:, 0], second.to(scores.dtype))
 
 
-def _squared(scores: Tensor, target: Tensor) -> Tensor:
-    return (scores[:, 0] - target).square()
-
-
-def _absolute(scores: Tensor, target: Tensor) -> Tensor:
-    return (scores[:, 0] - target).abs()
-
-
-def _huber(scores: Tensor, target: Tensor) -> Tensor:
-    return functional.huber_loss(scores[:, 0], target, reduction="none")
-
-
-def _binary_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(scores[:, 0], target, reduction="none")
+def _per_row(loss: Callable[..., Tensor]) -> RowLoss:
+    """Return a loss of PyTorch as one of the only score, without the mean over the rows."""
+    return lambda scores, target: loss(scores[:, 0], target, reduction="none")
 
 
 def _categorical_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
@@ -85,10 +62,10 @@ def _perceptron(scores: Tensor, target: Tensor) -> Tensor:
 
 
 _LOSSES: dict[Loss, RowLoss] = {
-    "mse": _squared,
-    "mae": _absolute,
-    "huber": _huber,
-    "cross-entropy": _binary_cross_entropy,
+    "mse": _per_row(functional.mse_loss),
+    "mae": _per_row(functional.l1_loss),
+    "huber": _per_row(functional.huber_loss),
+    "cross-entropy": _per_row(functional.binary_cross_entropy_with_logits),
     "hinge": _hinge,
     "perceptron": _perceptron,
 }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +13,8 @@ from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
 
 _ROWS_PER_BATCH = 65_536
+# Its exponential still fits float32, so outliers do not give infinity.
 _LARGEST_LOGARITHM = 80.0
-"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class Maxout(nn.Module):
@@ -131,11 +132,16 @@ class Predictor(nn.Module):
 
     def predict(self, features: Float32s) -> Float32s:
         """Predict in float32, as the exported graph does."""
-        with torch.no_grad():
-            parts = [
-                self(part) for part in torch.split(torch.from_numpy(features), _ROWS_PER_BATCH)
-            ]
-        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+        return predict_in_batches(self, features, _ROWS_PER_BATCH)
+
+
+def predict_in_batches(
+    model: nn.Module, rows: npt.NDArray[np.float32 | np.uint8], size: int
+) -> Float32s:
+    """Run a model on batches of at most `size` rows, without gradients."""
+    with torch.no_grad():
+        parts = [model(part) for part in torch.split(torch.from_numpy(rows), size)]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
@@ -181,7 +187,7 @@ def _hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
     if plan.activation == "maxout":
         layer: list[nn.Module] = [Maxout(inputs, units)]
     else:
-        layer = [nn.Linear(inputs, units), _ACTIVATIONS[plan.activation]()]
+        layer = [nn.Linear(inputs, units), ACTIVATIONS[plan.activation]()]
     if plan.batch_norm:
         layer.insert(1, nn.BatchNorm1d(units))
     if plan.dropout:
@@ -195,7 +201,7 @@ def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
     return ordered[(shares * (len(ordered) - 1)).round().long()]
 
 
-_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "relu": nn.ReLU,

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from training.recipe.table import Descent, Schedule
+from training.recipe.table import OptimizerSettings, Schedule
 
 
-def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
+def build_optimizer(plan: OptimizerSettings, network: nn.Module) -> Optimizer:
     """Build the recipe's optimizer for the network's parameters."""
     parameters = list(network.parameters())
     if plan.optimizer == "LBFGS":
@@ -37,30 +37,36 @@ def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
     return build(parameters, lr=rate, weight_decay=weight_decay)
 
 
-def build_schedule(plan: Descent, optimizer: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
+def build_schedule(
+    plan: OptimizerSettings, optimizer: Optimizer, batches: int
+) -> lr_scheduler.LRScheduler:
     """Build the learning rate schedule of ``epochs * batches`` steps."""
     return _SCHEDULES[plan.schedule](plan, optimizer, plan.epochs * batches)
 
 
-def _constant(_: Descent, optimizer: Optimizer, __: int) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+def _constant(_: OptimizerSettings, optimizer: Optimizer, __: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
-def _step(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _step(plan: OptimizerSettings, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     """Multiply the rate by ``gamma`` after one third and after two thirds of the steps."""
     return lr_scheduler.StepLR(optimizer, step_size=max(steps // 3, 1), gamma=plan.gamma)
 
 
-def _exponential(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _exponential(
+    plan: OptimizerSettings, optimizer: Optimizer, steps: int
+) -> lr_scheduler.LRScheduler:
     """Decay exponentially to ``gamma`` times the initial rate."""
     return lr_scheduler.ExponentialLR(optimizer, gamma=plan.gamma ** (1 / steps))
 
 
-def _cosine(_: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _cosine(_: OptimizerSettings, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
 
 
-def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _one_cycle(
+    plan: OptimizerSettings, optimizer: Optimizer, steps: int
+) -> lr_scheduler.LRScheduler:
     """Increase to the learning rate, then decrease to almost zero (Smith, 2018)."""
     return lr_scheduler.OneCycleLR(
         optimizer,
@@ -71,13 +77,17 @@ def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.
     )
 
 
-def _inverse_time(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _inverse_time(
+    plan: OptimizerSettings, optimizer: Optimizer, steps: int
+) -> lr_scheduler.LRScheduler:
     """Multiply the rate by ``1 / (1 + gamma * epoch)``."""
     batches = steps // plan.epochs
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + plan.gamma * step / batches))
 
 
-_SCHEDULES: dict[Schedule, Callable[[Descent, Optimizer, int], lr_scheduler.LRScheduler]] = {
+_SCHEDULES: dict[
+    Schedule, Callable[[OptimizerSettings, Optimizer, int], lr_scheduler.LRScheduler]
+] = {
     "constant": _constant,
     "step": _step,
     "exponential": _exponential,

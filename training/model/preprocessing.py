@@ -13,10 +13,10 @@ from training.errors import DataError
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
+# Without 0 and π/2, which are the columns themselves.
 _ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
-"""Without 0 and π/2, which are the columns themselves."""
+# A smaller span is the rounding of a constant column; float32 could not divide by it.
 _MIN_SCALE = 1e-30
-"""A smaller span is the rounding of a constant column; float32 could not divide by it."""
 
 
 class Imputer(nn.Module):
@@ -66,7 +66,7 @@ class OneHot(nn.Module):
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
-class Rotated(nn.Module):
+class RotatedColumns(nn.Module):
     """Appends rotated copies of pairs of columns.
 
     A network over binned numbers has decision boundaries along the axes. Rotated coordinates add
@@ -131,9 +131,9 @@ class Preprocessing(nn.Module):
         self.numeric = list(numeric)
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
         self.positions = [position for position, _ in categories]
-        self.one_hots = nn.ModuleList(OneHot(words) for _, words in categories)
+        self.one_hots = nn.ModuleList(OneHot(count) for _, count in categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
-        turns = sum(step.outputs for step in steps if isinstance(step, Rotated))
+        turns = sum(step.outputs for step in steps if isinstance(step, RotatedColumns))
         self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +186,9 @@ def fit_preprocessing(
     steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
     if plan.rotated:
         slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
-        steps.append(Rotated([(slots[first], slots[second]) for first, second in plan.rotated]))
+        steps.append(
+            RotatedColumns([(slots[first], slots[second]) for first, second in plan.rotated])
+        )
     return Preprocessing(steps, numeric, categories, indicated)
 
 

@@ -10,6 +10,8 @@ from typing import Literal
 
 Task = Literal["regression", "binary", "multiclass"]
 
+BINARY = 2  # labels
+
 _REGRESSION: frozenset[Task] = frozenset({"regression"})
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
 
@@ -59,6 +61,11 @@ IMAGE_FAMILIES: Mapping[str, ImageFamily] = {
     "layers": ImageFamily(layers_key="layers"),
     "residual": ImageFamily(layers_key="widths"),
 }
+
+
+def output_width(labels: int) -> int:
+    """Return the outputs of a model: one per label; for two labels or a value, one."""
+    return labels if labels > BINARY else 1
 
 
 def draft_families() -> list[str]:

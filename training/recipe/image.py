@@ -9,13 +9,19 @@ from pydantic import AfterValidator, Field, model_validator
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Side
 from training.recipe.families import IMAGE_FAMILIES, known_family
-from training.recipe.table import Activation, Descent, NotNegative, Section, Seeded, Share
+from training.recipe.table import (
+    Activation,
+    NotNegative,
+    OptimizerSettings,
+    Section,
+    SeededRecipe,
+    Share,
+)
 
 Size = Annotated[int, Field(ge=1, le=16_384)]
 Edges = Literal["background", "reflect"]
 
 _LAYER = re.compile(r"(conv|dense) [1-9]\d{0,4}|dropout 0\.\d+|pool|flatten")
-_ALL = 1.0
 
 
 class ImageData(Section):
@@ -32,7 +38,7 @@ class ImageData(Section):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _require_one_source(self) -> Self:
         if (self.source is None) == (self.folder is None):
             raise ValueError("set exactly one of source and folder")
         return self
@@ -121,22 +127,24 @@ class Network(Section):
     dropout: Share = Field(default=0.0, description="before the last layer")
 
     @model_validator(mode="after")
-    def _fits_the_family(self) -> Self:
+    def _check_layers(self) -> Self:
         invalid = [layer for layer in self.layers if not _LAYER.fullmatch(layer)]
         if invalid:
-            msg = f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
-            raise ValueError(msg)
+            raise ValueError(
+                f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
+            )
         for name, family in IMAGE_FAMILIES.items():
             if (self.family == name) != bool(getattr(self, family.layers_key)):
-                msg = f"{family.layers_key}: required by the family {name}, and by no other"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{family.layers_key}: required by the family {name}, and by no other"
+                )
         if len(self.blocks) not in (0, len(self.widths)):
             raise ValueError("blocks and widths must have the same length")
         if self.activation == "maxout":
             raise ValueError("maxout is only for tables; choose another activation")
         return self
 
-    def remains(self, side: int) -> int:
+    def output_side(self, side: int) -> int:
         """Return the size of a side after all convolutions and pools."""
         if self.family == "residual":
             return int(side // self.stem // 2 ** (len(self.widths) - 1))
@@ -148,14 +156,14 @@ class Network(Section):
         return side
 
 
-class ImageTraining(Descent):
+class ImageTraining(OptimizerSettings):
     """The training loop."""
 
     label_smoothing: Share = 0.0
     mixup: NotNegative = Field(
         default=0.0, description="parameter of the Beta distribution of mixup; 0: no mixup"
     )
-    ema_momentum: Annotated[Finite, Field(ge=0, lt=_ALL)] = Field(
+    ema_momentum: Share = Field(
         default=0.0,
         description="momentum of the exponential moving average of the weights; 0: no average",
     )
@@ -164,7 +172,7 @@ class ImageTraining(Descent):
     )
 
 
-class ImageRecipe(Seeded):
+class ImageRecipe(SeededRecipe):
     """The complete recipe of an image model."""
 
     data: ImageData
@@ -176,11 +184,10 @@ class ImageRecipe(Seeded):
     training: ImageTraining
 
     @model_validator(mode="after")
-    def _leaves_something(self) -> Self:
+    def _check_output_size(self) -> Self:
         for side in (self.image.height, self.image.width):
-            if self.network.remains(side) < 1:
-                msg = (
+            if self.network.output_side(side) < 1:
+                raise ValueError(
                     f"network: its convolutions and pools reduce a side of {side} pixels to nothing"
                 )
-                raise ValueError(msg)
         return self

@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 from service.spelling import closest_name
 from training.errors import RecipeError
 from training.recipe.image import ImageRecipe
-from training.recipe.table import Card, Preprocessing, Purpose, Recipe
+from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
 
-T = TypeVar("T", bound=Purpose)
+T = TypeVar("T", bound=ModelDescription)
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parents[1] / "recipes"
 Location = tuple[int | str, ...]
@@ -85,13 +85,13 @@ def parse_image_recipe(document: dict[str, Any], origin: str) -> ImageRecipe:
     return _checked(ImageRecipe, document, origin)
 
 
-def parse_card(document: dict[str, Any], origin: str) -> Card:
+def parse_card(document: dict[str, Any], origin: str) -> ModelCard:
     """Validate the parsed card of an imported model.
 
     Raises:
         RecipeError: with all problems.
     """
-    return _checked(Card, document, origin)
+    return _checked(ModelCard, document, origin)
 
 
 def toml_of(recipe: Recipe | ImageRecipe) -> str:

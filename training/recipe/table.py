@@ -7,8 +7,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Name
-from service.tabletext import MISSING
-from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_family
+from service.tabletext import MISSING, Decimal, Thousands
+from training.recipe.families import (
+    BINARY,
+    TABLE_FAMILIES,
+    TableFamily,
+    Task,
+    known_family,
+    output_width,
+)
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
 Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
@@ -51,10 +58,8 @@ class Data(Section):
     )
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     quote: str | None = Field(default=None, min_length=1, max_length=1)
-    decimal: Literal[".", ","] = "."
-    thousands: Literal["", ",", ".", " ", "'"] = Field(
-        default="", description="thousands separator"
-    )
+    decimal: Decimal = "."
+    thousands: Thousands = Field(default="", description="thousands separator")
     encoding: str | None = None
     missing: list[str] = Field(
         default=list(MISSING),
@@ -172,7 +177,7 @@ class Network(Section):
     )
 
 
-class Descent(Section):
+class OptimizerSettings(Section):
     """The optimizer and its schedule."""
 
     optimizer: Optimizer
@@ -193,7 +198,7 @@ class Descent(Section):
     )
 
 
-class Training(Descent):
+class Training(OptimizerSettings):
     """The training loop."""
 
     loss: Loss | None = Field(
@@ -207,7 +212,7 @@ class Training(Descent):
     )
 
 
-class Purpose(Section):
+class ModelDescription(Section):
     """Name and description of a model."""
 
     name: Name
@@ -215,13 +220,13 @@ class Purpose(Section):
     description: str = ""
 
 
-class Seeded(Purpose):
+class SeededRecipe(ModelDescription):
     """Name, description and random seed of a model."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
 
 
-class Card(Purpose):
+class ModelCard(ModelDescription):
     """The description of a model with its features and target."""
 
     target: Target
@@ -232,10 +237,20 @@ class Card(Purpose):
         """The task that the target defines."""
         if not self.target.labels:
             return "regression"
-        return "binary" if len(self.target.labels) == 2 else "multiclass"  # noqa: PLR2004 - two
+        return "binary" if len(self.target.labels) == BINARY else "multiclass"
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the target is a label."""
+        return bool(self.target.labels)
+
+    @property
+    def output_width(self) -> int:
+        """The number of outputs of the graph."""
+        return output_width(len(self.target.labels))
 
 
-class Recipe(Card, Seeded):
+class Recipe(ModelCard, SeededRecipe):
     """The complete recipe of a table model."""
 
     data: Data

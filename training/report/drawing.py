@@ -16,12 +16,13 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from service.predictions import predicted_labels
 from training.data.table import Dataset, Float32s, Floats
+from training.data.text import with_unit
 from training.learn import FittedModel
 from training.recipe.table import Recipe
 
 # Placeholder colors, replaced by CSS variables of the page.
 INK, SOFT, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
-_OF_THE_PAGE = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
+_CSS_VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
 SERIES = ("#4c8fd6", "#e0833b", "#3fa56b", "#b06fd0", "#c9a227", "#d65c7a", "#35a8b5", "#8d8d8d")
 """Colors of the labels in order, legible on white and on black."""
 
@@ -72,7 +73,7 @@ def legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's o
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, **options)
 
 
-def finish(axes: Axes, title: str, caption: str) -> Chart:
+def render_svg(axes: Axes, title: str, caption: str) -> Chart:
     """Render the figure as an SVG element, without header, metadata and unused ids."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
@@ -92,7 +93,7 @@ def finish(axes: Axes, title: str, caption: str) -> Chart:
     start, bracket, rest = svg.partition(">")
     start = re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", start)
     svg = start + bracket + rest
-    for color, variable in _OF_THE_PAGE.items():
+    for color, variable in _CSS_VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     named = set(re.findall(r'#([^")]+)[")]', svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", svg)
@@ -114,9 +115,9 @@ def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart 
     if "category" in kinds or not known.any():
         return None
     x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
-    if recipe.task == "regression" and x.shape[1] == 1:
+    if not recipe.is_classification and x.shape[1] == 1:
         return _curve(recipe, x[:, 0], target, fitted)
-    if recipe.task != "regression" and x.shape[1] == _PLANE:
+    if recipe.is_classification and x.shape[1] == _PLANE:
         return _regions(recipe, x, target.astype(int), fitted)
     return None
 
@@ -128,12 +129,10 @@ def _curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> 
     axes.plot(x, target, "o", color=SERIES[0], ms=size, label="rows", rasterized=len(x) > _STEPS)
     predictions = fitted.predictor.predict(grid[:, np.newaxis])
     axes.plot(grid, predictions[:, 0], color=ORANGE, lw=1.8, label="prediction")
-    unit = recipe.target.unit
-    name = recipe.target.name or recipe.target.column
-    axes.set_ylabel(f"{name} ({unit})" if unit and unit != name else name)
+    axes.set_ylabel(with_unit(recipe.target.name or recipe.target.column, recipe.target.unit))
     _name_axis(axes, recipe, 0)
     legend(axes)
-    return finish(
+    return render_svg(
         axes,
         "Predictions over the input range",
         "The rows of the table, and the prediction over the range of the feature.",
@@ -168,7 +167,7 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
     for k in range(_PLANE):
         _name_axis(axes, recipe, k)
     legend(axes, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=min(len(labels), 4))
-    return finish(
+    return render_svg(
         axes,
         "Predictions over the input range",
         "The rows of the table by their true label, and the predicted label of each region.",
@@ -177,8 +176,7 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
 
 def _name_axis(axes: Axes, recipe: Recipe, k: int) -> None:
     feature = recipe.features[k]
-    written = f"{feature.name} ({feature.unit})" if feature.unit else feature.name
-    (axes.set_xlabel, axes.set_ylabel)[k](written)
+    (axes.set_xlabel, axes.set_ylabel)[k](with_unit(feature.name, feature.unit))
 
 
 def _span(x: Float32s) -> tuple[float, float]:

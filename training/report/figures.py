@@ -8,9 +8,22 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.data.table import Floats
+from training.data.text import with_unit
+from training.evaluation.metrics import calibration_bins
 from training.fit import History
 from training.model.thresholds import Ints, Truths
-from training.report.drawing import BLUE, INK, ORANGE, SERIES, SOFT, Chart, canvas, finish, legend
+from training.recipe.families import BINARY
+from training.report.drawing import (
+    BLUE,
+    INK,
+    ORANGE,
+    SERIES,
+    SOFT,
+    Chart,
+    canvas,
+    legend,
+    render_svg,
+)
 
 _MAX_POINTS = 3000
 _FEW_POINTS = 60
@@ -20,10 +33,8 @@ _MAX_NAMES_AT_AN_AXIS = 36
 _POINTS_OF_AN_AXIS = 170
 _LONGEST_NAME = 22
 _MAX_BARS = 15
-_BINS = 10
 _FEW_LABELS = 6
-_HIDDEN_BELOW = 20
-_BINARY = 2
+_LOG_SCALE_RATIO = 20
 
 
 def learning_curves(histories: Sequence[History], loss: str) -> Chart:
@@ -37,11 +48,11 @@ def learning_curves(histories: Sequence[History], loss: str) -> Chart:
                 name = part if k == 0 else None
                 mark = "o" if len(losses) == 1 else ""
                 axes.plot(epochs, losses, color=color, lw=1.5, marker=mark, ms=4, label=name)
-        watched, best = history.validation or history.training, history.best_epoch
+        monitored, best = history.validation or history.training, history.best_epoch
         name = "best epoch" if k == 0 else None
-        axes.plot([best + 1], [watched[best]], "o", color=INK, ms=5, mfc="none", label=name)
+        axes.plot([best + 1], [monitored[best]], "o", color=INK, ms=5, mfc="none", label=name)
     everything = [loss for history in histories for loss in history.training]
-    if 0 < _HIDDEN_BELOW * min(everything) < max(everything):
+    if 0 < _LOG_SCALE_RATIO * min(everything) < max(everything):
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -49,7 +60,7 @@ def learning_curves(histories: Sequence[History], loss: str) -> Chart:
     axes.set_ylabel(loss)
     legend(axes)
     many = f" Each of the {len(histories)} networks has a pair of lines." * (len(histories) > 1)
-    return finish(
+    return render_svg(
         axes,
         "Learning curves",
         "The loss after each epoch. The model has the weights of the best epoch on the validation "
@@ -67,10 +78,10 @@ def predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart
     )
     ends = [min(target.min(), value.min()), max(target.max(), value.max())]
     axes.plot(ends, ends, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(f"true ({unit})" if unit else "true")
-    axes.set_ylabel(f"predicted ({unit})" if unit else "predicted")
+    axes.set_xlabel(with_unit("true", unit))
+    axes.set_ylabel(with_unit("predicted", unit))
     few = f" {len(some):,} of {len(target):,} rows." * (len(some) < len(target))
-    return finish(
+    return render_svg(
         axes, "Predicted and true values", f"On the dashed line the prediction is correct.{few}"
     )
 
@@ -79,20 +90,19 @@ def residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
     """Draw the distribution of the errors, or each error if there are few rows."""
     axes = canvas()
     errors = value - target
-    written = f"error ({unit})" if unit else "error"
     if len(errors) < _FEW_POINTS:
         axes.axhline(0, color=SOFT, lw=1, ls="--")
         axes.vlines(target, 0, errors, color=SERIES[0], lw=1.5)
         axes.plot(target, errors, "o", color=SERIES[0], ms=5)
-        axes.set_xlabel(f"true ({unit})" if unit else "true")
-        axes.set_ylabel(written)
-        return finish(axes, "Errors", "Predicted minus true value of each row.")
+        axes.set_xlabel(with_unit("true", unit))
+        axes.set_ylabel(with_unit("error", unit))
+        return render_svg(axes, "Errors", "Predicted minus true value of each row.")
     low, high = np.quantile(errors, [0.01, 0.99])
     axes.hist(errors, bins=40, range=(low, high) if high > low else None, color=SERIES[0])
     axes.axvline(0, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(written)
+    axes.set_xlabel(with_unit("error", unit))
     axes.set_ylabel("rows")
-    return finish(
+    return render_svg(
         axes, "Errors", "Predicted minus true value, without the outermost percent at each end."
     )
 
@@ -106,7 +116,7 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     axes.tick_params(length=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto", rasterized=True)
-    slant = 0 if len(labels) == _BINARY else 25 if len(labels) <= _FEW_LABELS else 90
+    slant = 0 if len(labels) == BINARY else 25 if len(labels) <= _FEW_LABELS else 90
     if len(labels) <= _MAX_NAMES_AT_AN_AXIS:
         names = [_shortened(label) for label in labels]
         size = min(10.0, _POINTS_OF_AN_AXIS / len(labels))
@@ -120,7 +130,7 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
             )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    return finish(axes, "Confusion matrix", "True labels in rows, predicted labels in columns.")
+    return render_svg(axes, "Confusion matrix", "True labels in rows, predicted labels in columns.")
 
 
 def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
@@ -132,18 +142,14 @@ def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     """
     axes = canvas()
     for (name, (confidence, correct)), color in zip(series.items(), SERIES, strict=False):
-        position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        bins = np.unique(position)
-        mean_confidences = [confidence[position == k].mean() for k in bins]
-        accuracies = [correct[position == k].mean() for k in bins]
-        share = np.array([(position == k).mean() for k in bins])
-        axes.plot(mean_confidences, accuracies, lw=1.3, color=color, label=name)
-        axes.scatter(mean_confidences, accuracies, s=10 + 190 * share, color=color, alpha=0.6, lw=0)
+        confidences, accuracies, shares = np.array(calibration_bins(correct, confidence)).T
+        axes.plot(confidences, accuracies, lw=1.3, color=color, label=name)
+        axes.scatter(confidences, accuracies, s=10 + 190 * shares, color=color, alpha=0.6, lw=0)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability of the predicted label")
     axes.set_ylabel("accuracy")
     legend(axes, loc="upper left")
-    return finish(
+    return render_svg(
         axes,
         "Calibration",
         "On the dashed line the model is calibrated: the probability equals the accuracy. Larger "
@@ -151,18 +157,18 @@ def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     )
 
 
-def roc_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
+def roc_curves(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
     """Draw ROC curves; for more than two labels, each against the others."""
     axes = canvas()
     for k, color in _curves(target, labels):
-        fpr, tpr, _ = metrics.roc_curve(target == k, shares[:, k])
+        fpr, tpr, _ = metrics.roc_curve(target == k, probabilities[:, k])
         label = f"{labels[k]} (area {metrics.auc(fpr, tpr):.3f})"
         axes.plot(fpr, tpr, lw=1.7, color=color, label=label)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
     legend(axes, loc="lower right")
-    return finish(
+    return render_svg(
         axes,
         "ROC curve",
         "True against false positive rate for every threshold. "
@@ -170,12 +176,12 @@ def roc_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
     )
 
 
-def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
+def precision_recall_curves(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
     """Draw precision-recall curves, with the average precision."""
     axes = canvas()
     for k, color in _curves(target, labels):
-        precision, recall, _ = metrics.precision_recall_curve(target == k, shares[:, k])
-        area = metrics.average_precision_score(target == k, shares[:, k])
+        precision, recall, _ = metrics.precision_recall_curve(target == k, probabilities[:, k])
+        area = metrics.average_precision_score(target == k, probabilities[:, k])
         label = f"{labels[k]} (area {area:.3f})"
         axes.step(recall, precision, lw=1.7, color=color, label=label, where="post")
         axes.axhline((target == k).mean(), color=color, lw=1, ls=":")
@@ -183,7 +189,7 @@ def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str])
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     legend(axes, loc="lower left" if len(labels) <= _FEW_LABELS else "upper right")
-    return finish(
+    return render_svg(
         axes,
         "Precision and recall",
         "Precision against recall for every threshold. "
@@ -191,20 +197,20 @@ def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str])
     )
 
 
-def calibration(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
+def calibration(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
     """Draw the calibration curve of each label."""
     axes = canvas()
     bins = min(10, max(2, len(target) // 10))
     for k, color in _curves(target, labels):
         true, predicted = calibration_curve(
-            target == k, shares[:, k], n_bins=bins, strategy="quantile"
+            target == k, probabilities[:, k], n_bins=bins, strategy="quantile"
         )
         axes.plot(predicted, true, marker="o", ms=4, lw=1.5, color=color, label=labels[k])
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability")
     axes.set_ylabel("observed frequency")
     legend(axes, loc="upper left")
-    return finish(
+    return render_svg(
         axes,
         "Calibration",
         "Observed frequency against predicted probability; on the dashed line the model is "
@@ -220,7 +226,7 @@ def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> 
     axes.barh(names, [importance[name] for name in names], color=SERIES[0], height=0.7)
     axes.set_xlabel(f"increase of {metric}")
     most = f" The {_MAX_BARS} most important columns." * (len(importance) > _MAX_BARS)
-    return finish(
+    return render_svg(
         axes,
         "Feature importance",
         f"The increase of the error when the cells of a column are shuffled among {rows}.{most}",
@@ -229,7 +235,7 @@ def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> 
 
 def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     """Return the labels to draw with their colors, at most the most frequent ones."""
-    if len(labels) == _BINARY:
+    if len(labels) == BINARY:
         return [(1, SERIES[0])]
     counts = np.bincount(target, minlength=len(labels))
     drawn = sorted(np.argsort(-counts, kind="stable")[:_MAX_CURVES].tolist())

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 from torch import Generator
+from torch.nn import functional
 
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s
 from training.images.augment import augment
-from training.images.dataset import Bytes, ImageSet, Rows
+from training.images.dataset import Bytes, ImageSet, Rows, evenly_spaced
+from training.images.networks import unit_range
 from training.model.thresholds import class_probabilities
 from training.recipe.image import Augmentation
 
@@ -58,15 +60,15 @@ def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
         images: the test set.
         predictions: ``[images, outputs]``.
     """
-    shares, chosen = class_probabilities(predictions), predicted_labels(predictions)
-    true_probability = label_probabilities(shares, images.target)
+    probabilities, chosen = class_probabilities(predictions), predicted_labels(predictions)
+    true_probability = label_probabilities(probabilities, images.target)
     return [
         MisclassifiedImage(
             url=data_url(images.pixels(np.array([row]))[0]),
             name=images.names[row],
             true=images.labels[images.target[row]],
             predicted=images.labels[chosen[row]],
-            probability=float(shares[row, chosen[row]]),
+            probability=float(probabilities[row, chosen[row]]),
             true_probability=float(true_probability[row]),
         )
         for row in np.argsort(true_probability, kind="stable")[:_MAX_WORST]
@@ -85,11 +87,11 @@ def examples(images: ImageSet) -> list[ImageRow]:
     ][:most]
 
 
-def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
+def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
     """Show one image of each of some classes, followed by augmented copies."""
     rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)
-    image = torch.from_numpy(before).permute(0, 3, 1, 2).float() / 255
+    image = unit_range(torch.from_numpy(before))
     generator = Generator().manual_seed(seed)
     after = [augment(image, plan, generator) for _ in range(_AUGMENTED_COPIES)]
     variants = [before, *(_bytes_of(one) for one in after)]
@@ -121,13 +123,11 @@ def _address(kind: str, file: io.BytesIO) -> str:
 
 def _smaller(pixels: Bytes) -> Bytes:
     """Downsample an image by block averages until it is small enough for a page."""
-    height, width, channels = pixels.shape
+    height, width, _ = pixels.shape
     step = math.ceil(max(height, width) / _LONGEST_SIDE)
-    tall, wide = min(step, height), min(step, width)
-    rows, columns = height // tall, width // wide
-    whole = pixels[: rows * tall, : columns * wide]
-    blocks = whole.reshape(rows, tall, columns, wide, channels)
-    return np.asarray(blocks.mean(axis=(1, 3)).round(), dtype=np.uint8)
+    block = (min(step, height), min(step, width))
+    averages = functional.avg_pool2d(torch.tensor(pixels).permute(2, 0, 1).double(), block)
+    return np.asarray(averages.round().byte().permute(1, 2, 0).numpy())
 
 
 def _bytes_of(images: torch.Tensor) -> Bytes:
@@ -141,6 +141,5 @@ def _spread(images: ImageSet, count: int) -> list[Rows]:
     found = []
     for label in range(images.classes):
         rows = np.flatnonzero(images.target == label)
-        positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.intp)
-        found.append(rows[positions])
+        found.append(rows[evenly_spaced(len(rows), count)])
     return found

@@ -11,11 +11,13 @@ from sklearn.metrics import confusion_matrix
 from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Manifest
 from service.predictions import predicted_labels
 from training.data.table import Float32s, Floats
+from training.data.text import join_names
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
 from training.images.networks import build
 from training.model.thresholds import Ints, class_probabilities
+from training.recipe.families import BINARY
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import parse_image_recipe, toml_of
 from training.report import figures, gallery
@@ -23,16 +25,15 @@ from training.report.drawing import Chart
 from training.report.page import command_of, render_page
 from training.report.tables import Tile, label_rows, metric_rows, number
 
-_MAX_LEFT_OUT = 40
+_MAX_SKIPPED = 40
 _MAX_PAIRS = 8
 _FEW_IMAGES = 30
 _MAX_NAMED = 8
 _DOMINANT_SHARE = 0.8
-_BINARY = 2
 
 
 @dataclass(frozen=True)
-class TestedImages:
+class TestSetPredictions:
     """The test set with the predictions of the model."""
 
     images: ImageSet
@@ -54,9 +55,9 @@ class Pair:
 def render(
     manifest: Manifest,
     recipe: ImageRecipe,
-    tested: TestedImages,
+    tested: TestSetPredictions,
     history: History,
-    left_out: Sequence[SkippedFile],
+    skipped: Sequence[SkippedFile],
 ) -> bytes:
     """Render the page as HTML with embedded charts and images.
 
@@ -65,7 +66,7 @@ def render(
         recipe: as it was run, with local paths.
         tested: the test set with its predictions.
         history: of the fit.
-        left_out: skipped files.
+        skipped: the files that were not used, with the reasons.
     """
     images, evaluation, output = tested.images, manifest.evaluation, manifest.output
     origin = manifest.provenance
@@ -74,7 +75,7 @@ def render(
     calibration = output.calibration if isinstance(output, ClassesOutput) else None
     chosen = predicted_labels(tested.predictions)
     shown = not recipe.data.private
-    moved = shown and recipe.augmentation != Augmentation()
+    augmented = shown and recipe.augmentation != Augmentation()
     return render_page(
         "images.html.j2",
         things="images",
@@ -82,7 +83,7 @@ def render(
         provenance=origin,
         output=output,
         measured=_measured(images, chosen),
-        caveats=_caveats(images, chosen, calibration, len(left_out)),
+        caveats=_caveats(images, chosen, calibration, len(skipped)),
         tiles=_tiles(evaluation, calibration),
         metrics=metric_rows(evaluation),
         intervals=[],
@@ -92,11 +93,13 @@ def render(
         charts=_charts(tested, calibration, history, recipe),
         worst=gallery.worst(images, tested.predictions) if shown else [],
         examples=gallery.examples(images) if shown else [],
-        changed=gallery.changed(images, recipe.augmentation, recipe.seed) if moved else [],
+        augmented_examples=gallery.augmented_examples(images, recipe.augmentation, recipe.seed)
+        if augmented
+        else [],
         private=recipe.data.private,
         exact=max(recipe.image.height, recipe.image.width) <= gallery.MAX_UNSCALED_SIDE,
-        left_out=left_out[:_MAX_LEFT_OUT],
-        left_out_in_all=len(left_out),
+        skipped=skipped[:_MAX_SKIPPED],
+        skipped_in_all=len(skipped),
         threshold=None,
         taken=manifest.input,
         plan=recipe,
@@ -125,7 +128,6 @@ def _measured(images: ImageSet, predicted: Ints) -> str:
 
 
 def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
-    """Return the headline metrics."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
@@ -140,7 +142,7 @@ def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> li
 
 
 def _caveats(
-    images: ImageSet, predicted: Ints, calibration: Calibration | None, left_out: int
+    images: ImageSet, predicted: Ints, calibration: Calibration | None, skipped: int
 ) -> list[str]:
     """List limits of the metrics, the most serious first.
 
@@ -148,27 +150,27 @@ def _caveats(
         images: the test set.
         predicted: ``[images]``, positions of labels.
         calibration: the calibration errors before and after temperature scaling.
-        left_out: skipped files.
+        skipped: the number of files that were not used.
     """
     counts = np.bincount(images.target, minlength=images.classes)
     hits = np.bincount(images.target[predicted == images.target], minlength=images.classes)
     named = list(zip(images.labels, counts.tolist(), hits.tolist(), strict=True))
     never_predicted = [label for label, count, hit in named if count and not hit]
     few = [f"{label} ({count})" for label, count, _ in named if count < _FEW_IMAGES]
-    commonest = int(counts.argmax())
-    share = counts[commonest] / counts.sum()
+    most_frequent = int(counts.argmax())
+    share = counts[most_frequent] / counts.sum()
     found = []
     if never_predicted:
-        found.append(f"Never predicted correctly: {_some(never_predicted)}.")
+        found.append(f"Never predicted correctly: {join_names(never_predicted, _MAX_NAMED)}.")
     if share >= _DOMINANT_SHARE:
         found.append(
-            f"{share:.1%} of the test images show {images.labels[commonest]!r}, so "
+            f"{share:.1%} of the test images show {images.labels[most_frequent]!r}, so "
             "accuracy is misleading: see the recall and precision of each label."
         )
     if few:
         found.append(
-            f"Fewer than {_FEW_IMAGES} test images show {_some(few)}: the metrics of these "
-            "labels are imprecise."
+            f"Fewer than {_FEW_IMAGES} test images show {join_names(few, _MAX_NAMED)}: the metrics "
+            "of these labels are imprecise."
         )
     if calibration is not None and calibration.error_after > calibration.error_before:
         found.append(
@@ -176,8 +178,8 @@ def _caveats(
             f"the test set: the calibration error rose from {number(calibration.error_before)} to "
             f"{number(calibration.error_after)}."
         )
-    if left_out:
-        found.append(f"Skipped files: {left_out:,}, listed below with the reasons.")
+    if skipped:
+        found.append(f"Skipped files: {skipped:,}, listed below with the reasons.")
     return found
 
 
@@ -202,27 +204,25 @@ def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
     ]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
-
-
 def _charts(
-    tested: TestedImages, calibration: Calibration | None, history: History, recipe: ImageRecipe
+    tested: TestSetPredictions,
+    calibration: Calibration | None,
+    history: History,
+    recipe: ImageRecipe,
 ) -> list[Chart]:
     target, labels = tested.images.target, tested.images.labels
-    shares, chosen = (
+    probabilities, chosen = (
         class_probabilities(tested.predictions),
         predicted_labels(tested.predictions),
     )
     drawn = [figures.confusion(target, chosen, labels)]
-    if len(labels) == _BINARY and len(np.unique(target)) == _BINARY:
-        drawn.append(figures.roc_curves(target, shares, labels))
-        drawn.append(figures.precision_recall_curves(target, shares, labels))
+    if len(labels) == BINARY and len(np.unique(target)) == BINARY:
+        drawn.append(figures.roc_curves(target, probabilities, labels))
+        drawn.append(figures.precision_recall_curves(target, probabilities, labels))
     right = chosen == target
-    confidences = {"as predicted": shares.max(axis=1)}
+    confidences = {"as predicted": probabilities.max(axis=1)}
     if calibration is not None:
-        confidences["before the temperature"] = _before(shares, calibration.temperature)
+        confidences["before the temperature"] = _before(probabilities, calibration.temperature)
     drawn.append(figures.reliability({name: (c, right) for name, c in confidences.items()}))
     if history.training:
         curves = figures.learning_curves([history], "loss")
@@ -230,14 +230,14 @@ def _charts(
     return drawn
 
 
-def _before(shares: Floats, temperature: float) -> Floats:
+def _before(probabilities: Floats, temperature: float) -> Floats:
     """Return the highest probability of each image before temperature scaling.
 
     Args:
-        shares: ``[images, labels]``, from scores divided by the temperature.
+        probabilities: ``[images, labels]``, from scores divided by the temperature.
         temperature: greater than zero.
     """
-    undone = shares**temperature
+    undone = probabilities**temperature
     return np.asarray((undone / undone.sum(axis=1, keepdims=True)).max(axis=1))
 
 

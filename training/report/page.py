@@ -10,6 +10,7 @@ from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Ran
 from service.bundle.manifest import Manifest
 from service.predictions import predicted_labels
 from training.data.table import Dataset, Table
+from training.data.text import join_names
 from training.evaluation.assessment import Assessment, permutation_importance
 from training.learn import FittedModel
 from training.model.thresholds import class_probabilities
@@ -21,7 +22,7 @@ from training.report import tables as summary
 from training.report.drawing import Chart, prediction_map
 from training.report.tables import number
 
-_MAX_WORDS = 30
+_MAX_CATEGORIES = 30
 _MAX_CELLS = 12
 _TEMPLATES = Path(__file__).parent
 
@@ -55,7 +56,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     ]
     if len(importance) > 1:
         where = "the measured rows" if measured else "its own training rows"
-        charts.append(figures.importance_bars(importance, summary.METRICS[metric], where))
+        charts.append(figures.importance_bars(importance, summary.METRICS[metric].title, where))
     if fitted.histories:
         charts.append(figures.learning_curves(fitted.histories, "loss"))
 
@@ -77,7 +78,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         charts=[chart for chart in charts if chart is not None],
         worst=summary.worst_rows(predicted, table, columns),
         worst_columns=columns,
-        left_out=len(importance) - len(columns),
+        hidden_columns=len(importance) - len(columns),
         was_measured=measured,
         features=_feature_rows(manifest),
         threshold=fitted.threshold if recipe.task == "binary" else None,
@@ -92,14 +93,14 @@ def _measured_charts(
     target = data.target[assessment.rows]
     if not len(target):
         return []
-    if recipe.task == "regression":
+    if not recipe.is_classification:
         value = assessment.predictions[:, 0].astype(np.float64)
         return [
             figures.predicted_and_true(target, value, recipe.target.unit),
             figures.residuals(target, value, recipe.target.unit),
         ]
     classes, labels = target.astype(np.intp), recipe.target.labels
-    shares = class_probabilities(assessment.predictions)
+    probabilities = class_probabilities(assessment.predictions)
     charts = [
         figures.confusion(
             classes, predicted_labels(assessment.predictions, fitted.threshold), labels
@@ -107,9 +108,9 @@ def _measured_charts(
     ]
     if len(np.unique(classes)) == len(labels):
         charts += [
-            figures.roc_curves(classes, shares, labels),
-            figures.precision_recall_curves(classes, shares, labels),
-            figures.calibration(classes, shares, labels),
+            figures.roc_curves(classes, probabilities, labels),
+            figures.precision_recall_curves(classes, probabilities, labels),
+            figures.calibration(classes, probabilities, labels),
         ]
     return charts
 
@@ -126,7 +127,6 @@ def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
 
 
 def _feature_row(feature: Feature) -> dict[str, str]:
-    """Format a row of the model card."""
     row = {
         "name": feature.name,
         "type": feature.type,
@@ -137,9 +137,7 @@ def _feature_row(feature: Feature) -> dict[str, str]:
         "description": feature.description,
     }
     if isinstance(feature, CategoryFeature):
-        words = feature.categories
-        more = f" and {len(words) - _MAX_WORDS} more" if len(words) > _MAX_WORDS else ""
-        row["trained"] = ", ".join(words[:_MAX_WORDS]) + more
+        row["trained"] = join_names(feature.categories, _MAX_CATEGORIES)
         row["allowed"] = "any word" if feature.unseen == "other" else "these words"
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,54 +11,48 @@ import numpy.typing as npt
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table
+from training.data.text import with_unit
+from training.evaluation.metrics import HEADLINES
 from training.model.thresholds import class_probabilities
 from training.recipe.table import Recipe
 
+
+class MetricText(NamedTuple):
+    """The name and the meaning of a metric in reports."""
+
+    title: str
+    meaning: str
+
+
 METRICS = {
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "mse": "MSE",
-    "sse": "SSE",
-    "r2": "R²",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "log_loss": "log loss",
-    "calibration_error": "calibration error",
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "brier": "Brier score",
-    "unsure_share": "unsure",
-    "wrong[unsure]": "wrong where unsure",
-    "wrong[others]": "wrong elsewhere",
+    "rmse": MetricText("RMSE", "root of the mean squared error"),
+    "mae": MetricText("MAE", "mean absolute error"),
+    "mse": MetricText("MSE", "mean squared error"),
+    "sse": MetricText("SSE", "sum of squared errors"),
+    "r2": MetricText("R²", "share of the variance explained"),
+    "accuracy": MetricText("accuracy", "share of correct predictions"),
+    "balanced_accuracy": MetricText("balanced accuracy", "mean of the labels' recalls"),
+    "log_loss": MetricText("log loss", "mean negative log probability of the true label"),
+    "calibration_error": MetricText(
+        "calibration error", "mean difference between confidence and accuracy"
+    ),
+    "roc_auc": MetricText("ROC AUC", "area under the ROC curve"),
+    "pr_auc": MetricText("PR AUC", "average precision"),
+    "brier": MetricText("Brier score", "mean squared error of the probability"),
+    "unsure_share": MetricText("unsure", "share of predictions with low confidence, marked unsure"),
+    "wrong[unsure]": MetricText(
+        "error rate, unsure predictions", "error rate of these predictions"
+    ),
+    "wrong[others]": MetricText(
+        "error rate, other predictions", "error rate of the predictions without the mark"
+    ),
 }
-_MEANINGS = {
-    "rmse": "root of the mean squared error",
-    "mae": "mean absolute error",
-    "mse": "mean squared error",
-    "sse": "sum of squared errors",
-    "r2": "share of the variance explained",
-    "accuracy": "share of correct predictions",
-    "balanced_accuracy": "mean of the labels' recalls",
-    "log_loss": "mean negative log probability of the true label",
-    "calibration_error": "mean difference between confidence and accuracy",
-    "roc_auc": "area under the ROC curve",
-    "pr_auc": "average precision",
-    "brier": "mean squared error of the probability",
-    "unsure_share": "share of predictions with low confidence, marked unsure",
-    "wrong[unsure]": "error rate of these predictions",
-    "wrong[others]": "error rate of the other predictions",
-}
-_HEADLINES = {
-    "regression": ("rmse", "mae", "r2"),
-    "binary": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss"),
-    "multiclass": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss"),
-}
-_IN_THE_UNIT = ("rmse", "mae")
+_METRICS_WITH_UNIT = ("rmse", "mae")
 _CROSS = "cross_validated_"
 _LARGE = 1000
 _WORST = 10
+# Up to this number, all rows are shown.
 _SINGLE = 24
-"""Up to this number, all rows are shown."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class Line:
     meaning: str
     model: str
     baseline: str
-    across: str
+    cross_validation: str
     """The value in cross-validation, if it was done in addition to the test."""
 
 
@@ -127,12 +122,11 @@ def measured(evaluation: Evaluation | None) -> str:
 def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
     """Return the headline metrics."""
     lines = metric_rows(evaluation, recipe.target.unit)
-    headlines = [METRICS[name] for name in _HEADLINES[recipe.task]]
     return [
         Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
-        for name in headlines
+        for name in HEADLINES
         for line in lines
-        if line.name.partition(" (")[0] == name
+        if line.name.partition(" (")[0] == METRICS[name].title
     ]
 
 
@@ -143,14 +137,14 @@ def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
     return [
         Line(
-            f"{title} ({unit})" if unit and name in _IN_THE_UNIT else title,
-            _MEANINGS[name],
+            with_unit(text.title, unit if name in _METRICS_WITH_UNIT else None),
+            text.meaning,
             *(
                 number(values[key]) if key in values else ""
                 for values, key in ((found, name), (baseline, name), (found, _CROSS + name))
             ),
         )
-        for name, title in METRICS.items()
+        for name, text in METRICS.items()
         if name in found
     ]
 
@@ -231,9 +225,10 @@ def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [number(one) for one in value]
-    shares = class_probabilities(predicted.predictions)
+    probabilities = class_probabilities(predicted.predictions)
     chosen = predicted_labels(predicted.predictions, predicted.threshold)
     formatted = [
-        f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
+        f"{labels[label]} ({row[label]:.0%})"
+        for label, row in zip(chosen, probabilities, strict=True)
     ]
-    return 1 - label_probabilities(shares, predicted.target.astype(int)), formatted
+    return 1 - label_probabilities(probabilities, predicted.target.astype(int)), formatted

@@ -13,7 +13,7 @@ from training.autorecipe.columns import parse_numbers
         (["1.5"] * 20, True, ""),
         ([*["1.5"] * 99, "x"], True, "1 cells are not numbers ('x'), read as missing values"),
         ([*["1.5"] * 8, "-", "-"], True, "2 cells are not numbers ('-'), read as missing values"),
-        ([*["5kg"] * 19, "7"], True, "read without 'kg', which 1 cells lack"),
+        ([*["5kg"] * 19, "7"], True, "read without 'kg', missing in 1 cells"),
         (["1.5", "low"], False, "50% of the cells are numbers, but 1 are not ('low')"),
         (["1,5"] * 20, False, "numbers with other marks than those of the table: decimal '.'"),
         (["red", "blue", "1"], False, ""),

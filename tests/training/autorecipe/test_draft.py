@@ -137,7 +137,7 @@ def test_the_error_for_an_almost_numeric_target_names_the_words(tmp_path: Path) 
     rows = "".join(f"{k},{f'word {k}' if k % 3 else k * 0.37}\n" for k in range(60))
     with pytest.raises(DataError, match="60 different values") as caught:
         _draft(tmp_path, "x,y\n" + rows)
-    assert "As a quantity" not in str(caught.value)
+    assert "As a number" not in str(caught.value)
 
     rows = "".join(f"{k},{k * 0.37 if k % 3 else f'word {k}'}\n" for k in range(60))
     with pytest.raises(DataError, match="67% of the cells are numbers, but 20 are not"):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft
-from training.autorecipe.quality import about_columns, rare_label
+from training.autorecipe.quality import describe_columns, rare_label
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
 from training.run import run
@@ -51,7 +51,7 @@ def test_unused_columns_are_listed(folders: Folders) -> None:
     """With the reason, if they cannot be used."""
     recipe = read_recipe("king_county")
 
-    said = about_columns(recipe, load(recipe.data, folders))
+    said = describe_columns(recipe, load(recipe.data, folders))
 
     assert "Not used: id (an identifier)." in said
 

@@ -7,7 +7,7 @@ from tests.recipes import read_recipe
 from training.data.table import encode, table_of_rows
 from training.evaluation.assessment import permutation_importance
 from training.evaluation.metrics import measure
-from training.learn import learn
+from training.learn import fit_model
 
 
 def test_an_irrelevant_column_is_not_important() -> None:
@@ -21,7 +21,7 @@ def test_an_irrelevant_column_is_not_important() -> None:
     recipe = type(read_recipe("line")).model_validate(document)
     everything = np.arange(200)
     data = encode(table_of_rows(rows, ["x", "noise", "y"]), recipe, everything)
-    fitted = learn(recipe, data, everything, everything[:0])
+    fitted = fit_model(recipe, data, everything, everything[:0])
 
     metric, importance = permutation_importance(recipe, data, fitted, everything)
 

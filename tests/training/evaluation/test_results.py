@@ -6,7 +6,7 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.data.sources import Folders
-from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, trial_of
+from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, evaluated_model
 from training.evaluation.published import open_model
 from training.evaluation.results import results_page
 from training.recipe.loader import recipe_names
@@ -31,7 +31,7 @@ def test_quick_recipes_reach_their_targets(name: str, folders: Folders, tmp_path
     """Trained again, each reaches every target of the page."""
     run(read_recipe(name, ["split.folds=2"] if name == "house_price" else []), tmp_path, folders)
 
-    figures = list(CHECKS[name](trial_of(open_model(tmp_path, name), tmp_path, folders)))
+    figures = list(CHECKS[name](evaluated_model(open_model(tmp_path, name), tmp_path, folders)))
 
     assert figures
     assert [figure for figure in figures if not figure.is_reached] == []

@@ -14,7 +14,8 @@ from tests.models import publish_iris, publish_price
 from training.__main__ import main
 from training.data.table import Float32s, table_of_rows
 from training.errors import PublishError
-from training.export.comparison import Comparison, Measured, compare_tables
+from training.export import comparison
+from training.export.comparison import Comparison, compare_tables
 from training.export.publish import Publication, check_folder, publish
 
 ROWS = 60
@@ -54,7 +55,11 @@ def test_recorded_metrics_are_compared_without_common_rows(
     table = table_of_rows([[1.0]] * ROWS, ["size"])
 
     found = compare_tables(
-        models, manifest, table, np.arange(ROWS), Measured(TARGET, predictions(error))
+        models,
+        manifest,
+        table,
+        np.arange(ROWS),
+        comparison.TestPredictions(TARGET, predictions(error)),
     )
 
     assert found is not None
@@ -68,7 +73,7 @@ def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
     manifest = evaluated(read_bundle(folder).manifest, 1.0)
     iris = read_bundle(publish_iris(models)).manifest
     other = manifest.model_copy(update={"name": iris.name})
-    measured = Measured(TARGET, predictions(9.0))
+    measured = comparison.TestPredictions(TARGET, predictions(9.0))
 
     found = compare_tables(models, other, table_of_rows([[1.0]], ["x"]), np.arange(1), measured)
 
@@ -82,7 +87,7 @@ def test_a_first_version_is_not_compared(models: Path) -> None:
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest.model_copy(update={"name": "other"})
 
-    measured = Measured(TARGET, predictions(1.0))
+    measured = comparison.TestPredictions(TARGET, predictions(1.0))
     table = table_of_rows([[1.0]], ["size"])
     assert compare_tables(models, manifest, table, np.arange(1), measured) is None
     files = {name: (folder / name).read_bytes() for name in manifest.files}

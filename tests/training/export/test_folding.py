@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.data.table import Float32s
-from training.export.folding import folded
+from training.export.folding import fold_scaler
 from training.export.onnx_export import export
 from training.model.networks import Ensemble, Predictor
 from training.model.preprocessing import Imputer, Preprocessing, Scaler
@@ -69,7 +69,7 @@ def test_folding_changes_a_copy() -> None:
     predictor, rows = _predictor(), _rows()
     before = predictor.predict(rows)
 
-    same = folded(predictor)
+    same = fold_scaler(predictor)
 
     assert same is not predictor
     assert predictor.predict(rows).tobytes() == before.tobytes()
@@ -84,7 +84,7 @@ def test_a_column_far_from_zero_is_not_folded() -> None:
 
     predictions = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
 
-    assert folded(predictor) is predictor
+    assert fold_scaler(predictor) is predictor
     np.testing.assert_allclose(predictions, expected, rtol=2e-6)
 
 
@@ -92,7 +92,7 @@ def test_only_linear_layers_are_folded() -> None:
     """A scaler before another layer is not changed."""
     predictor = _predictor(first=nn.Tanh())
 
-    assert folded(predictor) is predictor
+    assert fold_scaler(predictor) is predictor
     assert "Div" in _operators(export(predictor, "probability", _COLUMNS))
 
 

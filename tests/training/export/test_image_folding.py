@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.export.folding import folded_classifier
+from training.export.folding import fold_pixel_scaling
 from training.export.onnx_export import to_graph
 from training.images.networks import Classifier, Pixels
 from training.onnx_files import Graph
@@ -53,7 +53,7 @@ def test_folding_does_not_change_predictions(first: str, channels: int) -> None:
         expected = classifier.double()(torch.from_numpy(images)).numpy()
         classifier.float()
 
-    same = folded_classifier(classifier)
+    same = fold_pixel_scaling(classifier)
     model = to_graph(same, torch.from_numpy(images[:3]), "image", "probabilities")
 
     operators = [node.op_type for node in onnx.load_model_from_string(model).graph.node]

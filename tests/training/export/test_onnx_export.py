@@ -10,7 +10,7 @@ from training.data.table import Dataset, Float32s, encode, table_of_rows
 from training.errors import ExportError
 from training.export import manifest as describe
 from training.export.onnx_export import example_rows, export, verify
-from training.learn import learn
+from training.learn import fit_model
 from training.model.networks import Predictor
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
@@ -91,7 +91,7 @@ def _learned(recipe: Recipe) -> tuple[Predictor, Dataset]:
     table = table_of_rows(recipe.data.rows or [], recipe.data.columns or [])
     everything = np.arange(table.frame.height)
     data = encode(table, recipe, everything)
-    predictor = learn(recipe, data, everything, everything[:0]).predictor
+    predictor = fit_model(recipe, data, everything, everything[:0]).predictor
     assert isinstance(predictor, Predictor)
     return predictor, data
 

@@ -36,7 +36,7 @@ def test_each_folder_is_a_class_and_each_file_an_image(pets: Path) -> None:
     assert parts.training.labels == ["cat", "dog"]
     assert parts.training.target.tolist() == [0] * MIN_IMAGES + [1] * MIN_IMAGES
     assert np.array_equal(parts.training.pixels(slice(None)), np.stack(expected))
-    assert parts.left_out == []
+    assert parts.skipped == []
 
 
 def test_files_that_are_not_images_are_skipped_with_a_reason(pets: Path) -> None:
@@ -51,7 +51,7 @@ def test_files_that_are_not_images_are_skipped_with_a_reason(pets: Path) -> None
 
     parts = read_folder(pets, [], _RULE)
 
-    reasons = {one.file: one.reason for one in parts.left_out}
+    reasons = {one.file: one.reason for one in parts.skipped}
     assert set(reasons) == {"cat/broken.jpg", "dog/notes.txt", "dog/same.png", "readme.md"}
     assert reasons["dog/same.png"] == "the same file as dog/00.png"
     assert len(parts.training) == 2 * MIN_IMAGES
@@ -99,7 +99,7 @@ def test_an_image_of_the_test_set_is_not_trained_on(tmp_path: Path) -> None:
     parts = read_folder(tmp_path, [], _RULE)
 
     assert "train/cat/03.png" not in parts.training.names
-    assert parts.left_out[0].reason == "the same file as test/cat/leak.png"
+    assert parts.skipped[0].reason == "the same file as test/cat/leak.png"
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,11 @@ def test_an_idx_file_is_read(tmp_path: Path, *, packed: bool) -> None:
     [
         (b"", "not an idx file"),
         (b"\x89PNG", "not an idx file"),
-        (_idx(_PIXELS)[:-1], "header says 24 bytes, and 23 follow"),
+        (_idx(_PIXELS)[:-1], "header declares 24 bytes, but the file contains 23"),
         (b"\0\0\x0d\x01" + struct.pack(">I", 1) + b"\0" * 4, "type 0x0d"),
+        (_idx(_PIXELS)[:7], "ends within its header"),
         (gzip.compress(_idx(_PIXELS))[:20], "cannot be read"),
+        (gzip.compress(_idx(_PIXELS))[:10] + b"\xff" * 20, "cannot be read"),
     ],
 )
 def test_an_invalid_idx_file_is_rejected(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -36,7 +36,7 @@ def test_training_and_service_decode_images_to_the_same_pixels(
 
     parts = read_folder(tmp_path / "images", [], rule)
 
-    rejected = {Path(one.file).name for one in parts.left_out}
+    rejected = {Path(one.file).name for one in parts.skipped}
     files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in rejected]
     trained = parts.training.pixels(slice(None))
     assert len(files) == len(trained)

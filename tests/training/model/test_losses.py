@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 
 from tests.recipes import read_recipe
-from training.model.losses import class_weights, loss_of, penalty
+from training.model.losses import loss_of, penalty
 
 _SCORES = torch.tensor([[-2.0], [0.0], [0.5], [3.0]], dtype=torch.float64)
 _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
@@ -51,15 +50,6 @@ def test_the_gradient_of_the_perceptron_is_rosenblatts_rule() -> None:
 
     assert weights.grad is not None
     assert weights.grad[:, 0].tolist() == [1.0, 2.0]
-
-
-def test_class_weights_match_scikit_learn() -> None:
-    """Balanced weights are equal."""
-    classes = np.array([0.0] * 7 + [1.0] * 2 + [2.0])
-
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
-
-    np.testing.assert_allclose(class_weights(classes), expected)
 
 
 def test_penalties_exclude_the_bias() -> None:

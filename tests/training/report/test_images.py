@@ -43,12 +43,12 @@ class Scene:
     side: int = 12
     count: int = 90
     channels: int = 3
-    left_out: list[SkippedFile] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
     folder: str = "pets"
     augmentation: dict[str, float] = field(default_factory=dict)
 
     @property
-    def tested(self) -> report.TestedImages:
+    def tested(self) -> report.TestSetPredictions:
         chance = np.random.default_rng(7)
         shape = (self.count, self.side, self.side, self.channels)
         pixels = chance.integers(0, 256, shape, dtype=np.uint8)
@@ -59,7 +59,7 @@ class Scene:
         predictions = shares[:, 1:] if len(self.labels) == 2 else shares
         names = [f"test/{k}.png" for k in range(self.count)]
         images = ImageSet(pixels, target, names, list(self.labels))
-        return report.TestedImages(images, predictions.astype(np.float32))
+        return report.TestSetPredictions(images, predictions.astype(np.float32))
 
     @property
     def recipe(self) -> ImageRecipe:
@@ -103,11 +103,11 @@ class Scene:
     @property
     def page(self) -> str:
         history = History([1.0, 0.6, 0.5], [1.1, 0.7, 0.8], best_epoch=1)
-        page = report.render(self.manifest, self.recipe, self.tested, history, self.left_out)
+        page = report.render(self.manifest, self.recipe, self.tested, history, self.skipped)
         return page.decode()
 
 
-def _evaluation(tested: report.TestedImages) -> Evaluation:
+def _evaluation(tested: report.TestSetPredictions) -> Evaluation:
     target, predictions, labels = tested.images.target, tested.predictions, tested.images.labels
     shares = class_probabilities(predictions)
     found = class_metrics(target, shares, predicted_labels(predictions, 0.5), labels)
@@ -233,12 +233,12 @@ def test_the_error_rates_of_unsure_predictions_are_reported() -> None:
 
 def test_skipped_files_are_listed_with_their_reasons() -> None:
     """The first ones are listed, the others counted."""
-    left_out = [SkippedFile(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
+    skipped = [SkippedFile(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
 
-    page = Scene(left_out=left_out).page
-    longer = Scene(left_out=[*left_out, *left_out[:3]]).page
+    page = Scene(skipped=skipped).page
+    longer = Scene(skipped=[*skipped, *skipped[:3]]).page
 
-    for one in left_out:
+    for one in skipped:
         assert f"<code>{one.file}</code>" in page
         assert f">{one.reason}</td>" in page
     assert "and 3 more" in longer
@@ -250,7 +250,7 @@ def test_a_file_name_in_another_encoding_is_shown_escaped() -> None:
     """Invalid bytes are shown as numbers."""
     name = b"cat/caf\xe9.txt".decode("utf-8", "surrogateescape")
 
-    page = Scene(left_out=[SkippedFile(name, "no image")]).page
+    page = Scene(skipped=[SkippedFile(name, "no image")]).page
 
     assert "cat/caf\\udce9.txt" in page
 
