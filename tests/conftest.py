@@ -1,10 +1,13 @@
 """What every test can use: a models folder, a client of a running service, and `--fast`."""
 
 import ast
+import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -16,8 +19,13 @@ from service.server.fast_path import FastPathProtocol
 from service.settings import Settings
 
 StartApp = Callable[..., httpx.Client]
+Serve = Callable[..., httpx.Client]
+# Importing a name from here is what keeps a module out of ``--fast``.
+ShippedClient = httpx.Client
 
+_SHIPPED = Path(__file__).parents[1] / "models"
 _PATIENCE_SECONDS = 30
+_TICK_SECONDS = 0.005
 # Servers speak plain HTTP here, and reading certificates takes as long as starting one.
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -88,12 +96,63 @@ def start(models: Path) -> Iterator[StartApp]:
     with ExitStack() as stack:
 
         def start(**settings: object) -> httpx.Client:
-            given = {"models": models, "device": "cpu", "poll_seconds": 0} | settings
-            base = stack.enter_context(_serving(Settings.model_validate(given)))
-            client = httpx.Client(base_url=base, timeout=_PATIENCE_SECONDS, verify=_NO_CERTIFICATES)
-            return stack.enter_context(client)
+            return stack.enter_context(_client({"models": models} | settings))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Publish models and serve them until the last test of a module ends; no test changes them."""
+    with ExitStack() as stack:
+
+        def serve(publish: Callable[[Path], object], **settings: object) -> httpx.Client:
+            models = tmp_path_factory.mktemp("models")
+            publish(models)
+            return stack.enter_context(_client({"models": models} | settings))
+
+        yield serve
+
+
+@pytest.fixture(scope="session")
+def shipped_client() -> Iterator[ShippedClient]:
+    """Serve the models of this repository, once in each test process."""
+    with _client({"models": _SHIPPED}) as client:
+        yield client
+
+
+@contextmanager
+def _client(settings: dict[str, object]) -> Iterator[httpx.Client]:
+    """A client of a service with these settings, on the CPU and without polling."""
+    made = Settings.model_validate({"device": "cpu", "poll_seconds": 0} | settings)
+    with (
+        _serving(made) as base,
+        httpx.Client(base_url=base, timeout=_PATIENCE_SECONDS, verify=_NO_CERTIFICATES) as client,
+    ):
+        yield client
+
+
+class _Server(uvicorn.Server):
+    """Ends within milliseconds; uvicorn takes 0.2 s, which a thousand tests would wait for."""
+
+    async def main_loop(self) -> None:
+        """Serve until ``should_exit`` is set."""
+        ticks = count()
+        while not await self.on_tick(next(ticks)):  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what has begun, as uvicorn does without a timeout."""
+        assert sockets is None
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - sets
+            await asyncio.sleep(_TICK_SECONDS)
+        for server in self.servers:
+            await server.wait_closed()
+        await self.lifespan.shutdown()
 
 
 @contextmanager
@@ -107,7 +166,7 @@ def _serving(settings: Settings) -> Iterator[str]:
         proxy_headers=False,
         http=FastPathProtocol,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     ended = threading.Event()
 
     def serve() -> None:
@@ -117,7 +176,7 @@ def _serving(settings: Settings) -> Iterator[str]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        while not server.started and not ended.wait(0.005):
+        while not server.started and not ended.wait(_TICK_SECONDS):
             pass
         if not server.started:
             raise RuntimeError("the service did not start; its log says why")

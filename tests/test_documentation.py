@@ -19,7 +19,7 @@ import pytest
 from service import errors
 from service.observability.metrics import Metrics, Phases
 from service.settings import Settings
-from tests.conftest import StartApp
+from tests.conftest import ShippedClient
 from tests.scraped import scraped
 from tests.test_architecture import ALLOWED
 
@@ -114,14 +114,15 @@ def test_numbers_are_compared_as_precisely_as_they_are_printed(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_curl_command_gets_the_response_printed_below_it(page: str, start: StartApp) -> None:
+def test_every_curl_command_gets_the_response_printed_below_it(
+    page: str, shipped_client: ShippedClient
+) -> None:
     """Each example can be pasted into a terminal while `make serve` runs."""
-    client = start(models=ROOT / "models")
     shown = list(exchanges(page))
 
     assert len(shown) >= 3
     for exchange in shown:
-        sent = send(client, exchange.command)
+        sent = send(shipped_client, exchange.command)
         response = sent.text if isinstance(exchange.response, str) else sent.json()
         assert as_printed(response, exchange.response) == exchange.response, exchange.command
 
@@ -133,9 +134,9 @@ def followed_by(page: str, language: str) -> Iterator[tuple[str, str]]:
             yield program, printed
 
 
-def test_every_python_program_prints_what_the_page_says(start: StartApp) -> None:
+def test_every_python_program_prints_what_the_page_says(shipped_client: ShippedClient) -> None:
     """Each can be saved to a file and run while `make serve` runs."""
-    address = str(start(models=ROOT / "models").base_url).removeprefix("http://").rstrip("/")
+    address = str(shipped_client.base_url).removeprefix("http://").rstrip("/")
     programs = list(followed_by("docs/http.md", "python"))
 
     assert programs
@@ -149,16 +150,17 @@ def test_every_python_program_prints_what_the_page_says(start: StartApp) -> None
         assert seen.stdout == printed, program
 
 
-def test_every_fetch_in_javascript_gets_the_response_of_the_page(start: StartApp) -> None:
+def test_every_fetch_in_javascript_gets_the_response_of_the_page(
+    shipped_client: ShippedClient,
+) -> None:
     """The test sends the same request, since the machine may not be able to run JavaScript."""
-    client = start(models=ROOT / "models")
     programs = list(followed_by("docs/http.md", "js"))
 
     assert programs
     for program, printed in programs:
         (path,) = re.findall(rf'fetch\("http://{ADDRESS}([^"]+)"', program)
         (body,) = re.findall(r"JSON\.stringify\((.+)\)", program)
-        response = client.post(path, json=orjson.loads(body)).json()
+        response = shipped_client.post(path, json=orjson.loads(body)).json()
         assert as_printed(response, parsed(printed)) == parsed(printed), program
 
 

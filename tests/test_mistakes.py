@@ -1,18 +1,16 @@
 """Thirty kinds of mistake, and more: each gets a sentence with the place and the remedy."""
 
-from tests.conftest import StartApp
+from tests.conftest import ShippedClient
 from tests.mistakes import MISTAKES, on_page, section, sentence
-from tests.processes import ROOT
 
 
-def test_the_page_has_the_message_of_each_mistake(start: StartApp) -> None:
+def test_the_page_has_the_message_of_each_mistake(shipped_client: ShippedClient) -> None:
     """The list in docs/http.md is the one that `python -m tests.mistakes` makes."""
-    assert section(start(models=ROOT / "models")) == on_page()
+    assert section(shipped_client) == on_page()
 
 
-def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
+def test_no_sentence_is_left_without_a_remedy(shipped_client: ShippedClient) -> None:
     """Each says what to do, or what would be right."""
-    client = start(models=ROOT / "models")
     remedies = (
         *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),
         *("did you mean", "available", "remove", "give", "close", "fix", "list", "required"),
@@ -21,5 +19,5 @@ def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
 
     assert len(MISTAKES) >= 30
     for mistake in MISTAKES:
-        _, described = sentence(client, mistake)
+        _, described = sentence(shipped_client, mistake)
         assert any(remedy in described.lower() for remedy in remedies), (mistake.what, described)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from service.bundle.store import read_bundle, versions_in
-from tests.conftest import StartApp
+from tests.conftest import ShippedClient
 
 MODELS = Path(__file__).parents[1] / "models"
 
 
-def test_every_shipped_bundle_passes_every_check(start: StartApp) -> None:
+def test_every_shipped_bundle_passes_every_check(shipped_client: ShippedClient) -> None:
     """Each is whole, and proves itself at load."""
-    listed = start(models=MODELS).get("/models").json()["models"]
+    listed = shipped_client.get("/models").json()["models"]
 
     names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
     assert [model["name"] for model in listed] == names
@@ -24,13 +24,16 @@ def test_every_shipped_bundle_passes_every_check(start: StartApp) -> None:
 
 
 @pytest.mark.parametrize("temperature", [-5, 10, 30])
-def test_ice_cream_predicts_the_least_squares_line(start: StartApp, temperature: float) -> None:
+def test_ice_cream_predicts_the_least_squares_line(
+    shipped_client: ShippedClient, temperature: float
+) -> None:
     """The line through the six rows, as numpy's polyfit finds it."""
     rows = np.array([[10, 4], [12, 5], [16, 7], [20, 10], [24, 15], [26, 16]], np.float64)
     slope, intercept = np.polyfit(rows[:, 0], rows[:, 1], 1)
-    client = start(models=MODELS)
 
-    response = client.post("/models/ice_cream/predict", json={"temperature": temperature}).json()
+    response = shipped_client.post(
+        "/models/ice_cream/predict", json={"temperature": temperature}
+    ).json()
 
     assert response["value"] == pytest.approx(slope * temperature + intercept, abs=1e-4)
     assert response["unit"] == "cones"

@@ -4,10 +4,11 @@ import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from service.bundle.store import read_bundle
-from tests.conftest import StartApp
+from tests.conftest import ShippedClient, StartApp
 from tests.models import publish_mixed, publish_price
 from training.cli import next_steps
 from training.export.comparison import Comparison
@@ -22,15 +23,13 @@ def lines_of(folder: Path, serving: int, comparison: Comparison | None = None) -
     return next_steps(Publication(folder, manifest, serving, comparison)).splitlines()
 
 
-def posted(start: StartApp, command: str, models: Path) -> dict[str, object]:
+def posted(client: httpx.Client, command: str) -> dict[str, object]:
     """The response to the request that the curl command sends."""
     words = shlex.split(command)
     assert words[:2] == ["curl", "-s"]
     url, body = words[2], words[words.index("-d") + 1]
     name, _, value = words[words.index("-H") + 1].partition(": ")
-    response = start(models=models).post(
-        urlsplit(url).path, content=body.encode(), headers={name: value}
-    )
+    response = client.post(urlsplit(url).path, content=body.encode(), headers={name: value})
     assert response.status_code == 200, response.text
     found: dict[str, object] = response.json()
     return found
@@ -41,14 +40,14 @@ def test_the_command_calls_the_version_that_serves(models: Path, start: StartApp
     *sentences, command = lines_of(publish_mixed(models), 1)
 
     assert "mixed version 1 serves" in sentences[-1]
-    assert posted(start, command, models)["model_version"] == "1"
+    assert posted(start(), command)["model_version"] == "1"
 
 
-def test_an_image_model_gets_an_image(start: StartApp) -> None:
+def test_an_image_model_gets_an_image(shipped_client: ShippedClient) -> None:
     """In base64, so that the command needs no file."""
     *_, command = lines_of(SHIPPED / "digits_small" / "1", 1)
 
-    assert posted(start, command, SHIPPED)["label"] == "1"
+    assert posted(shipped_client, command)["label"] == "1"
 
 
 def test_a_version_that_does_not_serve_is_called_by_its_number(
@@ -70,7 +69,7 @@ def test_a_version_that_does_not_serve_is_called_by_its_number(
             f"To serve it: onward publish price 2 --models {models}"
         ),
     ]
-    assert posted(start, command, models)["model_version"] == "2"
+    assert posted(start(), command)["model_version"] == "2"
 
 
 @pytest.mark.parametrize(

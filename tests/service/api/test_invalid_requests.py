@@ -1,16 +1,15 @@
 """Every invalid request gets an error that states the field, the value and a remedy."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import publish_admission, publish_mixed, publish_price
 
 GOOD = {"exam_1": 45, "exam_2": 85}
@@ -60,14 +59,24 @@ VALUES: list[tuple[object, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_mixed(models)
+        publish_price(models)
+
+    return serve(publish)
+
+
 @pytest.mark.parametrize(("body", "sentence"), VALUES)
 def test_an_invalid_value_is_reported_with_a_remedy(
-    models: Path, start: StartApp, body: object, sentence: str
+    client: httpx.Client, body: object, sentence: str
 ) -> None:
     """The error has the row, the feature, the expected and the given value, and what to do."""
-    publish_admission(models)
-
-    response = start().post(URL, content=json.dumps(body))
+    response = client.post(URL, content=json.dumps(body))
 
     assert sentence in assert_contract(response, 400)["error"]
 
@@ -89,26 +98,23 @@ TEXTS: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("body", "sentence"), TEXTS)
 def test_a_body_that_is_not_json_is_rejected(
-    models: Path, start: StartApp, body: bytes, sentence: str
+    client: httpx.Client, body: bytes, sentence: str
 ) -> None:
     """Empty, truncated, foreign and deeply nested bodies are rejected with a remedy."""
-    publish_admission(models)
-
-    response = start().post(URL, content=body, headers={"content-type": "application/json"})
+    response = client.post(URL, content=body, headers={"content-type": "application/json"})
 
     assert sentence in assert_contract(response, 400)["error"]
 
 
-def test_all_problems_of_all_rows_are_reported_together(models: Path, start: StartApp) -> None:
+def test_all_problems_of_all_rows_are_reported_together(client: httpx.Client) -> None:
     """The details have row, feature, expectation, value and hint of each."""
-    publish_mixed(models)
     rows = [
         {"rooms": 2.5, "garden": "yes", "quarter": "norht"},
         {"rooms": 0, "garden": False, "quarter": "south"},
         {"garden": 2, "quarter": 7, "colour": 7},
     ]
 
-    body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)
+    body = assert_contract(client.post("/models/mixed/predict", json=rows), 400)
 
     positions = [(detail["row"], detail["feature"]) for detail in body["details"]]
     assert positions == [
@@ -121,12 +127,11 @@ def test_all_problems_of_all_rows_are_reported_together(models: Path, start: Sta
     assert body["error"].startswith("7 problems. The first: Row 0: feature 'garden'")
 
 
-def test_values_out_of_range_are_reported_like_wrong_types(models: Path, start: StartApp) -> None:
+def test_values_out_of_range_are_reported_like_wrong_types(client: httpx.Client) -> None:
     """Fractional and too few rooms are reported with row and expectation."""
-    publish_mixed(models)
     rows = [{"rooms": rooms, "garden": True, "quarter": "north"} for rooms in (1, 2.5, 0)]
 
-    body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)
+    body = assert_contract(client.post("/models/mixed/predict", json=rows), 400)
 
     assert [detail["sentence"] for detail in body["details"]] == [
         "Row 1: feature 'rooms' must be a whole number from 1, got 2.5.",
@@ -134,11 +139,9 @@ def test_values_out_of_range_are_reported_like_wrong_types(models: Path, start: 
     ]
 
 
-def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartApp) -> None:
+def test_a_thousand_wrong_rows_get_a_hundred_details(client: httpx.Client) -> None:
     """The response stays small, and the count stays exact."""
-    publish_price(models)
-
-    body = assert_contract(start().post("/models/price/predict", json=[{}] * 1000), 400)
+    body = assert_contract(client.post("/models/price/predict", json=[{}] * 1000), 400)
 
     assert len(body["details"]) == 100
     assert body["error"].startswith("1000 problems.")
@@ -147,34 +150,26 @@ def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartA
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png", "nonsense"]
 )
-def test_an_unsupported_media_type_is_rejected(
-    models: Path, start: StartApp, content_type: str
-) -> None:
+def test_an_unsupported_media_type_is_rejected(client: httpx.Client, content_type: str) -> None:
     """The 415 error has the given and the supported types."""
-    publish_admission(models)
-
-    response = start().post(URL, content=b"{}", headers={"content-type": content_type})
+    response = client.post(URL, content=b"{}", headers={"content-type": content_type})
 
     sentence = assert_contract(response, 415)["error"]
     assert repr(content_type) in sentence
     assert "application/json" in sentence
 
 
-def test_json_with_a_charset_or_without_a_type_is_read(models: Path, start: StartApp) -> None:
+def test_json_with_a_charset_or_without_a_type_is_read(client: httpx.Client) -> None:
     """JSON is accepted with a charset parameter and without a header."""
-    publish_admission(models)
-    client = start()
     body = b'{"exam_1": 45, "exam_2": 85}'
 
     for headers in ({"content-type": "Application/JSON; charset=utf-8"}, {}):
         assert client.post(URL, content=body, headers=headers).status_code == 200
 
 
-def test_an_unsupported_encoding_is_rejected(models: Path, start: StartApp) -> None:
+def test_an_unsupported_encoding_is_rejected(client: httpx.Client) -> None:
     """The 415 error names the encoding."""
-    publish_admission(models)
-
-    response = start().post(URL, json=GOOD, headers={"content-encoding": "br"})
+    response = client.post(URL, json=GOOD, headers={"content-encoding": "br"})
 
     assert "'br'" in assert_contract(response, 415)["error"]
 
@@ -195,7 +190,7 @@ def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunk
     ("call", "status", "sentence"),
     [
         ("POST /models/admision/predict", 404, "did you mean 'admission'?"),
-        ("GET /models/zebra", 404, "available: admission."),
+        ("GET /models/zebra", 404, "available: admission, mixed, price."),
         ("POST /models/admission/versions/9/predict", 404, "has no version '9'; available: 1."),
         ("POST /models/admission/versions/one/predict", 404, "has no version 'one'"),
         ("POST /v2/models/zebra/infer", 404, "Request for unknown model: 'zebra' is not found"),
@@ -211,12 +206,10 @@ def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunk
     ],
 )
 def test_wrong_paths_and_methods_have_helpful_errors(
-    models: Path, start: StartApp, call: str, status: int, sentence: str
+    client: httpx.Client, call: str, status: int, sentence: str
 ) -> None:
     """404 and 405 have the form of every error."""
-    publish_admission(models)
-
-    response = start().request(*call.split(), json=GOOD)
+    response = client.request(*call.split(), json=GOOD)
 
     assert sentence in assert_contract(response, status)["error"]
 
@@ -229,13 +222,6 @@ def test_an_exceeded_deadline_is_reported(models: Path, start: StartApp) -> None
     response = start(deadline_seconds=1e-9).post("/models/price/predict", json=rows)
 
     assert "No response within 1e-09 s" in assert_contract(response, 504)["error"]
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    """Return one client for many requests."""
-    with httpx.Client() as shared:
-        yield shared
 
 
 JSON = st.recursive(
@@ -253,24 +239,14 @@ JSON = st.recursive(
 )
 
 
-@settings(
-    max_examples=500,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=500, deadline=None)
 @given(body=st.data())
-def test_no_body_causes_a_500(
-    models: Path, start: StartApp, client: httpx.Client, body: st.DataObject
-) -> None:
+def test_no_body_causes_a_500(client: httpx.Client, body: st.DataObject) -> None:
     """Generated bodies get a prediction or a client error in both protocols."""
-    if not list(models.iterdir()):
-        publish_admission(models)
-        (models / "address").write_text(str(start().base_url))
-    address = (models / "address").read_text()
     path = body.draw(st.sampled_from([URL, "/v2/models/admission/infer"]))
     content = body.draw(JSON.map(json.dumps).map(str.encode) | st.binary(max_size=200))
 
-    response = client.post(address + path, content=content)
+    response = client.post(path, content=content)
 
     if response.status_code != 200:
         assert_contract(response, 400)

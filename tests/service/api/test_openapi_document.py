@@ -10,7 +10,7 @@ import pytest
 
 from service.api.operations import Documentation
 from service.engine.registry import Registry
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import publish_admission, publish_iris, publish_mixed, publish_price
 from tests.processes import until
 
@@ -30,6 +30,18 @@ class Routes:
         self.builds += 1
         time.sleep(0.5)
         return {"openapi": "3.1.0", "paths": {}}
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_price(models)
+        publish_mixed(models)
+        publish_admission(models)
+
+    return serve(publish)
 
 
 def test_the_document_follows_the_models(models: Path, start: StartApp) -> None:
@@ -121,32 +133,24 @@ def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) ->
     ],
 )
 def test_a_wrong_method_gets_all_allowed_ones(
-    models: Path, start: StartApp, method: str, path: str, allowed: str
+    client: httpx.Client, method: str, path: str, allowed: str
 ) -> None:
     """The Allow header has the methods of all routes of the path."""
-    publish_price(models)
-
-    response = start().request(method, path)
+    response = client.request(method, path)
 
     assert (response.status_code, response.headers["allow"]) == (405, allowed)
 
 
-def test_path_parameters_are_not_read_from_the_query(models: Path, start: StartApp) -> None:
+def test_path_parameters_are_not_read_from_the_query(client: httpx.Client) -> None:
     """An unknown query parameter is ignored, even if other paths have a parameter of that name."""
-    publish_price(models)
-    client = start()
-
     assert client.get("/models/price?version=9").status_code == 200
     assert client.get("/v1/models/price/metadata?label=canary").status_code == 200
     operation = client.get("/openapi.json").json()["paths"]["/models/{name}"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["name"]
 
 
-def test_documented_values_are_accepted(models: Path, start: StartApp) -> None:
+def test_documented_values_are_accepted(client: httpx.Client) -> None:
     """Examples are categories without quotes, numbers for booleans, and rows as arrays."""
-    publish_mixed(models)
-    publish_admission(models)
-    client = start()
     usual = {"rooms": 3, "garden": True, "quarter": "north"}
 
     rows = [
@@ -177,12 +181,8 @@ def test_documented_values_are_accepted(models: Path, start: StartApp) -> None:
         {"size": -(2**128)},
     ],
 )
-def test_undocumented_values_are_rejected(
-    models: Path, start: StartApp, row: dict[str, object]
-) -> None:
+def test_undocumented_values_are_rejected(client: httpx.Client, row: dict[str, object]) -> None:
     """The document and the service have the same rules."""
-    publish_mixed(models)
-    client = start()
     usual = {"rooms": 3, "garden": True, "quarter": "north"}
 
     assert client.post("/models/mixed/predict", json=usual | row).status_code == 400
@@ -194,26 +194,24 @@ def test_undocumented_values_are_rejected(
     "path", ["/models/price/predict", "/models/price/explain", "/v1/models/price:predict"]
 )
 def test_deep_nesting_is_a_client_error(
-    models: Path, start: StartApp, path: str, levels: int, wrap: bytes
+    client: httpx.Client, path: str, levels: int, wrap: bytes
 ) -> None:
     """No depth of arrays and objects causes a server error."""
-    publish_price(models)
     body = b"1"
     for _ in range(levels):
         body = wrap % body
 
-    response = start().post(path, content=body, headers={"content-type": "application/json"})
+    response = client.post(path, content=body, headers={"content-type": "application/json"})
 
     assert response.status_code == 400
     assert len(response.json()["error"]) < 1000
 
 
-def test_brackets_within_strings_are_not_nesting(models: Path, start: StartApp) -> None:
+def test_brackets_within_strings_are_not_nesting(client: httpx.Client) -> None:
     """A string of two hundred brackets is a string."""
-    publish_mixed(models)
     row = {"rooms": 3, "garden": True, "quarter": "north", "colour": "[{" * 200}
 
-    assert start().post("/models/mixed/predict", json=row).status_code == 200
+    assert client.post("/models/mixed/predict", json=row).status_code == 200
 
 
 @pytest.mark.parametrize(

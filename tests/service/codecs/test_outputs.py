@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from service.bundle.features import CategoryFeature, Feature, Range
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.features import TrainingRange
 from service.values import whole_number
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import (
     examples,
     graph,
@@ -40,11 +41,21 @@ def publish_trained(models: Path) -> None:
     publish(models, stated, graph([[1.0], [10.0]], [0.0], "value"), proof)
 
 
-def test_top_returns_the_most_probable_labels_in_order(models: Path, start: StartApp) -> None:
-    """The first is the predicted label; the probabilities are those of the full response."""
-    publish_iris(models)
-    client = start()
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
 
+    def publish(models: Path) -> None:
+        publish_iris(models)
+        publish_admission(models)
+        publish_price(models)
+        publish_trained(models)
+
+    return serve(publish)
+
+
+def test_top_returns_the_most_probable_labels_in_order(client: httpx.Client) -> None:
+    """The first is the predicted label; the probabilities are those of the full response."""
     whole = client.post("/models/iris/predict", json=IRIS).json()
     two = client.post("/models/iris/predict?top=2", json=IRIS).json()
     many = client.post("/models/iris/predict?top=9", json=IRIS).json()
@@ -108,10 +119,8 @@ def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: St
     assert list(response["probabilities"]) == ["no"]
 
 
-def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
+def test_probabilities_can_be_omitted(client: httpx.Client) -> None:
     """The label and its own probability remain, for any `top`."""
-    publish_admission(models)
-    client = start()
     rows = [{"exam_1": 45, "exam_2": 85}, {"exam_1": 30, "exam_2": 40}]
 
     whole = client.post("/models/admission/predict?probabilities=all", json=rows).json()
@@ -138,39 +147,30 @@ def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
         ("decimal=;", "must be 'point' or 'comma', got \";\"."),
     ],
 )
-def test_a_wrong_parameter_is_reported(
-    models: Path, start: StartApp, query: str, sentence: str
-) -> None:
+def test_a_wrong_parameter_is_reported(client: httpx.Client, query: str, sentence: str) -> None:
     """A misspelt name gets a suggestion, a wrong value the valid ones."""
-    publish_iris(models)
-
-    response = start().post(f"/models/iris/predict?{query}", json=IRIS)
+    response = client.post(f"/models/iris/predict?{query}", json=IRIS)
 
     assert response.status_code == 400
     assert sentence in response.json()["error"]
 
 
-def test_a_regression_model_rejects_top(models: Path, start: StartApp) -> None:
+def test_a_regression_model_rejects_top(client: httpx.Client) -> None:
     """A value has no labels to choose from."""
-    publish_price(models)
-
-    response = start().post("/models/price/predict?top=3", json={"size": 1})
+    response = client.post("/models/price/predict?top=3", json={"size": 1})
 
     assert "this model predicts a value" in response.json()["error"]
 
 
-def test_unrelated_parameters_are_ignored(models: Path, start: StartApp) -> None:
+def test_unrelated_parameters_are_ignored(client: httpx.Client) -> None:
     """Proxies and browsers add their own."""
-    publish_price(models)
-
-    response = start().post("/models/price/predict?key=1&utm_source=x&trace=", json={"size": 1})
+    response = client.post("/models/price/predict?key=1&utm_source=x&trace=", json={"size": 1})
 
     assert response.status_code == 200
 
 
-def test_values_outside_the_training_range_get_warnings(models: Path, start: StartApp) -> None:
+def test_values_outside_the_training_range_get_warnings(client: httpx.Client) -> None:
     """Numbers outside the range and unseen words; the ends of a range are within it."""
-    publish_trained(models)
     rows = [
         {"size": 1, "colour": "red"},
         {"size": 2.1, "colour": "green"},
@@ -178,7 +178,7 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
         {"size": -3, "colour": "green"},
     ]
 
-    predictions = start().post("/models/trained/predict", json=rows).json()["predictions"]
+    predictions = client.post("/models/trained/predict", json=rows).json()["predictions"]
 
     far = (
         "Feature 'size' is {} m, outside the training range 1 to 2.1; the prediction is unreliable."
@@ -192,10 +192,8 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
     ]
 
 
-def test_warnings_can_be_omitted(models: Path, start: StartApp) -> None:
+def test_warnings_can_be_omitted(client: httpx.Client) -> None:
     """The response is otherwise the same."""
-    publish_trained(models)
-    client = start()
     row = {"size": 5, "colour": "red"}
 
     warned = client.post("/models/trained/predict", json=row).json()

@@ -1,6 +1,5 @@
 """Multipart forms with files, valid and hostile."""
 
-from pathlib import Path
 from time import process_time
 
 import httpx
@@ -8,7 +7,7 @@ import pytest
 
 from service.api.native.forms import read_files
 from service.errors import InvalidRequest
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.image_models import publish_mirror
 from tests.images import encoded, image_input, photograph
 
@@ -35,11 +34,10 @@ def outcome(body: bytes, content_type: str = TYPE) -> str | list[tuple[str, byte
         return str(error)
 
 
-@pytest.fixture
-def client(models: Path, start: StartApp) -> httpx.Client:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
     """Start a service with a model that returns its input image."""
-    publish_mirror(models, image_input(4, 5))
-    return start(max_form_parts=3)
+    return serve(lambda models: publish_mirror(models, image_input(4, 5)), max_form_parts=3)
 
 
 def test_too_many_parts_are_rejected_and_counted(client: httpx.Client) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.hostile_images import bombs, dots, hostile_images
 from tests.image_models import publish_mirror
 from tests.images import encoded, image_input, png_chunk, png_of_size
@@ -32,6 +32,16 @@ def digits(models: Path, start: StartApp) -> httpx.Client:
 
 def text(content: bytes) -> str:
     return base64.b64encode(content).decode()
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_mirror(models, image_input(4, 5))
+
+    return serve(publish)
 
 
 @pytest.mark.parametrize("content", [NO_PALETTE, DOTS])
@@ -108,10 +118,8 @@ def test_nested_data_of_version_2_is_flattened(
     assert sentence in response.text
 
 
-def test_a_queue_of_large_images_does_not_delay_others(models: Path, start: StartApp) -> None:
+def test_a_queue_of_large_images_does_not_delay_others(client: httpx.Client) -> None:
     """While large images wait for their thread, a photo and a small image are predicted."""
-    publish_mirror(models, image_input(4, 5))
-    client = start()
     large = encoded(Image.effect_noise((3500, 3000), 80), "PNG", compress_level=1)
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
     photograph, small = encoded(noise), encoded(noise[:9, :9])

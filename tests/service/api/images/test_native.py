@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.imaging.preprocess import read_image
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.image_models import publish_mirror, seen_by
 from tests.images import encoded, image_input, photograph, png_of_size, turned
 from tests.models import publish_admission
@@ -24,11 +24,10 @@ def text(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-@pytest.fixture
-def client(models: Path, start: StartApp) -> httpx.Client:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
     """Start a service with a model that returns its input image."""
-    publish_mirror(models, RULE)
-    return start()
+    return serve(lambda models: publish_mirror(models, RULE))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 """Images in version 1, the protocol of TensorFlow Serving and KServe."""
 
 import base64
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from service.imaging.preprocess import read_image
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.image_models import pixels_of, publish_mirror
 from tests.images import encoded, image_input, photograph
 
@@ -18,11 +17,10 @@ SEEN = read_image(PHOTO, RULE)
 CODED = {"b64": base64.b64encode(PHOTO).decode()}
 
 
-@pytest.fixture
-def client(models: Path, start: StartApp) -> httpx.Client:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
     """Start a service with a model that returns its input image."""
-    publish_mirror(models, RULE)
-    return start()
+    return serve(lambda models: publish_mirror(models, RULE))
 
 
 @pytest.mark.parametrize(

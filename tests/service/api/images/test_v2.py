@@ -1,7 +1,6 @@
 """Images in the Open Inference Protocol: pixels, or whole files as BYTES."""
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 import tritonclient.http as triton
 
 from service.imaging.preprocess import read_image
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.image_models import pixels_of, publish_mirror
 from tests.images import encoded, image_input, photograph
 
@@ -21,11 +20,10 @@ SEEN = [read_image(PHOTO, RULE), read_image(OTHER, RULE)]
 PATH = "/v2/models/mirror/infer"
 
 
-@pytest.fixture
-def client(models: Path, start: StartApp) -> httpx.Client:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
     """Start a service with a model that returns its input image."""
-    publish_mirror(models, RULE)
-    return start()
+    return serve(lambda models: publish_mirror(models, RULE))
 
 
 def request_of(shape: list[int], datatype: str, data: object) -> dict[str, Any]:

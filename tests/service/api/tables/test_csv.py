@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.models import (
     admission_probability,
     publish_admission,
@@ -20,12 +20,15 @@ from tests.models import (
 Post = Callable[..., httpx.Response]
 
 
-@pytest.fixture
-def post(models: Path, start: StartApp) -> Post:
+@pytest.fixture(scope="module")
+def post(serve: Serve) -> Post:
     """Post a table to one of four models."""
-    for publish in (publish_admission, publish_price, publish_iris, publish_mixed):
-        publish(models)
-    client = start()
+
+    def publish(models: Path) -> None:
+        for each in (publish_admission, publish_price, publish_iris, publish_mixed):
+            each(models)
+
+    client = serve(publish)
 
     def post(
         model: str, table: str | bytes, query: str = "", kind: str = "text/csv", **headers: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import publish_price
 from tests.processes import until
 from tests.service.api.tables.test_streams import (
@@ -30,17 +30,20 @@ def rejected(client: httpx.Client, reason: str) -> int:
     return int(sum(map(float, found)))
 
 
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+    return serve(publish_price)
+
+
 @pytest.mark.parametrize(
     "line", [b'a","b\n', b'1,"2\n', b'"1,""2\n', b'"\n', b'1,"2"x"\n'], ids=repr
 )
-def test_each_line_with_a_broken_quote_has_its_error(
-    models: Path, start: StartApp, line: bytes
-) -> None:
+def test_each_line_with_a_broken_quote_has_its_error(client: httpx.Client, line: bytes) -> None:
     """Each of these rows has an error, and the rows after them are scored."""
-    publish_price(models)
     count = 120_000 // len(line)
 
-    response = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
+    response = client.post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
 
     lines = response.text.splitlines()
     assert response.status_code == 200
@@ -107,12 +110,10 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
     ],
 )
 def test_hostile_headers_get_a_short_message(
-    models: Path, start: StartApp, header: bytes, sentence: str
+    client: httpx.Client, header: bytes, sentence: str
 ) -> None:
     """However many names there are, and however long."""
-    publish_price(models)
-
-    response = start().post(PATH, content=header + b"\n1\n", headers=CSV)
+    response = client.post(PATH, content=header + b"\n1\n", headers=CSV)
 
     assert response.status_code == 400
     assert sentence in response.json()["error"]
@@ -140,13 +141,12 @@ def test_hostile_headers_get_a_short_message(
     ],
 )
 def test_known_charsets_are_read_with_and_without_a_mark(
-    models: Path, start: StartApp, encoding: str, charset: str
+    client: httpx.Client, encoding: str, charset: str
 ) -> None:
     """A byte-order mark decides; without one the charset, and the zeros of UTF-16 its order."""
-    publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    response = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
+    response = client.post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
 
     assert response.status_code == 200, response.text
     assert response.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
@@ -168,23 +168,19 @@ def test_known_charsets_are_read_with_and_without_a_mark(
 )
 @pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-8", "shift_jis", "iso-2022-jp"])
 def test_bytes_outside_the_charset_are_a_client_error(
-    models: Path, start: StartApp, content: bytes, charset: str
+    client: httpx.Client, content: bytes, charset: str
 ) -> None:
     """Marks without text, incomplete characters, zeros and lone surrogates."""
-    publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    response = start().post(PATH, content=content, headers=kind)
+    response = client.post(PATH, content=content, headers=kind)
 
     assert response.status_code == 400
     assert response.json()["code"] in {"invalid_request", "invalid_input"}
 
 
-def test_unknown_charsets_are_rejected_by_name(models: Path, start: StartApp) -> None:
+def test_unknown_charsets_are_rejected_by_name(client: httpx.Client) -> None:
     """Also names that Python knows, and names of any length."""
-    publish_price(models)
-    client = start()
-
     for charset in ("utf-7", "idna", "hex", "zlib", "punycode", "os", "..", "x" * 30_000):
         kind = {"content-type": f"text/csv; charset={charset}"}
         response = client.post(PATH, content=b"size\n1\n", headers=kind)

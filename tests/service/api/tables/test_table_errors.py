@@ -10,7 +10,7 @@ from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
 from service.codecs.features import FeatureCodec
 from service.errors import InvalidRequest
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.models import (
     number,
     publish_admission,
@@ -68,20 +68,28 @@ TABLES: list[tuple[bytes, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_mixed(models)
+        publish_bare(models, "simple", sum_and_difference())
+
+    return serve(publish)
+
+
 @pytest.mark.parametrize(("content", "message"), TABLES)
 def test_a_table_that_cannot_be_read_is_rejected_with_the_reason(
-    models: Path, start: StartApp, content: bytes, message: str
+    client: httpx.Client, content: bytes, message: str
 ) -> None:
     """Empty, without a header, misspelt, or in another format, separator or encoding."""
-    publish_admission(models)
-
-    assert message in error_of(post(start(), content))
+    assert message in error_of(post(client, content))
 
 
-def test_an_unknown_charset_is_reported(models: Path, start: StartApp) -> None:
+def test_an_unknown_charset_is_reported(client: httpx.Client) -> None:
     """Unknown names and Python's codecs that are no encodings are rejected; ASCII is UTF-8."""
-    publish_admission(models)
-    client = start()
     table = b"exam_1,exam_2\n45,85\n"
 
     for charset in ("utf-9", "base64", "rot13", "unicode_escape", "a b"):
@@ -91,10 +99,8 @@ def test_an_unknown_charset_is_reported(models: Path, start: StartApp) -> None:
     assert response.status_code == 200
 
 
-def test_a_misspelt_optional_column_is_reported(models: Path, start: StartApp) -> None:
+def test_a_misspelt_optional_column_is_reported(client: httpx.Client) -> None:
     """A name very similar to a feature is an error; any other column is returned unchanged."""
-    publish_mixed(models)
-    client = start()
     rest = b",rooms,garden,quarter\nred,2,true,north\n"
 
     near = post(client, b"Colour" + rest, "mixed")
@@ -112,13 +118,10 @@ def test_a_misspelt_optional_column_is_reported(models: Path, start: StartApp) -
     ],
 )
 def test_a_model_that_takes_no_table_is_reported(
-    models: Path, start: StartApp, model: str, status: int, message: str
+    client: httpx.Client, model: str, status: int, message: str
 ) -> None:
     """An unknown model, and one whose features have no names."""
-    publish_admission(models)
-    publish_bare(models, "simple", sum_and_difference())
-
-    response = post(start(), b"exam_1,exam_2\n45,85\n", model)
+    response = post(client, b"exam_1,exam_2\n45,85\n", model)
 
     assert message in error_of(response, status)
 
@@ -132,45 +135,40 @@ def test_a_model_that_takes_no_table_is_reported(
     ],
 )
 def test_a_wrong_parameter_is_reported_before_anything_is_scored(
-    models: Path, start: StartApp, query: str, message: str
+    client: httpx.Client, query: str, message: str
 ) -> None:
     """The rules are those for rows in JSON."""
-    publish_admission(models)
     url, headers = f"/models/admission/predict?{query}", {"content-type": "text/csv"}
 
-    response = start().post(url, content=b"exam_1,exam_2\n45,85\n", headers=headers)
+    response = client.post(url, content=b"exam_1,exam_2\n45,85\n", headers=headers)
 
     assert message in error_of(response)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_a_body_that_is_not_compressed_as_declared_is_rejected(
-    models: Path, start: StartApp, encoding: str
+    client: httpx.Client, encoding: str
 ) -> None:
     """The error is found at the beginning, before anything is scored."""
-    publish_admission(models)
     headers = {"content-type": "text/csv", "content-encoding": encoding}
 
-    response = start().post("/models/admission/predict", content=b"exam_1,exam_2", headers=headers)
+    response = client.post("/models/admission/predict", content=b"exam_1,exam_2", headers=headers)
 
     assert f"The body is not {encoding} to its end" in error_of(response)
 
 
-def test_an_unknown_compression_is_rejected_by_name(models: Path, start: StartApp) -> None:
+def test_an_unknown_compression_is_rejected_by_name(client: httpx.Client) -> None:
     """The status is 415, as for every body."""
-    publish_admission(models)
     headers = {"content-type": "text/csv", "content-encoding": "br"}
 
-    response = start().post("/models/admission/predict", content=b"exam_1", headers=headers)
+    response = client.post("/models/admission/predict", content=b"exam_1", headers=headers)
 
     assert "'br'" in error_of(response, 415)
 
 
-def test_a_table_with_an_endless_first_line_is_rejected(models: Path, start: StartApp) -> None:
+def test_a_table_with_an_endless_first_line_is_rejected(client: httpx.Client) -> None:
     """A first line that never ends is not stored without limit."""
-    publish_admission(models)
-
-    assert "the limit of 1,048,576 bytes" in error_of(post(start(), b"x" * 3_000_000), 413)
+    assert "the limit of 1,048,576 bytes" in error_of(post(client, b"x" * 3_000_000), 413)
 
 
 NDJSON: list[tuple[bytes, str]] = [
@@ -182,12 +180,10 @@ NDJSON: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("content", "message"), NDJSON)
 def test_json_lines_that_cannot_be_read_are_rejected_with_the_reason(
-    models: Path, start: StartApp, content: bytes, message: str
+    client: httpx.Client, content: bytes, message: str
 ) -> None:
     """An empty body, and a file of another type."""
-    publish_admission(models)
-
-    assert message in error_of(post(start(), content, kind="application/x-ndjson"))
+    assert message in error_of(post(client, content, kind="application/x-ndjson"))
 
 
 def test_a_file_is_no_table_for_a_model_without_required_features() -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import (
     admission_probability,
     publish_admission,
@@ -23,12 +24,27 @@ from tests.service.api.v1.graphs import (
 )
 
 
-def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> None:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_iris(models)
+        publish_price(models)
+        publish_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
+        publish_half_plus(models, "half", 0, ["n"])
+        publish_bare(models, "simple", sum_and_difference())
+        publish_identity(models, "square", {"x": (FLOAT, ["n", 2, 2])})
+
+    return serve(publish)
+
+
+def test_a_bundle_classifies_by_its_labels(client: httpx.Client) -> None:
     """Both labels of a binary model are returned, the second with the graph's probability."""
-    publish_admission(models)
     body = {"examples": [{"exam_1": 45, "exam_2": [85]}, {"exam_1": 30, "exam_2": 40}]}
 
-    response = start().post("/v1/models/admission:classify", json=body).json()
+    response = client.post("/v1/models/admission:classify", json=body).json()
 
     for pairs, row in zip(response["results"], ((45, 85), (30, 40)), strict=True):
         second = admission_probability(*row)
@@ -38,10 +54,8 @@ def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> Non
         ]
 
 
-def test_scores_equal_those_of_the_native_protocol(models: Path, start: StartApp) -> None:
+def test_scores_equal_those_of_the_native_protocol(client: httpx.Client) -> None:
     """A prediction does not depend on the protocol."""
-    publish_iris(models)
-    client = start()
     row = {"a": 0.5, "b": 2, "c": 1}
 
     plain = client.post("/models/iris/predict", json=row).json()["probabilities"]
@@ -50,21 +64,17 @@ def test_scores_equal_those_of_the_native_protocol(models: Path, start: StartApp
     assert dict(pairs) == plain
 
 
-def test_a_bundle_regresses_to_its_value(models: Path, start: StartApp) -> None:
+def test_a_bundle_regresses_to_its_value(client: httpx.Client) -> None:
     """Each example gets one number, in order."""
-    publish_price(models)
-
-    response = start().post(
+    response = client.post(
         "/v1/models/price:regress", json={"examples": [{"size": 3}, {"size": 1}]}
     )
 
     assert response.json() == {"results": [6.0, 2.0]}
 
 
-def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> None:
+def test_the_context_is_part_of_every_example(client: httpx.Client) -> None:
     """Values that examples share may be sent once."""
-    publish_admission(models)
-    client = start()
     path = "/v1/models/admission:classify"
 
     said_once = {"context": {"exam_2": 85}, "examples": [{"exam_1": 45}, {"exam_1": 30}]}
@@ -73,11 +83,9 @@ def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> 
     assert client.post(path, json=said_once).json() == client.post(path, json=said_twice).json()
 
 
-def test_classes_without_labels_have_empty_ones(models: Path, start: StartApp) -> None:
+def test_classes_without_labels_have_empty_ones(client: httpx.Client) -> None:
     """The protocol has empty labels for graphs without labels."""
-    publish_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
-
-    response = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
+    response = client.post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
 
     assert response.json() == {"results": [[["", 1.0], ["", 2.0]]]}
 
@@ -95,11 +103,9 @@ def test_a_label_file_names_the_classes_of_a_bare_model(models: Path, start: Sta
     assert response.json() == {"results": [[["cat", 1.0], ["dog", 2.0]]]}
 
 
-def test_one_score_for_each_example_is_one_class(models: Path, start: StartApp) -> None:
+def test_one_score_for_each_example_is_one_class(client: httpx.Client) -> None:
     """A graph that outputs a vector has one class."""
-    publish_half_plus(models, "half", 0, ["n"])
-
-    response = start().post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
+    response = client.post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
 
     assert response.json() == {"results": [[["", 0.5]], [["", 1.5]]]}
 
@@ -115,13 +121,9 @@ def test_one_score_for_each_example_is_one_class(models: Path, start: StartApp) 
     ],
 )
 def test_a_model_of_another_task_is_rejected(
-    models: Path, start: StartApp, call: str, sentence: str
+    client: httpx.Client, call: str, sentence: str
 ) -> None:
     """The 400 error has the task, and suggests :predict."""
-    publish_admission(models)
-    publish_price(models)
-    publish_bare(models, "simple", sum_and_difference())
-    publish_identity(models, "square", {"x": (FLOAT, ["n", 2, 2])})
     rows = {
         "admission": {"exam_1": 45, "exam_2": 85},
         "price": {"size": 3},
@@ -130,7 +132,7 @@ def test_a_model_of_another_task_is_rejected(
     }
 
     body = {"examples": [rows[call.partition(":")[0]]]}
-    response = start().post(f"/v1/models/{call}", json=body)
+    response = client.post(f"/v1/models/{call}", json=body)
 
     assert response.status_code == 400
     assert sentence in response.json()["error"]

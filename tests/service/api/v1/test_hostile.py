@@ -1,17 +1,17 @@
 """Every invalid request of version 1 gets an error of the common form."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.models import publish_admission, publish_bare, publish_mixed, sum_and_difference
 from tests.service.api.v1.graphs import FLOAT, STRING, publish_identity
 
@@ -36,6 +36,17 @@ PUBLISHERS: Mapping[str, Callable[[Path, str], object]] = {
     "texts": lambda models, name: publish_identity(models, name, {"x": (STRING, ["n"])}),
     "simple": lambda models, name: publish_bare(models, name, sum_and_difference()),
 }
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of a model of every kind."""
+
+    def publish(models: Path) -> None:
+        for name, publish_one in PUBLISHERS.items():
+            publish_one(models, name)
+
+    return serve(publish)
 
 
 PREDICT: list[tuple[str, object, str]] = [
@@ -99,12 +110,10 @@ PREDICT: list[tuple[str, object, str]] = [
 
 @pytest.mark.parametrize(("model", "body", "sentence"), PREDICT)
 def test_an_invalid_prediction_request_is_explained(
-    models: Path, start: StartApp, model: str, body: object, sentence: str
+    client: httpx.Client, model: str, body: object, sentence: str
 ) -> None:
     """The 400 error has the row or the input, the given and the expected value."""
-    PUBLISHERS[model](models, model)
-
-    response = start().post(f"/v1/models/{model}:predict", content=json.dumps(body))
+    response = client.post(f"/v1/models/{model}:predict", content=json.dumps(body))
 
     assert sentence in assert_contract(response, 400)
 
@@ -121,13 +130,9 @@ EXAMPLES: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), EXAMPLES)
-def test_an_invalid_example_is_explained(
-    models: Path, start: StartApp, body: object, sentence: str
-) -> None:
+def test_an_invalid_example_is_explained(client: httpx.Client, body: object, sentence: str) -> None:
     """The 400 error has the position of the example."""
-    publish_admission(models)
-
-    response = start().post("/v1/models/admission:classify", content=json.dumps(body))
+    response = client.post("/v1/models/admission:classify", content=json.dumps(body))
 
     assert sentence in assert_contract(response, 400)
 
@@ -146,13 +151,9 @@ TEXTS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), TEXTS)
-def test_an_unreadable_body_is_rejected(
-    models: Path, start: StartApp, body: bytes, sentence: str
-) -> None:
+def test_an_unreadable_body_is_rejected(client: httpx.Client, body: bytes, sentence: str) -> None:
     """It is empty, truncated, deeply nested, or has huge numbers or strings."""
-    publish_identity(models, "floats", {"x": (FLOAT, ["n", 2])})
-
-    response = start().post("/v1/models/floats:predict", content=body)
+    response = client.post("/v1/models/floats:predict", content=body)
 
     assert sentence in assert_contract(response, 400)
 
@@ -183,32 +184,21 @@ def test_an_unreadable_body_is_rejected(
     ],
 )
 def test_wrong_paths_and_verbs_have_helpful_errors(
-    models: Path, start: StartApp, call: str, status: int, sentence: str
+    client: httpx.Client, call: str, status: int, sentence: str
 ) -> None:
     """404 and 405 suggest the nearest valid name."""
-    publish_admission(models)
-
-    response = start().request(*call.split(), json={"instances": [ROW]})
+    response = client.request(*call.split(), json={"instances": [ROW]})
 
     assert sentence in assert_contract(response, status)
 
 
-def test_an_unsupported_media_type_is_rejected(models: Path, start: StartApp) -> None:
+def test_an_unsupported_media_type_is_rejected(client: httpx.Client) -> None:
     """The 415 error has the supported type, which is JSON."""
-    publish_admission(models)
-
-    response = start().post(
+    response = client.post(
         "/v1/models/admission:predict", content=b"{}", headers={"content-type": "image/png"}
     )
 
     assert "'image/png' is not supported; send application/json" in assert_contract(response, 415)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    """Return one client for many requests."""
-    with httpx.Client() as shared:
-        yield shared
 
 
 KEYS = "instances inputs examples context signature_name b64 features"
@@ -229,28 +219,16 @@ BODY = st.one_of(
 )
 
 
-@settings(
-    max_examples=500,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=500, deadline=None)
 @given(
     body=BODY,
     call=st.tuples(
         st.sampled_from(sorted(PUBLISHERS)), st.sampled_from(["predict", "classify", "regress"])
     ).map(":".join),
 )
-def test_no_json_causes_a_500(
-    models: Path, start: StartApp, client: httpx.Client, body: object, call: str
-) -> None:
+def test_no_json_causes_a_500(client: httpx.Client, body: object, call: str) -> None:
     """Generated bodies get a prediction or a client error, for any model."""
-    if not list(models.iterdir()):
-        for name, publish in PUBLISHERS.items():
-            publish(models, name)
-        (models / "address").write_text(str(start().base_url))
-    address = (models / "address").read_text()
-
-    response = client.post(f"{address}/v1/models/{call}", content=json.dumps(body))
+    response = client.post(f"/v1/models/{call}", content=json.dumps(body))
 
     if response.status_code != 200:
         assert_contract(response, 400)

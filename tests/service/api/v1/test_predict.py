@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.models import (
     admission_probability,
     publish_admission,
@@ -16,6 +17,19 @@ from tests.models import (
 )
 
 ADMISSION = "/v1/models/admission:predict"
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_iris(models)
+        publish_mixed(models)
+        publish_price(models)
+
+    return serve(publish)
 
 
 @pytest.mark.parametrize(
@@ -32,12 +46,10 @@ ADMISSION = "/v1/models/admission:predict"
     ],
 )
 def test_every_form_of_the_same_rows_gets_the_same_numbers(
-    models: Path, start: StartApp, body: dict[str, object]
+    client: httpx.Client, body: dict[str, object]
 ) -> None:
     """Rows and columns may be by feature, by order, or by the graph's input."""
-    publish_admission(models)
-
-    response = start().post(ADMISSION, json=body).json()
+    response = client.post(ADMISSION, json=body).json()
 
     expected = [
         [pytest.approx(admission_probability(*row), abs=1e-6)] for row in ((45, 85), (30, 40))
@@ -45,12 +57,8 @@ def test_every_form_of_the_same_rows_gets_the_same_numbers(
     assert response == {"predictions" if "instances" in body else "outputs": expected}
 
 
-def test_a_thousand_rows_get_equal_predictions_in_every_protocol(
-    models: Path, start: StartApp
-) -> None:
+def test_a_thousand_rows_get_equal_predictions_in_every_protocol(client: httpx.Client) -> None:
     """Native, version 1, version 2, and single requests are equal to the last digit."""
-    publish_iris(models)
-    client = start()
     rows = np.random.default_rng(1).normal(size=(1000, 3)).round(3).tolist()
     tensor = {"name": "features", "shape": [1000, 3], "datatype": "FP32", "data": rows}
 
@@ -72,15 +80,11 @@ def test_a_thousand_rows_get_equal_predictions_in_every_protocol(
     assert alone == by_row[:100]
 
 
-def test_categories_and_booleans_are_decoded_by_name_and_by_order(
-    models: Path, start: StartApp
-) -> None:
+def test_categories_and_booleans_are_decoded_by_name_and_by_order(client: httpx.Client) -> None:
     """Rows have the values of the native protocol; the input's name takes the graph's numbers."""
-    publish_mixed(models)
     named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "colour": "violet"}
     rows = [named, [1, 4, True, "south", "violet"]]
 
-    client = start()
     words = client.post("/v1/models/mixed:predict", json={"instances": rows}).json()
     numbers = client.post(
         "/v1/models/mixed:predict", json={"instances": [{"features": [1, 4, 1, 1, -1]}] * 2}
@@ -89,10 +93,8 @@ def test_categories_and_booleans_are_decoded_by_name_and_by_order(
     assert words == numbers == {"predictions": [[114.0], [114.0]]}
 
 
-def test_features_are_validated_in_every_form(models: Path, start: StartApp) -> None:
+def test_features_are_validated_in_every_form(client: httpx.Client) -> None:
     """A value out of range is reported with its row and feature."""
-    publish_admission(models)
-    client = start()
     bodies: list[dict[str, object]] = [
         {"instances": [[45, 85], {"exam_1": 45, "exam_2": 101}]},
         {"instances": [{"features": [45, 85]}, {"features": [45, 101]}]},
@@ -108,11 +110,8 @@ def test_features_are_validated_in_every_form(models: Path, start: StartApp) -> 
         assert (detail["row"], detail["feature"], detail["got"]) == (1, "exam_2", "101")
 
 
-def test_null_is_a_missing_value_of_an_optional_feature(models: Path, start: StartApp) -> None:
+def test_null_is_a_missing_value_of_an_optional_feature(client: httpx.Client) -> None:
     """The graph gets NaN, in rows as in columns."""
-    publish_mixed(models)
-    client = start()
-
     responses = [
         client.post("/v1/models/mixed:predict", json={"inputs": [[None, 4, 1, 0, 0]]}),
         client.post(
@@ -126,11 +125,8 @@ def test_null_is_a_missing_value_of_an_optional_feature(models: Path, start: Sta
     ]
 
 
-def test_predictions_are_counted_as_version_1(models: Path, start: StartApp) -> None:
+def test_predictions_are_counted_as_version_1(client: httpx.Client) -> None:
     """The metrics distinguish the protocols."""
-    publish_price(models)
-    client = start()
-
     client.post("/v1/models/price:predict", json={"instances": [[1], [2]]})
 
     labels = 'model="price",outcome="ok",protocol="v1",version="1"'

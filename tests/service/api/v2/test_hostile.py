@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import publish_admission, publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
@@ -88,14 +89,24 @@ DOCUMENTS: list[tuple[Any, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_bare(models, "simple", sum_and_difference())
+        publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
+        publish_admission(models)
+
+    return serve(publish)
+
+
 @pytest.mark.parametrize(("document", "sentence"), DOCUMENTS)
 def test_an_invalid_document_is_explained(
-    models: Path, start: StartApp, document: object, sentence: str
+    client: httpx.Client, document: object, sentence: str
 ) -> None:
     """Impossible shapes, sizes, types and names each have an error."""
-    publish_bare(models, "simple", sum_and_difference())
-
-    response = start().post(INFER, content=encoded(document), headers=JSON_TYPE)
+    response = client.post(INFER, content=encoded(document), headers=JSON_TYPE)
 
     assert sentence in assert_contract(response, 400)["error"]
     assert len(response.content) < 2000
@@ -128,19 +139,17 @@ BINARIES: list[tuple[bytes, bytes, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("document", "content", "length", "sentence"), BINARIES)
-def test_inconsistent_byte_counts_are_rejected(  # noqa: PLR0913, PLR0917 - a row of the table
-    models: Path,
-    start: StartApp,
+def test_inconsistent_byte_counts_are_rejected(
+    client: httpx.Client,
     document: bytes,
     content: bytes,
     length: str | None,
     sentence: str,
 ) -> None:
     """The header, the sizes in the JSON and the body must agree to the byte."""
-    publish_bare(models, "simple", sum_and_difference())
     header = str(len(document)) if length is None else length
 
-    response = start().post(
+    response = client.post(
         INFER, content=document + content, headers={LENGTH.encode(): header.encode()}
     )
 
@@ -159,24 +168,21 @@ STRINGS: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("content", "sentence"), STRINGS)
 def test_inconsistent_string_lengths_are_rejected(
-    models: Path, start: StartApp, content: bytes, sentence: str
+    client: httpx.Client, content: bytes, sentence: str
 ) -> None:
     """The length prefix of each string is compared with the remaining bytes."""
-    publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
     stated = in_bytes(len(content), shape=[1], datatype="BYTES")
     document = encoded({"inputs": [stated]})
 
-    response = start().post(
+    response = client.post(
         "/v2/models/text/infer", content=document + content, headers={LENGTH: str(len(document))}
     )
 
     assert sentence in assert_contract(response, 400)["error"]
 
 
-def test_features_are_validated_in_binary(models: Path, start: StartApp) -> None:
+def test_features_are_validated_in_binary(client: httpx.Client) -> None:
     """NaN, infinity and values out of range are rejected in every form."""
-    publish_admission(models)
-    client = start()
     document = encoded(
         {"inputs": [in_bytes(8, shape=[1, 2], datatype="FP32") | {"name": "features"}]}
     )
@@ -231,10 +237,8 @@ def test_a_body_is_decompressed_only_up_to_the_limit(
     assert sentence in assert_contract(response, status)["error"]
 
 
-def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartApp) -> None:
+def test_a_declared_gigabyte_is_rejected_immediately(client: httpx.Client) -> None:
     """The 413 error comes after ten bytes of the body."""
-    publish_bare(models, "simple", sum_and_difference())
-    client = start()
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         connection.sendall(
             f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**30}\r\n\r\n".encode()
@@ -271,19 +275,15 @@ def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp)
     assert grown < 16 * 1024, f"{grown} KiB"
 
 
-def test_a_request_without_a_length_of_its_json_is_json(models: Path, start: StartApp) -> None:
+def test_a_request_without_a_length_of_its_json_is_json(client: httpx.Client) -> None:
     """Bytes after the JSON are invalid without the header."""
-    publish_bare(models, "simple", sum_and_difference())
-
-    response = start().post(INFER, content=GOOD + struct.pack("<16i", *range(16)))
+    response = client.post(INFER, content=GOOD + struct.pack("<16i", *range(16)))
 
     assert "The body is not JSON" in assert_contract(response, 400)["error"]
 
 
-def test_a_valid_request_gets_a_prediction(models: Path, start: StartApp) -> None:
+def test_a_valid_request_gets_a_prediction(client: httpx.Client) -> None:
     """It is the body that the invalid ones were made of."""
-    publish_bare(models, "simple", sum_and_difference())
-
-    response = start().post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
+    response = client.post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
 
     assert response.json()["outputs"][0]["data"] == [1] * 16

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.conftest import StartApp
+from tests.conftest import Serve, StartApp
 from tests.models import (
     admission_probability,
     publish_admission,
@@ -15,6 +16,18 @@ from tests.models import (
 )
 
 ROW = {"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [45, 85]}
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A client of the models of this file."""
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_bare(models, "simple", sum_and_difference())
+        publish_price(models)
+
+    return serve(publish)
 
 
 def test_server_metadata_is_served_with_and_without_a_slash(start: StartApp) -> None:
@@ -28,11 +41,9 @@ def test_server_metadata_is_served_with_and_without_a_slash(start: StartApp) -> 
     assert responses[0].json()["name"] == "mine"
 
 
-def test_metadata_has_the_tensors(models: Path, start: StartApp) -> None:
+def test_metadata_has_the_tensors(client: httpx.Client) -> None:
     """Names, datatypes and shapes are those of the graph; -1 is any number of rows."""
-    publish_admission(models)
-
-    metadata = start().get("/v2/models/admission").json()
+    metadata = client.get("/v2/models/admission").json()
 
     assert metadata == {
         "name": "admission",
@@ -43,11 +54,9 @@ def test_metadata_has_the_tensors(models: Path, start: StartApp) -> None:
     }
 
 
-def test_a_response_has_every_output_as_flat_data(models: Path, start: StartApp) -> None:
+def test_a_response_has_every_output_as_flat_data(client: httpx.Client) -> None:
     """It repeats the id, and has name, datatype, shape and row-major data."""
-    publish_admission(models)
-
-    response = start().post("/v2/models/admission/infer", json={"id": "42", "inputs": [ROW]})
+    response = client.post("/v2/models/admission/infer", json={"id": "42", "inputs": [ROW]})
 
     assert response.json() == {
         "model_name": "admission",
@@ -64,10 +73,8 @@ def test_a_response_has_every_output_as_flat_data(models: Path, start: StartApp)
     }
 
 
-def test_data_may_be_flat_or_nested(models: Path, start: StartApp) -> None:
+def test_data_may_be_flat_or_nested(client: httpx.Client) -> None:
     """Both forms of a tensor get the same response."""
-    publish_admission(models)
-    client = start()
     flat = ROW | {"shape": [2, 2], "data": [45, 85, 30, 40]}
     nested = ROW | {"shape": [2, 2], "data": [[45, 85], [30, 40]]}
 
@@ -80,10 +87,8 @@ def test_data_may_be_flat_or_nested(models: Path, start: StartApp) -> None:
     assert responses[0]["outputs"][0]["shape"] == [2, 1]
 
 
-def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp) -> None:
+def test_a_bare_model_of_several_tensors_is_served(client: httpx.Client) -> None:
     """The response has all outputs, or the requested ones in their order."""
-    publish_bare(models, "simple", sum_and_difference())
-    client = start()
     tensor = {"shape": [1, 16], "datatype": "INT32"}
     inputs = [
         tensor | {"name": "INPUT1", "data": [1] * 16},
@@ -100,22 +105,16 @@ def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp
     assert chosen["outputs"] == everything["outputs"][1:]
 
 
-def test_native_and_v2_predictions_are_equal(models: Path, start: StartApp) -> None:
+def test_native_and_v2_predictions_are_equal(client: httpx.Client) -> None:
     """A prediction does not depend on the protocol."""
-    publish_admission(models)
-    client = start()
-
     plain = client.post("/models/admission/predict", json={"exam_1": 45, "exam_2": 85}).json()
     v2 = client.post("/v2/models/admission/infer", json={"inputs": [ROW]}).json()
 
     assert plain["probability"] == v2["outputs"][0]["data"][0]
 
 
-def test_health_has_the_form_of_the_protocol(models: Path, start: StartApp) -> None:
+def test_health_has_the_form_of_the_protocol(client: httpx.Client) -> None:
     """Liveness and readiness are JSON; the readiness of a model has its own path."""
-    publish_price(models)
-    client = start()
-
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/price/ready").json() == {"name": "price", "ready": True}
@@ -158,12 +157,10 @@ WRONG: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("body", "sentence"), WRONG)
 def test_an_invalid_inference_request_is_explained(
-    models: Path, start: StartApp, body: object, sentence: str
+    client: httpx.Client, body: object, sentence: str
 ) -> None:
     """Each 400 error has the tensor and the expectation."""
-    publish_admission(models)
-
-    response = start().post("/v2/models/admission/infer", json=body)
+    response = client.post("/v2/models/admission/infer", json=body)
 
     assert response.status_code == 400
     assert sentence in response.json()["error"]

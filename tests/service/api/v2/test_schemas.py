@@ -10,7 +10,7 @@ import orjson
 import pytest
 from onnx import TensorProto
 
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.foreign import one_node, optional_both_ways, unknown_operator
 from tests.models import publish_admission, publish_bare, publish_iris, publish_price
 from tests.service.api.v2 import schemas
@@ -29,18 +29,21 @@ INPUTS: Mapping[str, Mapping[str, Array]] = {
 }
 
 
-@pytest.fixture
-def client(models: Path, start: StartApp) -> httpx.Client:
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
     """Start a service with several models, one of which fails to load."""
-    publish_admission(models)
-    publish_price(models)
-    publish_iris(models)
-    publish_bare(models, "simple", sum_and_difference())
-    publish_bare(models, "text", identity(TensorProto.STRING, ["rows", "columns"]))
-    publish_bare(models, "any_rank", one_node("Log"))
-    publish_bare(models, "perhaps", optional_both_ways())
-    publish_bare(models, "broken", unknown_operator())
-    return start()
+
+    def publish(models: Path) -> None:
+        publish_admission(models)
+        publish_price(models)
+        publish_iris(models)
+        publish_bare(models, "simple", sum_and_difference())
+        publish_bare(models, "text", identity(TensorProto.STRING, ["rows", "columns"]))
+        publish_bare(models, "any_rank", one_node("Log"))
+        publish_bare(models, "perhaps", optional_both_ways())
+        publish_bare(models, "broken", unknown_operator())
+
+    return serve(publish)
 
 
 def require(document: object, schema: schemas.Schema) -> None:
