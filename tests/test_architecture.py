@@ -233,7 +233,7 @@ OWNERS: Mapping[str, set[str]] = {
     "onnx": {"training"},
 }
 
-# What the contract may use besides itself: the standard library and these.
+# What the contract may import: itself, the standard library and these.
 CONTRACT_LIBRARIES = {"pydantic"}
 
 LONGEST_FUNCTION = {"training.fit": 80, "training.images.fit": 80}

@@ -126,7 +126,7 @@ def test_a_thousand_rows_get_the_same_bits_in_every_protocol(
     client = start()
     rows = np.random.default_rng(3).uniform(0, 100, (ROWS, len(names))).astype(np.float32)
     if model == "iris":
-        rows /= 20  # so that no probability is nought
+        rows /= 20  # so that no probability is zero
 
     responses = {way.__name__: way(client, model, names, rows) for way in WAYS}
 

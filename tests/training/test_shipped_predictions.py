@@ -98,10 +98,13 @@ def test_contributions_add_up_exactly_to_the_score(
 
     assert predictions["method"] == "additive"
     for prediction in predictions["predictions"]:
-        told = prediction["explanation"]
-        assert sum(told["contributions"].values()) + told["base"] == told["score"]
-        assert sum([told["base"], *reversed(told["contributions"].values())]) == told["score"]
-        assert predicted(prediction, told) == pytest.approx(of(prediction), rel=1e-5, abs=1e-6)
+        explanation = prediction["explanation"]
+        base, contributions = explanation["base"], explanation["contributions"].values()
+        assert sum(contributions) + base == explanation["score"]
+        assert sum([base, *reversed(contributions)]) == explanation["score"]
+        assert predicted(prediction, explanation) == pytest.approx(
+            of(prediction), rel=1e-5, abs=1e-6
+        )
 
 
 def of(prediction: dict[str, Any]) -> float:
@@ -109,15 +112,15 @@ def of(prediction: dict[str, Any]) -> float:
     return float(prediction["probability"] if "label" in prediction else prediction["value"])
 
 
-def predicted(prediction: dict[str, Any], told: dict[str, Any]) -> float:
+def predicted(prediction: dict[str, Any], explanation: dict[str, Any]) -> float:
     """The prediction that follows from the score."""
-    score = float(told["score"])
-    if told["of"].startswith("log-odds"):
+    score = float(explanation["score"])
+    if explanation["of"].startswith("log-odds"):
         return float(1 / (1 + np.exp(-score)))
-    if told["of"].startswith("log-probability"):
+    if explanation["of"].startswith("log-probability"):
         others = np.log(list(prediction["probabilities"].values())).mean()
         return float(np.exp(score + others))
-    if "1/2 + score / 6" in told["of"]:
+    if "1/2 + score / 6" in explanation["of"]:
         return float(np.clip(0.5 + score / 6, 0, 1))
     return score
 
@@ -152,12 +155,12 @@ def test_the_occlusion_map_of_a_digit_is_highest_at_its_strokes(folders: Folders
     limits = BatchLimits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 
-    async def asked(model: ServedModel) -> tuple[Array, Array]:
+    async def explained(model: ServedModel) -> tuple[Array, Array]:
         whole = (await model.predict((digits,))).outputs[0]
         return whole, await predict_occluded(model, digits, 7)
 
     with load(candidate, ExecutionPlan(), limits, Metrics()) as model:
-        whole, without = asyncio.run(asked(model))
+        whole, without = asyncio.run(explained(model))
         asyncio.run(model.close())
 
     for digit, prediction, grid in zip(digits, whole, without, strict=True):

@@ -137,9 +137,9 @@ def test_a_disconnect_during_a_body_is_not_a_server_error(models: Path, start: S
     """It is counted as 499, without a trace in the log."""
     publish_price(models)
     client = start()
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         head = "POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-        caller.sendall(head.encode() + b'{"size"')
+        connection.sendall(head.encode() + b'{"size"')
 
     def counted() -> str:
         return client.get("/metrics").text
@@ -152,11 +152,11 @@ def test_an_incomplete_body_times_out(models: Path, start: StartApp) -> None:
     """A client that sends half a body gets 408; the deadline has not started."""
     publish_price(models)
     client = start(deadline_seconds=0.2, body_seconds=0.4)
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         head = "POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-        caller.sendall(head.encode() + b'{"size"')
+        connection.sendall(head.encode() + b'{"size"')
 
-        response = caller.recv(100)
+        response = connection.recv(100)
 
     assert response.startswith(b"HTTP/1.1 408 ")
 

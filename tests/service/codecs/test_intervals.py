@@ -1,4 +1,4 @@
-"""Intervals and the unsure flag, as callers of the plain dialect and of version 2 read them."""
+"""Intervals and the unsure flag in responses of the native protocol and of v2."""
 
 from pathlib import Path
 from typing import Any

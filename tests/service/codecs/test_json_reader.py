@@ -101,8 +101,8 @@ def requests(draw: st.DrawFn) -> str:
     kind = draw(st.sampled_from(["FP32", "FP64", "UINT8", "INT64", "UINT64", "BOOL", "FP99"]))
     data = f"[{','.join(numbers(draw, count))}]"
     parts = [f'"name": "x", "shape": [{count}]', f'"datatype": "{kind}"', f'"data": {data}']
-    beside = draw(st.sampled_from(["", ', "id": "a"', ', "parameters": {"top": {"k": 1.5}}']))
-    return f'{{"inputs": [{{{", ".join(draw(st.permutations(parts)))}}}]{beside}}}'
+    fields = draw(st.sampled_from(["", ', "id": "a"', ', "parameters": {"top": {"k": 1.5}}']))
+    return f'{{"inputs": [{{{", ".join(draw(st.permutations(parts)))}}}]{fields}}}'
 
 
 def changed(text: str, data: st.DataObject) -> bytes:
@@ -115,9 +115,9 @@ def changed(text: str, data: st.DataObject) -> bytes:
         start = data.draw(st.integers(0, len(text)))
         end = min(start + data.draw(st.integers(0, 3)), len(text))
         piece = data.draw(st.one_of(st.sampled_from(ODD), st.just(text[start:end])))
-        place = data.draw(st.integers(0, len(text)))
+        position = data.draw(st.integers(0, len(text)))
         text = text[:start] + text[end:] if data.draw(st.booleans()) else text
-        text = text[:place] + piece + text[place:]
+        text = text[:position] + piece + text[position:]
     return text.encode()
 
 
@@ -249,7 +249,7 @@ def test_threads_parse_at_the_same_time(read: Callable[[bytes], object]) -> None
     """Each thread gets the result of its own text, long or short."""
     texts = []
     for index in range(64):
-        flat = [index + place / 8 for place in range(100 * (1 + 200 * (index % 2)))]
+        flat = [index + column / 8 for column in range(100 * (1 + 200 * (index % 2)))]
         tensor = {"name": "x", "shape": [len(flat)], "datatype": "FP64", "data": flat}
         document = [flat] if read is rows_of_numbers else {"inputs": [tensor]}
         texts.append(orjson.dumps(document))
@@ -278,10 +278,10 @@ def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
     high = float(np.finfo(np.float32).max)
     sent = np.array([1.0, -0.0, 0.1])
 
-    kept = fitted(sent, "FP32")
+    array = fitted(sent, "FP32")
 
-    assert kept is not None
-    assert kept.tobytes() == sent.astype(np.float32).tobytes()
+    assert array is not None
+    assert array.tobytes() == sent.astype(np.float32).tobytes()
     assert fitted(np.array([high * 1.01]), "FP32") is None
     assert fitted(np.array([1.0]), "FP16") is None
     assert fitted(np.array([256, 0]), "UINT8") is None

@@ -14,7 +14,7 @@ from service.workers.ipc import Channel, claim_slot
 
 READY = (State.READY, "")
 LOADING = (State.LOADING, "it is being loaded")
-REFUSED = (State.UNAVAILABLE, "self-test failed")
+FAILED = (State.UNAVAILABLE, "self-test failed")
 BEHIND = (State.UNAVAILABLE, "version 2 serves instead")
 ME = f"process {os.getpid()}"
 
@@ -52,7 +52,7 @@ def listed(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
     ("views", "expected"),
     [
         ([{"1": READY}, {"1": READY}], [("1", State.READY, "")]),
-        ([{"1": REFUSED}, {"1": REFUSED}], [("1", State.UNAVAILABLE, "self-test failed")]),
+        ([{"1": FAILED}, {"1": FAILED}], [("1", State.UNAVAILABLE, "self-test failed")]),
         (
             # One worker has swapped, the other not yet: both versions serve, with the reason.
             [{"2": READY, "1": BEHIND}, {"2": LOADING, "1": READY}],
@@ -69,7 +69,7 @@ def listed(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
             ],
         ),
         (
-            [{"2": READY}, {"2": REFUSED, "1": READY}],
+            [{"2": READY}, {"2": FAILED, "1": READY}],
             [
                 ("2", State.READY, f"{ME}: self-test failed"),
                 ("1", State.READY, f"{ME}: it has not seen it yet"),

@@ -14,13 +14,13 @@ from training.recipe.table import Split
 def test_every_row_is_in_one_set(rows: int, seed: int, classes: bool) -> None:  # noqa: FBT001
     """The sets are disjoint and complete, and the same seed gives the same sets."""
     target = (np.arange(rows) % 2).astype(np.float64)
-    wish = Split(test=0.3, validation=0.3)
+    shares = Split(test=0.3, validation=0.3)
 
-    parts = split_rows(target, wish, seed, classes=classes)
+    parts = split_rows(target, shares, seed, classes=classes)
 
     together = np.concatenate([parts.training, parts.validation, parts.test])
     assert sorted(together) == list(range(rows))
-    again = split_rows(target, wish, seed, classes=classes)
+    again = split_rows(target, shares, seed, classes=classes)
     assert np.array_equal(again.test, parts.test)
     assert np.array_equal(again.training, parts.training)
 

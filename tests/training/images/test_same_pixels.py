@@ -36,8 +36,8 @@ def test_training_and_service_decode_images_to_the_same_pixels(
 
     parts = read_folder(tmp_path / "images", [], rule)
 
-    refused = {Path(one.file).name for one in parts.left_out}
-    files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in refused]
+    skipped = {Path(one.file).name for one in parts.left_out}
+    files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in skipped]
     trained = parts.training.pixels(slice(None))
     assert len(files) == len(trained)
     for path, pixels in zip(files, trained, strict=True):

@@ -84,7 +84,7 @@ class Scene:
             unsure_below=_UNSURE_BELOW,
             calibration=Calibration(temperature=1.5, error_before=0.08, error_after=0.02),
         )
-        told = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
+        pets = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
         origin = DataOrigin(source="pets", sha256="0" * 64, rows=self.count * 5)
         sizes = SplitSizes(training=self.count * 3, validation=self.count, test=self.count)
         return Manifest(
@@ -95,7 +95,7 @@ class Scene:
             input=ImageInput(kind="image", decoder="one", **recipe.image.model_dump()),
             output=output,
             evaluation=_evaluation(tested),
-            provenance=describe.provenance(told, origin, sizes, 0.0),
+            provenance=describe.provenance(pets, origin, sizes, 0.0),
             files={},
         )
 

@@ -31,7 +31,7 @@ MOST_ROWS = 4096
 
 CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 WIDE = FeatureCodec(
-    FeaturesInput(kind="features", features=[number(f"column_{place}") for place in range(300)])
+    FeaturesInput(kind="features", features=[number(f"column_{column}") for column in range(300)])
 )
 HEADER = b"size,rooms,garden,quarter,colour\n"
 

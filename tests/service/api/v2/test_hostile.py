@@ -235,15 +235,15 @@ def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartA
     """The 413 error comes after ten bytes of the body."""
     publish_bare(models, "simple", sum_and_difference())
     client = start()
-    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
-        caller.sendall(
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
+        connection.sendall(
             f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**30}\r\n\r\n".encode()
             + b'{"inputs":'
         )
 
         response = b""
         while not response.endswith(b"}"):
-            response += caller.recv(65536)
+            response += connection.recv(65536)
 
     assert response.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"body_too_large"' in response
