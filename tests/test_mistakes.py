@@ -11,7 +11,7 @@ def test_the_page_has_the_message_of_each_mistake(start: StartApp) -> None:
 
 
 def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
-    """Each says what to do, or what would be right."""
+    """Each message states the valid input."""
     client = start(models=ROOT / "models")
     remedies = (
         *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),

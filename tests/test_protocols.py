@@ -121,7 +121,7 @@ def test_a_thousand_rows_get_the_same_bits_in_every_protocol(
     model: str,
     names: list[str],
 ) -> None:
-    """In JSON at once and singly, as a table, as lines, and by both protocols' forms."""
+    """The predictions of all formats of each protocol are equal to the last bit."""
     publish(models)
     client = start()
     rows = np.random.default_rng(3).uniform(0, 100, (ROWS, len(names))).astype(np.float32)

@@ -86,7 +86,7 @@ def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
 def test_contributions_add_up_exactly_to_the_score(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
-    """On up to a hundred rows of the model's own table, also from the score to the prediction."""
+    """The sum is exact for up to a hundred rows of the model's own table."""
     made = trial(name, folders)
     taken = made.model.manifest.input
     assert isinstance(taken, FeaturesInput)
@@ -126,7 +126,7 @@ def predicted(prediction: dict[str, Any], explanation: dict[str, Any]) -> float:
 
 
 def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folders) -> None:
-    """On the test set, by the published graph and the threshold of its manifest."""
+    """The published graph is evaluated on the test set with the threshold of its manifest."""
     bundle = read_bundle(MODELS / "digits_small" / "1")
     output = bundle.manifest.output
     assert isinstance(output, ClassesOutput)

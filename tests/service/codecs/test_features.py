@@ -81,7 +81,7 @@ def test_vectorized_decoding_never_accepts_rows_that_are_invalid(rows: list[obje
 
 
 def test_plain_rows_are_decoded_vectorized() -> None:
-    """Objects with keys in any order, and arrays."""
+    """Objects with keys in any order and arrays are decoded by the vectorized decoder."""
     rows = [{"level": 1, "rooms": 2, "size": 3.5}, [4, 5, 6]]
 
     matrix = QUICK.decode(rows)

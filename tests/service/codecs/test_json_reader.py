@@ -123,13 +123,13 @@ def changed(text: str, data: st.DataObject) -> bytes:
 
 @given(rows())
 def test_rows_are_the_numbers_of_another_json_parser(made: str) -> None:
-    """For any numbers and white space, bit for bit."""
+    """Any numbers and white space are read exactly as by a different parser."""
     assert_rows_agree(made.encode())
 
 
 @given(requests())
 def test_a_request_is_the_document_of_another_json_parser(made: str) -> None:
-    """The tensor, and the fields next to it."""
+    """The tensor and the other fields equal those of a different parser."""
     assert_requests_agree(made.encode())
 
 
@@ -240,7 +240,7 @@ def test_only_json_white_space_is_skipped(space: str) -> None:
     ],
 )
 def test_another_object_is_not_the_one_array(body: bytes) -> None:
-    """Two keys, another one, or other values."""
+    """An object with two keys, a different key or other values is not read as an array."""
     assert numbers_under(body.ljust(LONG), "image") is None
 
 
@@ -290,7 +290,7 @@ def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
 
 
 def test_without_simdjson_the_result_is_none() -> None:
-    """As on a version of Python that simdjson does not support yet."""
+    """The reader returns None on versions of Python that simdjson does not support."""
     code = (
         "import sys; sys.modules['simdjson'] = None\n"
         "from service.codecs.json_reader import *\n"

@@ -120,7 +120,7 @@ def test_a_device_has_one_name(name: str) -> None:
 
 
 def test_every_device_of_this_build_is_known() -> None:
-    """By the names that ONNX Runtime lists."""
+    """The names of the devices are those that ONNX Runtime lists."""
     listed = onnxruntime.get_available_providers()
 
     assert {provider_name(device) for device in known_devices(listed)} == set(listed)

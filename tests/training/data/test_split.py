@@ -36,7 +36,7 @@ def test_sets_are_stratified() -> None:
 
 
 def test_a_class_of_one_row_cannot_be_split() -> None:
-    """The message says what to do."""
+    """The message suggests how to fix the recipe."""
     with pytest.raises(DataError, match=r"split\.test = 0"):
         split_rows(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), Split(test=0.4), 1, classes=True)
 
@@ -57,7 +57,7 @@ def test_folds_measure_every_row_once(rows: int, count: int, classes: bool) -> N
 
 
 def test_more_folds_than_rows_are_rejected() -> None:
-    """The message has both numbers."""
+    """The message has the number of folds and the number of rows."""
     with pytest.raises(DataError, match="7 folds need as many rows; there are 6"):
         list(folds(np.zeros(6), 7, 1, classes=False))
     with pytest.raises(DataError, match="the rarest has 1"):

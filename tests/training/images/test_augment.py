@@ -101,7 +101,7 @@ def test_strokes_become_thicker_and_thinner() -> None:
 
 
 def test_erasing_fills_a_rectangle_with_the_mean() -> None:
-    """In about the specified share of the images."""
+    """A rectangle is erased in about the specified share of the images."""
     images = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
 
     erased = augment(images, Augmentation(erasing=0.5), Generator().manual_seed(2))

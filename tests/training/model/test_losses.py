@@ -54,7 +54,7 @@ def test_the_gradient_of_the_perceptron_is_rosenblatts_rule() -> None:
 
 
 def test_class_weights_match_scikit_learn() -> None:
-    """Balanced weights are equal."""
+    """Balanced class weights equal those of scikit-learn."""
     classes = np.array([0.0] * 7 + [1.0] * 2 + [2.0])
 
     expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)

@@ -255,7 +255,7 @@ def test_a_file_name_in_another_encoding_is_shown_escaped() -> None:
 
 
 def test_labels_are_escaped_in_html() -> None:
-    """In text, attributes and charts."""
+    """Labels are escaped in text, attributes and charts."""
     page = Scene(("<b>cat", '"><img src=x onerror=alert(1)>', "hen")).page
 
     assert "<b>cat" not in page
@@ -278,7 +278,7 @@ def test_the_number_of_parameters_is_counted() -> None:
 
 
 def test_few_images_and_a_worse_calibration_are_caveats() -> None:
-    """Both are above the metrics."""
+    """Both caveats are displayed above the metrics."""
     scene = Scene(count=12)
     manifest = scene.manifest
     worse = Calibration(temperature=0.5, error_before=0.02, error_after=0.08)

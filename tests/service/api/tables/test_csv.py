@@ -157,7 +157,7 @@ def test_a_byte_order_mark_is_returned(post: Post, mark: bytes) -> None:
     ],
 )
 def test_a_stated_encoding_is_decoded(post: Post, encoding: str, kind: str) -> None:
-    """The response is UTF-8."""
+    """A table in any supported encoding gets a response in UTF-8."""
     response = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
 
     assert [(row["café"], row["value"]) for row in rows_of(response, "\t")] == [("ü", "6.0")]

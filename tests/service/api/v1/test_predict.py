@@ -127,7 +127,7 @@ def test_null_is_a_missing_value_of_an_optional_feature(models: Path, start: Sta
 
 
 def test_predictions_are_counted_as_version_1(models: Path, start: StartApp) -> None:
-    """The metrics distinguish the protocols."""
+    """The metrics distinguish v1 from the other protocols."""
     publish_price(models)
     client = start()
 
