@@ -1,6 +1,7 @@
-"""``python -m bench``: our service, the floor, naive FastAPI and peers, into ``RESULTS.md``.
+"""Measure the service, the floor, naive FastAPI and peers, and write ``RESULTS.md``.
 
-``python -m bench guard`` compares a short run with the last stored one.
+``python -m bench guard`` compares a short run with the last stored one; the floor is an empty ASGI
+application.
 """
 
 import argparse
@@ -11,23 +12,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.contestants import NAMES, OURSELVES, contestants
-from bench.guard import fallen
-from bench.load import have_wrk
+from bench.guard import losses
 from bench.page import replace_section
 from bench.plot import draw
+from bench.processes import have_tools
 from bench.race import Plan, Race
 from bench.results import Results, read_results, write_results
 from bench.serving import lines
 from bench.workloads import make_models, workloads
 
 _CONNECTIONS = (32, 1, 256)
-_GUARDED = (OURSELVES,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; return 2 if wrk is missing, 1 if the guard found a loss."""
+    """Measure; return 2 if wrk is missing, 1 if a request became slower."""
     options = _parser().parse_args(arguments)
-    if not have_wrk():
+    if not have_tools("wrk"):
         return 2
     if options.what == "guard":
         return _guard(options)
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guard(options: argparse.Namespace) -> int:
     """Measure our service briefly; return 1 if a share of the floor has fallen."""
     options.connections = options.connections[:1]
-    lost = fallen(read_results(), _run(options, _GUARDED), options.tolerance)
-    sys.stdout.write("".join(f"{line}\n" for line in lost or ["No request has fallen."]))
+    lost = [*losses(read_results(), _run(options, (OURSELVES,)), options.tolerance)]
+    sys.stdout.write("".join(f"{line}\n" for line in lost or ["No request became slower."]))
     return 1 if lost else 0
 
 
@@ -61,16 +61,20 @@ def _run(options: argparse.Namespace, names: Sequence[str]) -> Results:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", nargs="?", default="race", choices=("race", "guard"))
-    parser.add_argument("--only", type=_names, default=NAMES, help="such as ours,naive,kserve")
+    parser.add_argument(
+        "--only", type=_names, default=NAMES, help="names of servers: ours,naive,kserve"
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2, help="each request in each round")
+    parser.add_argument("--seconds", type=int, default=2, help="of each request in each round")
     parser.add_argument(
         "--connections",
         type=_numbers,
         default=_CONNECTIONS,
-        help="the first is measured in every round, the others in the first: 32,1,256",
+        help="numbers: the first is measured in every round, the others in the first round",
     )
-    parser.add_argument("--dry", action="store_true", help="print, and write no file")
+    parser.add_argument(
+        "--dry", action="store_true", help="print the results instead of writing them"
+    )
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 def _names(text: str) -> list[str]:
     names = text.split(",")
     if unknown := sorted(set(names) - set(NAMES)):
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(NAMES)}")
     return names
 
 

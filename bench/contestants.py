@@ -1,16 +1,17 @@
-"""The servers that are measured, and the requests that each of them gets."""
+"""The servers that are measured, and their requests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.processes import service_command
 from bench.protocols import (
     BINARY,
     CSV,
     IMAGE,
+    NATIVE,
     OBJECTS,
     OURS,
-    PLAIN,
     V1,
     V1_IMAGE,
     V2,
@@ -56,7 +57,7 @@ class Contestant:
 
     Args:
         name: one of `NAMES`.
-        arguments: after the interpreter; ``{port}`` becomes a free port.
+        arguments: the command after the interpreter; ``{port}`` becomes a free port.
         cases: the requests that it gets.
         warm_seconds: seconds of load before the first measurement.
         environment: additional environment variables.
@@ -70,36 +71,35 @@ class Contestant:
 
 
 def contestants(names: Iterable[str], models: Path) -> list[Contestant]:
-    """Return the contestants with these names, the floor first.
+    """The contestants with these names, the floor first.
 
     Args:
         names: some of `NAMES`.
         models: the folder that all of them load.
     """
-    wanted = {FLOOR, *names}
-    return [_contestant(name, models) for name in NAMES if name in wanted]
+    selected = {FLOOR, *names}
+    return [_contestant(name, models) for name in NAMES if name in selected]
 
 
 def _contestant(name: str, models: Path) -> Contestant:
     if name == FLOOR:
         return Contestant(name, EMPTY_APP, tuple(_of_floor()))
     if name == OURSELVES:
-        service = ("-m", "service", "--device", "cpu", "--port", "{port}", "--models", str(models))
-        return Contestant(name, service, tuple(_of_ours()))
+        return Contestant(name, service_command("--models", str(models)), tuple(_of_ours()))
     if name == NAIVE:
         environment = {"BENCH_MODELS": str(models)}
         app = _uvicorn("bench.naive:app")
         return Contestant(name, app, tuple(_of_naive()), environment=environment)
     command = ("-m", f"bench.peers.{name}", "--models", str(models), "--port", "{port}")
-    # TorchServe's front end is Java's, which needs its time to be compiled.
+    # The front end of TorchServe is written in Java, which is compiled while it warms up.
     return Contestant(name, command, tuple(_of_peer(name)), 6 if name == "torchserve" else 1)
 
 
 def _uvicorn(app: str) -> tuple[str, ...]:
     """The command of uvicorn with every optional feature off."""
-    bare = ("--no-access-log", "--no-proxy-headers", "--no-server-header", "--no-date-header")
-    quick = ("--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
-    return ("-m", "uvicorn", app, *bare, *quick, "--port", "{port}")
+    minimal = ("--no-access-log", "--no-proxy-headers", "--no-server-header", "--no-date-header")
+    fast = ("--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
+    return ("-m", "uvicorn", app, *minimal, *fast, "--port", "{port}")
 
 
 EMPTY_APP = _uvicorn("bench.floor:app")
@@ -108,7 +108,7 @@ EMPTY_APP = _uvicorn("bench.floor:app")
 def _cases(
     protocol: str, letters: Iterable[str], how: RequestFormat | None = None
 ) -> Iterable[RequestCase]:
-    """Yield these workloads in one protocol, in the format of our service by default."""
+    """The requests of these workloads in one protocol, in the format of our service by default."""
     mark = "b" if protocol == BINARY else ""
     for letter in letters:
         yield RequestCase(letter + mark, protocol, letter, how or OURS[protocol])
@@ -116,14 +116,14 @@ def _cases(
 
 def _of_floor() -> Iterable[RequestCase]:
     """The requests of our service; every response counts as correct."""
-    for one in (*_cases(PLAIN, "ABCD"), RequestCase("P", IMAGE, "D", OURS[IMAGE])):
+    for one in (*_cases(NATIVE, "ABCD"), RequestCase("P", IMAGE, "D", OURS[IMAGE])):
         yield replace(
             one, how=RequestFormat(one.how.write, lambda _, __, workload: workload.expected)
         )
 
 
 def _of_ours() -> Iterable[RequestCase]:
-    for protocol in (PLAIN, V1, V2, BINARY):
+    for protocol in (NATIVE, V1, V2, BINARY):
         yield from _cases(protocol, _NUMBERS)
     yield from _cases(OBJECTS, ("B", "C"))
     yield from _cases(CSV, ("C",))
@@ -132,16 +132,16 @@ def _of_ours() -> Iterable[RequestCase]:
 
 
 def _of_naive() -> Iterable[RequestCase]:
-    yield from _cases(PLAIN, ("A",), _one_by_name())
-    yield from _cases(PLAIN, _NUMBERS[1:], rows_at("/{model}"))
+    yield from _cases(NATIVE, ("A",), _one_by_name())
+    yield from _cases(NATIVE, _NUMBERS[1:], rows_at("/{model}"))
     yield RequestCase("P", IMAGE, "D", rows_at("/{model}/image", image="file"))
 
 
 def _one_by_name() -> RequestFormat:
-    """Named numbers, which have a path of their own; the response is like that of other rows."""
-    written = OURS[PLAIN].write
+    """Named numbers, which are sent to a separate path and get the usual response."""
+    write = OURS[NATIVE].write
     return RequestFormat(
-        lambda workload: replace(written(workload), path="/admission/one"), rows_at("").read
+        lambda workload: replace(write(workload), path="/admission/one"), rows_at("").read
     )
 
 
@@ -156,7 +156,7 @@ def _of_peer(name: str) -> Iterable[RequestCase]:
         yield from _cases(BINARY, _NUMBERS)
     if name in _OWN_FORMAT:
         path, image = _OWN_FORMAT[name]
-        yield from _cases(PLAIN, _NUMBERS, rows_at(path))
+        yield from _cases(NATIVE, _NUMBERS, rows_at(path))
         yield RequestCase("P", IMAGE, "D", rows_at(image[0], image=image[1]))
 
 

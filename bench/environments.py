@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made once, of its own requirements."""
+"""A virtual environment with the requirements of each peer, which is created once."""
 
 import json
 import os
@@ -19,30 +19,30 @@ _VERSIONS = (
 
 
 def interpreter(name: str, cache: Path) -> str:
-    """The Python that runs a server; a peer's environment is made where it is not there.
+    """The Python interpreter of a server; the environment of a peer is created if it is missing.
 
     Raises:
-        RuntimeError: pip could not install it; says what pip said last.
+        RuntimeError: pip could not install it; the message has the last line of its output.
     """
     if name not in PEERS:
         return sys.executable
     folder = cache / "peers" / name
     python = folder / "bin" / "python"
     done = folder / "installed.txt"
-    wanted = (_REQUIREMENTS / f"{name}.txt").read_text()
-    if not done.exists() or done.read_text() != wanted:
+    required = (_REQUIREMENTS / f"{name}.txt").read_text()
+    if not done.exists() or done.read_text() != required:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         command += ["-r", str(_REQUIREMENTS / f"{name}.txt")]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
             raise RuntimeError(f"pip cannot install it: {ended.stderr.strip().splitlines()[-1]}")
-        done.write_text(wanted)
+        done.write_text(required)
     return str(python)
 
 
 def versions(name: str, python: str) -> dict[str, str]:
-    """The packages that matter for a server's speed, as installed for this interpreter."""
+    """The installed versions of the packages that affect the speed of a server."""
     if name in PEERS:
         lines = (_REQUIREMENTS / f"{name}.txt").read_text().splitlines()
         named = [line.partition("==")[0] for line in lines if line and not line.startswith("#")]

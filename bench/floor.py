@@ -1,4 +1,4 @@
-"""The least that an ASGI app can do: read the body, send sixty fixed bytes."""
+"""A minimal ASGI application, which reads the body and sends a constant response."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _RESPONSE = b'{"label":"admitted","probability":0.5,"model_version":"1"}  '
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's callables
-    """Respond to any request; accept the lifespan."""
+    """Respond to any request with sixty bytes of JSON."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})

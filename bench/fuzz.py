@@ -1,7 +1,7 @@
-"""``python -m bench.fuzz TARGET --seconds 60``: random bytes into one reader of client input.
+"""Fuzz one reader of client input with random bytes: ``python -m bench.fuzz TARGET --seconds 60``.
 
-It needs ``pip install atheris`` (libFuzzer), which no other part of the project does.
-A target fails by any exception but the service's own errors, or by one input that takes more than
+It needs ``pip install atheris`` (libFuzzer), which no other part of the project needs. A target
+fails if it raises an exception other than an error of the service, or if one input takes more than
 ``--slowest`` seconds; libFuzzer then writes that input into the current folder.
 """
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 import atheris
 import orjson
 
-# Instrumented alone: libraries would take minutes, and their branches are not what is searched.
+# Only the service is instrumented: libraries would take minutes, and are not tested here.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
     from service.api.body import parameter_of, response_form
@@ -33,14 +33,14 @@ with atheris.instrument_imports(include=["service"]):
 _CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 _HEADER = b"size,rooms,garden,quarter,colour\n"
 _CHARSETS = (None, "utf-16", "utf-16le", "utf-32", "windows-1252", "shift_jis", "iso-2022-jp")
-_ROWS_AT_ONCE = 7
+_BATCH_ROWS = 7
 
 
 def csv(data: bytes) -> None:
-    """A CSV body; its first byte chooses the charset and the size of its pieces."""
-    choice, table = data[0] if data else 0, data[1:]
-    charset = _CHARSETS[choice % len(_CHARSETS)]
-    first = len(table) >> (choice % 3)
+    """A CSV body; the first byte selects the charset and the size of the pieces."""
+    selector, table = data[0] if data else 0, data[1:]
+    charset = _CHARSETS[selector % len(_CHARSETS)]
+    first = len(table) >> (selector % 3)
     with suppress(OnwardError):
         whole = first == len(table)
         reader, _ = open_csv(table[:first], _CODEC, whole=whole, longest=4096, charset=charset)
@@ -48,7 +48,7 @@ def csv(data: bytes) -> None:
 
 
 def csv_rows(data: bytes) -> None:
-    """The rows of a CSV body whose header is right."""
+    """The rows of a CSV body with a valid header."""
     csv(b"\0" + _HEADER + data)
 
 
@@ -72,7 +72,7 @@ def header(data: bytes) -> None:
 
 
 def cells(data: bytes) -> None:
-    """One cell as each kind of feature, and its error message."""
+    """One cell for each kind of feature, and its error message."""
     cell = _text(data)
     for feature in _CODEC.features:
         for numerals in (Numerals(), Numerals(","), Numerals(",", "."), Numerals(".", " ")):
@@ -83,7 +83,7 @@ def cells(data: bytes) -> None:
 
 
 def numerals(data: bytes) -> None:
-    """Words that should be numbers: their decimal mark, and the advice about them."""
+    """Words instead of numbers: their decimal separator, and the hints of the error messages."""
     words = _text(data).split("\n")
     with suppress(ValueError):
         find_decimal(list(enumerate(words)), ";")
@@ -94,7 +94,7 @@ def numerals(data: bytes) -> None:
 
 
 def parameters(data: bytes) -> None:
-    """A query string, and the headers that choose the form of a table."""
+    """A query string, and the headers that select the format of a table."""
     with suppress(OnwardError):
         read_parameters(data)
     text = data.decode("latin-1")
@@ -128,12 +128,12 @@ TARGETS |= {**fuzz_images.TARGETS, **fuzz_protocols.TARGETS}
 
 
 def _read(reader: TableReader, data: bytes) -> None:
-    """Read all rows, as a table that arrives is read."""
+    """Read all rows in batches."""
     reader.feed(data)
-    while reader.take(_ROWS_AT_ONCE) is not None:
+    while reader.take(_BATCH_ROWS) is not None:
         pass
     reader.end()
-    while reader.take(_ROWS_AT_ONCE) is not None:
+    while reader.take(_BATCH_ROWS) is not None:
         pass
 
 
@@ -142,13 +142,13 @@ def _text(data: bytes) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fuzz one target; the process ends with libFuzzer's status, 0 where nothing failed."""
+    """Fuzz one target; libFuzzer ends the process, with status 0 if nothing failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--slowest", type=int, default=5, help="seconds of one input")
-    parser.add_argument("--longest", type=int, default=65536, help="bytes of one input")
-    parser.add_argument("--corpus", nargs="*", default=[], help="folders of inputs to start from")
+    parser.add_argument("--slowest", type=int, default=5, help="maximum seconds per input")
+    parser.add_argument("--longest", type=int, default=65536, help="maximum bytes of an input")
+    parser.add_argument("--corpus", nargs="*", default=[], help="folders of initial inputs")
     options = parser.parse_args(arguments)
     limits = [
         f"-max_total_time={options.seconds}",

@@ -1,7 +1,6 @@
-"""Fuzz targets for images and forms, and the files to start from.
+"""Fuzz targets of `bench.fuzz` for images and forms, and their initial inputs.
 
-A target fails by any exception but a refusal.
-``python -m bench.fuzz_images FOLDER`` writes the corpus: a file of each format, mode and fault.
+``python -m bench.fuzz_images FOLDER`` writes a file for each format, mode and error.
 """
 
 import sys
@@ -21,25 +20,25 @@ from tests.hostile_images import bombs, hostile_images
 from tests.images import image_input
 from tests.odd_images import broken_images, odd_images
 
-_COLOUR = image_input(12, 16, fit="crop")
+_COLOR = image_input(12, 16, fit="crop")
 _DIGIT = image_input(28, 28, channels=1, normalize="digit")
 _MAX_PARTS = 100
 
 
 def image(data: bytes) -> None:
-    """An image file, for a model of colour."""
+    """An image file for a model with color images."""
     with suppress(InvalidImage):
-        read_image(data, _COLOUR)
+        read_image(data, _COLOR)
 
 
 def digit(data: bytes) -> None:
-    """An image file, for a model of digits."""
+    """An image file for a model of digits."""
     with suppress(InvalidImage):
         read_image(data, _DIGIT)
 
 
 def form(data: bytes) -> None:
-    """A multipart form; its first line is the Content-Type's parameters."""
+    """A multipart form; the first line contains the parameters of the Content-Type."""
     parameters, _, body = data.partition(b"\n")
     with suppress(OnwardError):
         read_files(body, "multipart/form-data;" + parameters.decode("latin-1"), _require_parts)
@@ -65,10 +64,10 @@ def _require_parts(count: int) -> None:
 
 
 def main() -> None:
-    """Write the corpus into the folder that the command names."""
+    """Write the initial inputs into the folder that is the first argument."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    contents = [one.content for one in odd_images()]
+    contents = [image.content for image in odd_images()]
     contents += [content for _, content in broken_images()]
     contents += [*bombs().values(), *hostile_images(2_000).values()]
     for content in contents:

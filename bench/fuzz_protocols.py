@@ -1,4 +1,4 @@
-"""Targets of `bench.fuzz`: requests of the three protocols, compressed bodies, and heads."""
+"""Fuzz targets of `bench.fuzz` for requests of three protocols, compressed bodies and heads."""
 
 import asyncio
 import tempfile
@@ -32,7 +32,7 @@ _ENDPOINTS = Endpoints(_SETTINGS, _LIMITS)
 
 
 def _open_model(name: str) -> ServedModel:
-    """A model that stays open as long as the process lives."""
+    """Open a model until the process ends."""
     return asyncio.new_event_loop().run_until_complete(
         loaded_model(_SETTINGS, name, None).__aenter__()  # never closed
     )
@@ -53,7 +53,7 @@ def _target(protocol: InferenceProtocol[Any], model: ServedModel) -> Callable[[b
 
 
 def binary(data: bytes) -> None:
-    """Binary tensors of version 2: two bytes say how much of the rest is JSON."""
+    """Binary tensors of v2; the first two bytes are the number of bytes of JSON."""
     size = int.from_bytes(data[:2], "big")
     head = RequestHead([(b"inference-header-content-length", b"%d" % size)])
     for model in (_FLOATS, _STRINGS):
@@ -62,7 +62,7 @@ def binary(data: bytes) -> None:
 
 
 def compressed(data: bytes) -> None:
-    """A body whose first byte chooses the encoding."""
+    """A compressed body; the first byte selects the encoding."""
     decompressor = Decompressor("gzip" if data[:1] < b"\x80" else "deflate", _LIMITS)
     with suppress(OnwardError):
         decompressor.feed(data[1:])
@@ -72,11 +72,11 @@ def compressed(data: bytes) -> None:
 
 
 def framing(data: bytes) -> None:
-    """Headers, one a line, and their version."""
+    """Header fields, one per line, after a line with the HTTP version."""
     version, *lines = data.split(b"\n")
     headers = [(name.lower(), value) for name, _, value in (line.partition(b":") for line in lines)]
     lengths = [value for name, value in headers if name == b"content-length"]
-    if all(value.isdigit() for value in lengths):  # the parser lets no other one through
+    if all(value.isdigit() for value in lengths):  # the parser rejects all others
         with suppress(OnwardError):
             body_length(headers, version.decode("latin-1"))
 

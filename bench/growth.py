@@ -1,11 +1,10 @@
-"""``python -m bench.growth``: what more rows, more connections and more models cost.
+"""Measure how the cost grows with rows, connections and models, and plot ``growth.svg``.
 
-Three curves, plotted in growth.svg. Each point is a measurement of the whole service on one
-core, the client on another.
+Each point of the three curves is a measurement of the service on one core, with the client on
+another. Run it by ``python -m bench.growth``.
 """
 
 import json
-import os
 import shutil
 import socket
 import statistics
@@ -16,16 +15,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from bench.load import LOAD_CORE, Measured, Running, load, running
+from bench.hostile.requests import ROW
+from bench.levels import resident_mib
+from bench.load import Measured, load
 from bench.page import replace_section
-from bench.tables import memory
+from bench.processes import (
+    Running,
+    Start,
+    have_tools,
+    pin_to_load_core,
+    service_command,
+    started,
+)
 
 _MODEL = "admission"
 _BUNDLE = Path("models") / _MODEL / "1"
@@ -34,20 +41,24 @@ _SIZE_INCHES = (10.0, 3.2)
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 _CONNECTIONS = (1, 3, 10, 32, 100, 316, 1_000)
 _MODELS = (1, 10, 50, 100, 200)
-_SECONDS_A_POINT = 3
-_FEWEST = 5
-_AT_ONCE = 32
+_SECONDS_PER_POINT = 3
+_MIN_REQUESTS = 5
+_FLEET_CONNECTIONS = 32
 _SMALL_BYTES = 16 * 1024
-_RECEIVED_AT_ONCE = 256 * 1024
-_ROW = json.dumps({"exam_1": 45, "exam_2": 85}).encode()
-_OPTIONS = ["-m", "service", "--device", "cpu", "--port", "{port}", "--drain-seconds", "0"]
+_READ_BYTES = 256 * 1024
 
 Columns = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A service of some models: seconds until it is ready, memory in MiB, requests to one."""
+    """Measurements of a service with several models.
+
+    Args:
+        ready: seconds until it is ready.
+        memory: in MiB.
+        one: of requests to one of the models.
+    """
 
     ready: float
     memory: float
@@ -55,22 +66,26 @@ class Fleet:
 
 
 def main() -> int:
-    """Measure the three curves, and write table, sentences and plot."""
-    if shutil.which("wrk") is None:
-        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+    """Measure the three curves, and write the tables and the plot."""
+    if not have_tools("wrk"):
         return 2
-    with running(_OPTIONS, "/health/ready") as service:
+    pin_to_load_core()
+    with started(_start()) as service:
         rows = {name: _row_curve(service, *form) for name, form in _FORMS.items()}
         url = f"{service.address}/models/{_MODEL}/predict"
-        crowds = {c: load(url, _ROW, c, _SECONDS_A_POINT) for c in _CONNECTIONS}
+        by_connections = {c: load(url, ROW, c, _SECONDS_PER_POINT) for c in _CONNECTIONS}
     fleets = {count: _fleet(count) for count in _MODELS}
-    _draw(rows, crowds, fleets)
-    lines = [*_about_rows(rows), *_about_connections(crowds), *_about_models(fleets)]
+    _draw(rows, by_connections, fleets)
+    lines = [*_about_rows(rows), *_about_connections(by_connections), *_about_models(fleets)]
     sys.stdout.write(replace_section("Growth", lines))
     return 0
 
 
-def _plain(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
+def _start(*options: str) -> Start:
+    return Start(service_command("--drain-seconds", "0", *options))
+
+
+def _native(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
     names = ("exam_1", "exam_2")
     instances = [dict(zip(names, row, strict=True)) for row in rows.astype(float).tolist()]
     return json.dumps({"instances": instances}).encode(), {"content-type": "application/json"}
@@ -91,7 +106,7 @@ def _csv(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
 
 
 _FORMS: Mapping[str, tuple[str, Callable[[Columns], tuple[bytes, Mapping[str, str]]]]] = {
-    "plain JSON": (f"/models/{_MODEL}/predict", _plain),
+    "native JSON": (f"/models/{_MODEL}/predict", _native),
     "v2 binary": (f"/v2/models/{_MODEL}/infer", _binary),
     "CSV": (f"/models/{_MODEL}/predict", _csv),
 }
@@ -103,45 +118,44 @@ def _row_curve(
     """The median milliseconds of a request, by its number of rows."""
     random = np.random.default_rng(1)
     curve = []
-    address = urlsplit(service.address)
-    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+    with socket.create_connection(service.endpoint) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for count in _ROWS:
             body, content_headers = write(
                 random.uniform(30, 100, (count, 2)).round(2).astype(np.float32)
             )
-            headers = {"host": address.netloc, "content-length": str(len(body)), **content_headers}
+            headers = {"host": service.host, "content-length": str(len(body)), **content_headers}
             head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             request = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
             times: list[float] = []
-            deadline = time.monotonic() + _SECONDS_A_POINT / 2
-            while len(times) < _FEWEST or time.monotonic() < deadline:
+            deadline = time.monotonic() + _SECONDS_PER_POINT / 2
+            while len(times) < _MIN_REQUESTS or time.monotonic() < deadline:
                 times.append(_exchange(connection, request) * 1e3)
             curve.append(statistics.median(times))
     return curve
 
 
 def _exchange(connection: socket.socket, request: bytes) -> float:
-    """Send a request and read its response, at the same time if it is large; return the seconds.
+    """Send a request and read its response; return the seconds.
 
     Raises:
         RuntimeError: the response is not 200, or ends early.
     """
-    started = time.perf_counter()
+    began = time.perf_counter()
     if len(request) < _SMALL_BYTES:
         connection.sendall(request)
         _receive(connection)
-        return time.perf_counter() - started
-    # The response to a table begins while the table is sent.
+        return time.perf_counter() - began
+    # The service responds to a table while the table is being sent.
     sending = threading.Thread(target=connection.sendall, args=(request,))
     sending.start()
     _receive(connection)
     sending.join()
-    return time.perf_counter() - started
+    return time.perf_counter() - began
 
 
 def _receive(connection: socket.socket) -> None:
-    """Read one response by its Content-Length, or to its last chunk."""
+    """Read one response, up to its Content-Length or its last chunk."""
     response = b""
     while b"\r\n\r\n" not in response:
         response += _receive_piece(connection)
@@ -161,36 +175,36 @@ def _receive(connection: socket.socket) -> None:
 
 
 def _receive_piece(connection: socket.socket) -> bytes:
-    piece = connection.recv(_RECEIVED_AT_ONCE)
+    piece = connection.recv(_READ_BYTES)
     if not piece:
-        raise RuntimeError("the service ended the connection within a response")
+        raise RuntimeError("the service closed the connection within a response")
     return piece
 
 
 def _fleet(count: int) -> Fleet:
-    """Measure a service with this number of copies of one model."""
+    """Measure a service with several copies of one model."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(1, count + 1):
             home = Path(folder) / f"m{number}" / "1"
             shutil.copytree(_BUNDLE, home)
             manifest = json.loads((home / "manifest.json").read_text())
             (home / "manifest.json").write_text(json.dumps(manifest | {"name": f"m{number}"}))
-        started = time.perf_counter()
-        with running([*_OPTIONS, "--models", folder], "/health/ready") as service:
-            ready = time.perf_counter() - started
-            taken = memory(service, "VmRSS")
-            one = load(f"{service.address}/models/m1/predict", _ROW, _AT_ONCE, _SECONDS_A_POINT)
-    return Fleet(ready, taken, one)
+        with started(_start("--models", folder)) as service:
+            memory = resident_mib([service.process])
+            one = load(
+                f"{service.address}/models/m1/predict", ROW, _FLEET_CONNECTIONS, _SECONDS_PER_POINT
+            )
+    return Fleet(service.ready_seconds, memory, one)
 
 
 def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
     yield "Made by `python -m bench.growth`: the service on one core, the client on another."
     yield ""
-    yield "![Cost as work grows: rows a request, connections, models](growth.svg)"
+    yield "![Cost as work grows: rows per request, connections, models](growth.svg)"
     yield ""
-    yield "### Rows a request"
+    yield "### Rows per request"
     yield ""
-    yield f"Milliseconds of a request to {_MODEL} over one connection, medians."
+    yield f"Median milliseconds of a request to {_MODEL} over one connection."
     yield ""
     yield f"| rows | {' | '.join(rows)} |"
     yield f"|{'---|' * (1 + len(rows))}"
@@ -200,35 +214,37 @@ def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
     yield ""
     last = ", ".join(f"{c[-1] / _ROWS[-1] * 1e3:.2g} µs in {name}" for name, c in rows.items())
     yield "Up to about ten rows, a request costs as much as one without rows; from a thousand"
-    yield f"rows on, the cost is that of its rows alone: {last}."
-    yield "A row's cost does not grow with their number, since each is read and written once; what"
-    yield "differs is how much text a number is. Binary has none, so its cost is the model's."
+    yield f"rows on, only the rows matter: {last}."
+    yield "The cost of a row does not depend on their number, since each row is read and written"
+    yield "once. The formats differ in the amount of text per number; a binary request contains no"
+    yield "text, so its cost is the cost of the model."
     yield ""
 
 
-def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
+def _about_connections(by_connections: Mapping[int, Measured]) -> Iterator[str]:
     yield "### Connections"
     yield ""
-    yield "One row a request, each connection sending its next when it has the response."
+    yield "One row per request; each connection sends the next request after the response."
     yield ""
     yield "| connections | requests/s | p50 ms | p99 ms | worst ms |"
     yield "|---|---|---|---|---|"
-    for count, found in crowds.items():
+    for count, found in by_connections.items():
         times = f"{found.median:.2f} | {found.p99:.1f} | {found.worst:.1f}"
         yield f"| {count:,} | {found.rate:,.0f} | {times} |"
     yield ""
     yield "A few connections use the whole core; beyond them the rate is constant and the latency"
-    yield "grows with their number, because each waits for all others. Where p50 grows less, not"
-    yield "all had been accepted when the measurement ended: the loop accepts sixteen new"
-    yield "connections in each of its turns, and a turn responds to all that wait. So the slowest"
-    yield "requests are first requests."
+    yield "grows with their number, because each waits for all others. If p50 grows less, some"
+    yield "connections were not accepted before the end of the measurement: the event loop accepts"
+    yield "sixteen new connections per iteration, and an iteration responds to all waiting"
+    yield "requests. So the slowest requests are first requests."
     yield ""
 
 
 def _about_models(fleets: Mapping[int, Fleet]) -> Iterator[str]:
     yield "### Models"
     yield ""
-    yield f"Copies of {_MODEL}, all loaded and tested; {_AT_ONCE} connections send requests to one."
+    yield f"Copies of {_MODEL}, all loaded and tested; {_FLEET_CONNECTIONS} connections send"
+    yield "requests to one of them."
     yield ""
     yield "| models | ready after s | memory MiB | requests/s of one | p99 ms |"
     yield "|---|---|---|---|---|"
@@ -248,34 +264,32 @@ def _about_models(fleets: Mapping[int, Fleet]) -> Iterator[str]:
 
 def _draw(
     rows: Mapping[str, Sequence[float]],
-    crowds: Mapping[int, Measured],
+    by_connections: Mapping[int, Measured],
     fleets: Mapping[int, Fleet],
 ) -> None:
-    # Text stays text, and two runs of the same figures give the same file.
+    # Text is stored as text, and the same figures always give the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "onward", "font.size": 8})
     figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
-    by_rows, by_connections, by_models = figure.subplots(1, 3)
+    rows_axes, connections_axes, models_axes = figure.subplots(1, 3)
     for name, curve in rows.items():
-        by_rows.plot(_ROWS, curve, marker=".", label=name)
-    by_rows.set(xscale="log", yscale="log", xlabel="rows a request", ylabel="ms")
+        rows_axes.plot(_ROWS, curve, marker=".", label=name)
+    rows_axes.set(xscale="log", yscale="log", xlabel="rows per request", ylabel="ms")
     for name, figures in (
-        ("p50", [found.median for found in crowds.values()]),
-        ("p99", [found.p99 for found in crowds.values()]),
+        ("p50", [found.median for found in by_connections.values()]),
+        ("p99", [found.p99 for found in by_connections.values()]),
     ):
-        by_connections.plot(list(crowds), figures, marker=".", label=name)
-    by_connections.set(xscale="log", yscale="log", xlabel="connections", ylabel="ms")
-    taken = [fleet.memory for fleet in fleets.values()]
-    by_models.plot(list(fleets), taken, marker=".", label="memory, MiB")
+        connections_axes.plot(list(by_connections), figures, marker=".", label=name)
+    connections_axes.set(xscale="log", yscale="log", xlabel="connections", ylabel="ms")
+    memory = [fleet.memory for fleet in fleets.values()]
+    models_axes.plot(list(fleets), memory, marker=".", label="memory, MiB")
     rates = [fleet.one.rate / 100 for fleet in fleets.values()]
-    by_models.plot(list(fleets), rates, marker=".", label="hundred requests/s of one")
-    by_models.set(xlabel="models", ylim=(0, None))
-    for axes in (by_rows, by_connections, by_models):
+    models_axes.plot(list(fleets), rates, marker=".", label="hundred requests/s of one")
+    models_axes.set(xlabel="models", ylim=(0, None))
+    for axes in (rows_axes, connections_axes, models_axes):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(_PLOT, metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    if hasattr(os, "sched_setaffinity") and LOAD_CORE in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {LOAD_CORE})
     sys.exit(main())

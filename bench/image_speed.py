@@ -1,7 +1,7 @@
-"""``python -m bench.image_speed``: an epoch of the course's networks, ours and plain Keras 3.
+"""Measure an epoch of the networks for digits, compared with Keras 3.
 
-The same images, layers, optimizer and batch; each contestant in its turn, several times over, so
-that the machine's moods fall on all alike. Keras runs on PyTorch, as ours does.
+Both use PyTorch and get the same images, layers, optimizer and batch size. They run alternately,
+several times, so that other load affects both equally. Run it by ``python -m bench.image_speed``.
 """
 
 import os
@@ -27,7 +27,7 @@ from training.images.sources import load_images
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import read_any
 
-# Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.
+# Keras reads its backend when it is imported; PyTorch is the one that this project uses.
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["KERAS_HOME"] = os.devnull
 
@@ -35,7 +35,7 @@ import keras
 
 _CACHE = Path.home() / ".cache" / "onward"
 _IMAGES = 20_000
-_WATCHED = 500
+_VALIDATION = 500
 _ROUNDS = 3
 
 
@@ -46,21 +46,20 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     lines = [
         f"Made by `python -m bench.image_speed`: one epoch over {_IMAGES:,} images of MNIST,",
-        f"float32, medians of {_ROUNDS} turns, {os.cpu_count()} cores. The second line of ours",
-        "augments all images in each epoch (shift, rotation, scale, shear, elastic, stroke, blur).",
+        f"float32, medians of {_ROUNDS} rounds, {os.cpu_count()} cores. The second line of",
+        "each network augments all images (shift, rotation, scale, shear, elastic, stroke, blur).",
         "",
-        "| network | who | seconds an epoch | times ours |",
+        "| network | by | seconds per epoch | relative to ours |",
         "|---|---|---|---|",
     ]
     for name, batch in (("digits_mlp", 100), ("digits_conv", 128)):
-        recipe = _plain(name, batch)
+        recipe = _without_augmentation(name, batch)
         images = _images(recipe, folders)
-        changed = read_any("digits_mlp")
-        assert isinstance(changed, ImageRecipe)  # noqa: S101 - so that the types know, too
-        moved = recipe.model_copy(update={"augmentation": changed.augmentation})
+        shipped = _shipped("digits_mlp")
+        augmented = recipe.model_copy(update={"augmentation": shipped.augmentation})
         contestants = {
             "ours": partial(_ours, recipe, images),
-            "ours, with augmentation": partial(_ours, moved, images),
+            "ours, with augmentation": partial(_ours, augmented, images),
             "Keras": partial(_keras, name, images, batch),
         }
         lines += _rows(name, contestants)
@@ -68,9 +67,14 @@ def main() -> int:
     return 0
 
 
-def _plain(name: str, batch: int) -> ImageRecipe:
+def _shipped(name: str) -> ImageRecipe:
     recipe = read_any(name)
-    assert isinstance(recipe, ImageRecipe)  # noqa: S101 - so that the types know, too
+    assert isinstance(recipe, ImageRecipe)  # noqa: S101 - tells the type checker
+    return recipe
+
+
+def _without_augmentation(name: str, batch: int) -> ImageRecipe:
+    recipe = _shipped(name)
     changes = {"epochs": 1, "batch_size": batch, "ema_momentum": 0.0, "schedule": "constant"}
     training = recipe.training.model_copy(update=changes)
     return recipe.model_copy(update={"training": training, "augmentation": Augmentation()})
@@ -83,12 +87,12 @@ def _images(recipe: ImageRecipe, folders: Folders) -> ImageSet:
 
 
 def _ours(recipe: ImageRecipe, images: ImageSet) -> None:
-    watched = images.subset(np.arange(_WATCHED))
+    validation = images.subset(np.arange(_VALIDATION))
     fit(
         build_classifier(recipe, images),
         recipe,
         images,
-        watched,
+        validation,
         Checkpoint(None, "", resume=False),
     )
 
@@ -98,8 +102,8 @@ def _keras(name: str, images: ImageSet, batch: int) -> None:
     model = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
     x = images.pixels(slice(None)).astype(np.float32) / 255
-    watched = (x[:_WATCHED], images.target[:_WATCHED])
-    model.fit(x, images.target, epochs=1, batch_size=batch, validation_data=watched, verbose=0)
+    validation = (x[:_VALIDATION], images.target[:_VALIDATION])
+    model.fit(x, images.target, epochs=1, batch_size=batch, validation_data=validation, verbose=0)
 
 
 def _dense() -> tuple[list[keras.Layer], keras.Optimizer]:

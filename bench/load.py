@@ -1,30 +1,15 @@
-"""Servers on one core loaded by wrk on another."""
+"""Load a server with wrk, which runs on a core of its own."""
 
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import JSON, LOAD_CORE, SERVER_CORE, Running, Start, pinned, started
+from bench.processes import JSON, LOAD_CORE, pinned
 
-__all__ = [
-    "LOAD_CORE",
-    "SERVER_CORE",
-    "Measured",
-    "Running",
-    "have_wrk",
-    "load",
-    "pinned",
-    "running",
-    "server",
-]
-
-# At a line's start: shares within other lines may end in 99 as well.
+# At the start of a line: percentages within other lines may end in 99 as well.
 _QUANTILE = re.compile(r"^\s*(50|99)%\s+(\S+)", re.MULTILINE)
 _WORST = re.compile(r"^\s*Latency\s+\S+\s+\S+\s+(\d\S*)", re.MULTILINE)
 
@@ -39,36 +24,6 @@ class Measured:
     worst: float
 
 
-def have_wrk() -> bool:
-    """Whether wrk is installed; writes a message if it is not."""
-    if shutil.which("wrk") is None:
-        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
-        return False
-    return True
-
-
-@contextmanager
-def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
-    """The address of what `running` starts."""
-    with running(arguments, probe) as found:
-        yield found.address
-
-
-@contextmanager
-def running(
-    arguments: Sequence[str], probe: str, core: int | None = SERVER_CORE
-) -> Iterator[Running]:
-    """Start ``python …`` pinned to one core, until ``probe`` responds.
-
-    Args:
-        arguments: the command after the interpreter; ``{port}`` becomes a free port.
-        probe: a path whose status is 200 when the server is ready.
-        core: None lets it run on all of them.
-    """
-    with started(Start(arguments, probe, core=core)) as found:
-        yield found
-
-
 def load(  # noqa: PLR0913 - the options of wrk; grouping them would only rename them
     url: str,
     body: bytes,
@@ -79,19 +34,19 @@ def load(  # noqa: PLR0913 - the options of wrk; grouping them would only rename
     headers: Mapping[str, str] = JSON,
     core: int | None = LOAD_CORE,
 ) -> Measured:
-    """Post ``body`` over and over from ``connections`` connections.
+    """Post a body repeatedly over several connections.
 
     Args:
-        url: where.
-        body: what the headers say it is.
-        connections: each sends its next request when it has the response.
-        seconds: how long.
-        pause_milliseconds: and when it has rested for so long.
-        headers: sent with each.
-        core: of the load generator; None lets it run on all of them.
+        url: the address and path.
+        body: matches the headers.
+        connections: each sends its next request after the response to the last one.
+        seconds: the duration.
+        pause_milliseconds: the pause of a connection before each request.
+        headers: sent with each request.
+        core: of the load generator; None for all cores.
 
     Raises:
-        RuntimeError: some response was not 2xx, so the figure would be invalid.
+        RuntimeError: a response was not 2xx, so the figure would be invalid.
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
@@ -104,8 +59,8 @@ def load(  # noqa: PLR0913 - the options of wrk; grouping them would only rename
             check=False,
         )
     if ended.returncode or "Non-2xx" in ended.stdout or "Socket errors" in ended.stdout:
-        said = ended.stdout + ended.stderr
-        raise RuntimeError(f"{url} did not respond to every request:\n{said}")
+        output = ended.stdout + ended.stderr
+        raise RuntimeError(f"{url} did not respond to every request:\n{output}")
     return _parse(ended.stdout)
 
 
@@ -120,7 +75,7 @@ def _parse(text: str) -> Measured:
 
 def _milliseconds(text: str) -> float:
     factors = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr] # wrk prints no other unit in seconds-long runs
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr] # wrk prints no other units for runs of seconds
     return float(number) * factors[unit]
 
 
@@ -134,5 +89,5 @@ def _lua(body: bytes, pause_milliseconds: int, headers: Mapping[str, str]) -> st
 
 
 def _escaped(content: bytes) -> str:
-    """Byte by byte, because a body may hold whatever ends a Lua string."""
+    """Escape every byte, because a body may contain any characters."""
     return "".join(f"\\{byte:03d}" for byte in content)

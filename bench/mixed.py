@@ -1,13 +1,13 @@
-"""``python -m bench.mixed``: small predictions while a table streams and photographs are uploaded.
+"""Measure small predictions while a table is streamed and photographs are uploaded.
 
-32 connections send one digit at a time to the course's image network, while one client streams a
-million rows and another uploads photographs of twelve megapixels, both without a pause. Their
-throughput is reported next to the latencies, because it would be easy to let them wait.
+32 connections send one digit at a time to an image network, while one client streams a million
+rows and another uploads photographs of twelve megapixels, both without a pause. Their throughput
+is reported next to the latencies, because latencies would also be low if they had to wait. Run it
+by ``python -m bench.mixed``.
 """
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,22 +21,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.load import LOAD_CORE, SERVER_CORE, Measured, load, pinned, running
+from bench.load import Measured, load
 from bench.page import replace_section
+from bench.processes import (
+    LOAD_CORE,
+    SERVER_CORE,
+    Start,
+    have_tools,
+    pinned,
+    service_command,
+    started,
+)
 from bench.tables import write_table
 
 _CONNECTIONS = 32
 _SECONDS = 6
-# Connecting takes a server one turn of its loop for each connection; it is not measured here.
-_AHEAD_SECONDS = 0.5
-_BAR_MILLISECONDS = 25
+# The time to accept the connections is not measured.
+_CONNECT_SECONDS = 0.5
+_LIMIT_MILLISECONDS = 25
 _MODEL, _PHOTOGRAPHS_MODEL = "digits_conv", "cats_dogs"
 _WIDTH, _HEIGHT = 4000, 3000
-_LIGHTS = (60, 80)
-_GRAIN = 4.0
-_AGAIN = 2000
-# On the clients' core they are to hold up each other, never those whose latencies are measured.
-_LAST = ["nice", "-n", "19"]
+_SHAPES = (60, 80)
+_NOISE = 4.0
+_REPETITIONS = 2000
+# So that they do not delay the clients whose latencies are measured on the same core.
+_LOW_PRIORITY = ["nice", "-n", "19"]
 _TABLES = ("california_linear", "california_mlp")
 _FORMATS = ("JPEG", "PNG")
 _CORES: dict[str, tuple[str, int | None]] = {
@@ -47,7 +56,7 @@ _CORES: dict[str, tuple[str, int | None]] = {
 
 @dataclass(frozen=True)
 class Background:
-    """Other work of the service: a table for a model, photographs of a format."""
+    """Other work of the service: a table for a model, photographs in a format."""
 
     table: str | None = None
     photographs: str | None = None
@@ -68,12 +77,13 @@ _SITUATIONS = (
 
 
 def main() -> int:
-    """Measure each situation in turn, and write a section for each choice of cores."""
+    """Measure each situation, and write a section for each choice of cores."""
     parser = argparse.ArgumentParser(prog="python -m bench.mixed", description=main.__doc__)
-    parser.add_argument("cores", nargs="*", help="of the service: one, both (default: each)")
+    parser.add_argument(
+        "cores", nargs="*", help="of the service: one, both; default: one after the other"
+    )
     cores = parser.parse_args().cores or list(_CORES)
-    if missing := [tool for tool in ("curl", "wrk") if shutil.which(tool) is None]:
-        sys.stderr.write(f"Missing: {', '.join(missing)}.\n")
+    if not have_tools("curl", "wrk"):
         return 2
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -86,12 +96,12 @@ def main() -> int:
 
 
 def _write_photographs(folder: Path) -> None:
-    """Soft shapes with a grain, which neither format packs to less than a camera's files have."""
+    """Write blurred shapes with noise, whose files are about as large as those of a camera."""
     random = np.random.default_rng(1)
-    lights = random.integers(0, 256, (*_LIGHTS, 3), np.uint8)
-    soft = Image.fromarray(lights).resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)
-    grain = random.normal(0, _GRAIN, (_HEIGHT, _WIDTH, 1)).astype(np.float32)
-    photograph = Image.fromarray((np.asarray(soft) + grain).clip(0, 255).astype(np.uint8))
+    colors = random.integers(0, 256, (*_SHAPES, 3), np.uint8)
+    shapes = Image.fromarray(colors).resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)
+    noise = random.normal(0, _NOISE, (_HEIGHT, _WIDTH, 1)).astype(np.float32)
+    photograph = Image.fromarray((np.asarray(shapes) + noise).clip(0, 255).astype(np.uint8))
     photograph.save(folder / "JPEG", "JPEG", quality=90)
     photograph.save(folder / "PNG", "PNG", compress_level=1)
 
@@ -100,16 +110,15 @@ def _lines(folder: Path, core: int | None) -> Iterator[str]:
     sizes = " and ".join(f"{(folder / kind).stat().st_size / 1e6:.1f} MB" for kind in _FORMATS)
     where = "both cores" if core is None else "one core"
     yield f"Made by `python -m bench.mixed`: wrk with {_CONNECTIONS} connections, each sending one"
-    yield f"digit a request to {_MODEL}, {_SECONDS} s each; the service on {where}, the clients on"
-    yield "one. One client sends a million-row CSV after the other and reads what comes back;"
-    yield f"another uploads photographs of {_WIDTH} x {_HEIGHT} to {_PHOTOGRAPHS_MODEL}, one after"
-    yield f"the other ({sizes} as {' and '.join(_FORMATS)})."
-    yield f"The bar is a p99 below {_BAR_MILLISECONDS} ms."
+    yield f"digit per request to {_MODEL}, {_SECONDS} s each; the service on {where}, the clients"
+    yield "on one. One client repeatedly sends a CSV of a million rows and reads the predictions;"
+    yield f"another one repeatedly uploads photographs of {_WIDTH} x {_HEIGHT} pixels to"
+    yield f"{_PHOTOGRAPHS_MODEL} ({sizes} as {' and '.join(_FORMATS)})."
+    yield f"The limit is a p99 of {_LIMIT_MILLISECONDS} ms."
     yield ""
     yield "| other work | requests/s | p50 ms | p99 ms | worst ms | rows/s | photographs/s |"
     yield "|---|---|---|---|---|---|---|"
-    command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
-    with running(command, "/health/ready", core) as service:
+    with started(Start(service_command(), core=core)) as service:
         for background in _SITUATIONS:
             yield _measured(service.address, background, folder)
 
@@ -118,7 +127,7 @@ def _measured(address: str, background: Background, folder: Path) -> str:
     url, digit = f"{address}/models/{_MODEL}/predict", json.dumps(_digit()).encode()
     with ThreadPoolExecutor() as thread:
         loading = thread.submit(load, url, digit, _CONNECTIONS, _SECONDS)
-        time.sleep(_AHEAD_SECONDS)
+        time.sleep(_CONNECT_SECONDS)
         with ExitStack() as stack:
             rows = photographs = None
             if background.table:
@@ -145,7 +154,7 @@ def _line(
 
 
 def _digit() -> dict[str, list[list[int]]]:
-    """A one of 28 x 28 pixels, light on dark."""
+    """A request with the digit one, 28 x 28 pixels, light on dark."""
     pixels = np.zeros((28, 28), np.uint8)
     pixels[4:24, 12:16] = 255
     return {"instances": [pixels.reshape(-1).tolist()]}
@@ -164,7 +173,7 @@ def _streaming(address: str, model: str, folder: Path) -> Iterator[list[float]]:
 def _uploading(address: str, kind: str, folder: Path) -> Iterator[list[float]]:
     """Send the photograph repeatedly; yield a list that gets the images per second at the end."""
     request = ["-T", str(folder / kind), "-X", "POST", "-H", f"content-type: image/{kind.lower()}"]
-    # One line for each response; without Expect, curl would wait before each body.
+    # One line for each response; curl would wait before each body for the response to Expect.
     request += ["-H", "expect:", "-w", "\\n"]
     request.append(f"{address}/models/{_PHOTOGRAPHS_MODEL}/predict")
     with _repeated(request, folder / "photographs") as rates:
@@ -173,7 +182,7 @@ def _uploading(address: str, kind: str, folder: Path) -> Iterator[list[float]]:
 
 @contextmanager
 def _repeated(request: Sequence[str], lines: Path) -> Iterator[list[float]]:
-    """Have curl send a request repeatedly.
+    """Send a request repeatedly by curl.
 
     Yields an empty list that gets the number of lines received per second when the block ends.
 
@@ -181,12 +190,12 @@ def _repeated(request: Sequence[str], lines: Path) -> Iterator[list[float]]:
         RuntimeError: the client ended early, or a request was rejected.
     """
     # Without -N curl buffers responses, which are lost when it is terminated.
-    again = ["--next", "-s", "-S", "-f", "-N", *request]
+    arguments = ["--next", "-s", "-S", "-f", "-N", *request]
     rates: list[float] = []
-    started = time.perf_counter()
+    began = time.perf_counter()
     with lines.open("wb") as file:
-        command = ["curl", *(again[1:] + again * _AGAIN)]
-        client = subprocess.Popen(pinned(LOAD_CORE, [*_LAST, *command]), stdout=file)
+        command = ["curl", *(arguments[1:] + arguments * _REPETITIONS)]
+        client = subprocess.Popen(pinned(LOAD_CORE, [*_LOW_PRIORITY, *command]), stdout=file)
         try:
             yield rates
             if client.poll() is not None:
@@ -194,7 +203,7 @@ def _repeated(request: Sequence[str], lines: Path) -> Iterator[list[float]]:
         finally:
             client.terminate()
             client.wait()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - began
     with lines.open("rb") as file:
         rates.append(sum(piece.count(b"\n") for piece in file) / seconds)
 

@@ -1,4 +1,4 @@
-"""A model behind FastAPI as tutorials write it: pydantic in, ``session.run``, a dict out."""
+"""Models behind FastAPI as tutorials write it, with pydantic models and ``session.run``."""
 
 import io
 import os
@@ -21,40 +21,40 @@ app = FastAPI()
 
 
 class Applicant(BaseModel):
-    """One row by name."""
+    """One row with named features."""
 
     exam_1: float
     exam_2: float
 
 
 class Instances(BaseModel):
-    """Many rows in the features' order."""
+    """Rows in the order of the features."""
 
     instances: list[list[float]]
 
 
 @app.post("/admission/one")
 async def admission(applicant: Applicant) -> dict[str, list[list[float]]]:
-    """One applicant."""
+    """Predict for one applicant."""
     row = np.array([[applicant.exam_1, applicant.exam_2]], np.float32)
     return {"predictions": _sessions["admission"].run(None, {"features": row})[0].tolist()}
 
 
 @app.post("/{model}")
 async def predict(model: str, body: Instances) -> dict[str, list[list[float]]]:
-    """Rows of numbers, or of an image's pixels."""
+    """Predict for rows of numbers or pixels."""
     session = _sessions[model]
-    taken = session.get_inputs()[0]
-    if taken.name == "image":
+    model_input = session.get_inputs()[0]
+    if model_input.name == "image":
         rows = np.array(body.instances, np.uint8).reshape(-1, 28, 28, 1)
     else:
         rows = np.array(body.instances, np.float32)
-    return {"predictions": session.run(None, {taken.name: rows})[0].tolist()}
+    return {"predictions": session.run(None, {model_input.name: rows})[0].tolist()}
 
 
 @app.post("/{model}/image")
 async def image(model: str, file: UploadFile) -> dict[str, list[list[float]]]:
-    """An uploaded image."""
+    """Predict for an uploaded image."""
     image = Image.open(io.BytesIO(await file.read())).convert("L")
     pixels = np.array(image, np.uint8).reshape(1, 28, 28, 1)
     return {"predictions": _sessions[model].run(None, {"image": pixels})[0].tolist()}

@@ -1,17 +1,15 @@
-"""``python -m bench.overload``: far more requests than the service can process, for a minute.
+"""Measure far more requests than the service can process, for a minute.
 
-500 connections send bodies of 2,000 rows, each the next one as soon as it has the response. Every
-request must get a prediction within the deadline or be rejected, the median rejection within
-20 ms, and the service's metrics must count what the clients count. Ends with 1 where one of
-these is missed.
+500 connections send bodies of 2,000 rows; each sends the next request after the response. Every
+request must get a prediction within the deadline or be rejected, the median rejection must take at
+most 20 ms, and the metrics of the service must match the counts of the clients. The exit status is
+1 if one of these is missed. Run it by ``python -m bench.overload``.
 """
 
 import argparse
 import re
 import selectors
-import signal
 import socket
-import statistics
 import struct
 import sys
 import time
@@ -19,20 +17,21 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+import numpy as np
 
 from bench.hostile.requests import PREDICT, objects, post
-from bench.load import running
 from bench.page import replace_section
+from bench.processes import Running, Start, exit_on_sigterm, service_command, started
 
 _ROWS = 2000
 _REJECTION_MILLISECONDS = 20.0
-# What a response may take on its way, and a client to notice, above the deadline.
+# The time above the deadline for sending the response and for the client to read it.
 _LATE_SECONDS = 0.25
-_PATIENCE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 _READ_BYTES = 1024 * 1024
-# SO_TIMESTAMPNS, which Python does not name: the kernel says when a packet came. So a rejection is
-# not measured later than it came, however busy this client is.
+# SO_TIMESTAMPNS, which Python does not define: the kernel's arrival time of a packet. With it the
+# time of a rejection does not depend on how busy this client is.
 _TIMESTAMPS = 35
 _TIMESTAMP = struct.Struct("qq")
 _ANCILLARY_BYTES = 64
@@ -48,27 +47,27 @@ _REJECTIONS = re.compile(
 
 
 @dataclass
-class Seen:
-    """What all connections saw; times in seconds."""
+class Observations:
+    """The responses of all connections; times in seconds."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     accepted: list[float] = field(default_factory=list)
-    """From the last byte sent to the whole response, of responses with status 200."""
+    """Times from the last byte sent to the complete response, of responses with status 200."""
     rejected: list[float] = field(default_factory=list)
-    """From the last byte sent to the first byte of the response, of all others."""
+    """Times from the last byte sent to the first byte of the response, of all others."""
     silent: int = 0
     """Requests whose connection ended without a response."""
     unsent: int = 0
-    """Requests whose connection ended before all of it was sent, and without a response."""
+    """Requests whose connection ended without a response before all of it was sent."""
     cpu_share: float = 0.0
-    """Of a core, by this client."""
+    """Of one core, used by this client."""
 
 
 class _Client:
-    """One connection, without a buffer of its own."""
+    """One connection, which sends the same request repeatedly."""
 
-    def __init__(self, address: tuple[str, int], request: bytes, seen: Seen) -> None:
+    def __init__(self, address: tuple[str, int], request: bytes, seen: Observations) -> None:
         self._address = address
         self._request = memoryview(request)
         self._seen = seen
@@ -78,30 +77,30 @@ class _Client:
         self._received = bytearray()
         self._length = -1
         self._done = False
-        self.socket = self._connected()
+        self.socket = self._connect()
 
     @property
-    def waits(self) -> bool:
-        """Whether a request of it has been sent in part or whole."""
+    def is_waiting(self) -> bool:
+        """Whether a request has been sent at least partly, and its response is incomplete."""
         return self._unsent < len(self._request) and not self._done
 
     @property
     def events(self) -> int:
-        """What it waits for."""
+        """The events of the selector that it waits for."""
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
 
     def send(self) -> None:
-        """Send what the kernel takes."""
+        """Send as much as the kernel accepts."""
         try:
-            taken = self.socket.send(self._request[len(self._request) - self._unsent :])
+            sent_bytes = self.socket.send(self._request[len(self._request) - self._unsent :])
         except BlockingIOError:
             return
-        self._unsent -= taken
+        self._unsent -= sent_bytes
         if not self._unsent:
             self._sent = time.time_ns()
 
     def receive(self) -> bool:
-        """Read what there is; whether the response is whole."""
+        """Read what has arrived; return whether the response is complete."""
         try:
             data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
         except BlockingIOError:
@@ -109,35 +108,32 @@ class _Client:
         except ConnectionError:
             data, ancillary = b"", []
         if not data:
-            self._lost()
+            self._count_lost()
             return True
         if not self._first and ancillary:
             seconds, nanoseconds = _TIMESTAMP.unpack(ancillary[0][2])
             self._first = seconds * _NANOSECONDS + nanoseconds
         self._received += data
-        return self._is_whole()
+        return self._is_complete()
 
-    def again(self) -> None:
-        """Begin the next request, over a new connection where this one has ended."""
+    def start_again(self) -> None:
+        """Begin the next request, over a new connection if the last one has ended."""
         if self.socket.fileno() < 0:
-            self.socket = self._connected()
-        self._begin()
-
-    def _begin(self) -> None:
+            self.socket = self._connect()
         self._unsent = len(self._request)
         self._sent = self._first = 0
         self._received = bytearray()
         self._length = -1
         self._done = False
 
-    def _connected(self) -> socket.socket:
-        made = socket.create_connection(self._address, _PATIENCE_SECONDS)
-        made.setblocking(False)  # noqa: FBT003 - the standard library's own signature
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
-        return made
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, _TIMEOUT_SECONDS)
+        connection.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+        return connection
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         if self._length < 0:
             end = self._received.find(b"\r\n\r\n")
             if end < 0:
@@ -155,7 +151,7 @@ class _Client:
         now, seen = time.time_ns(), self._seen
         status = int(self._received[9:12])
         seen.statuses[status] += 1
-        # A rejection may come before all is sent; then it took no time.
+        # A rejection may arrive before the whole request is sent; then it took no time.
         sent = self._sent or now
         if status == _OK:
             seen.accepted.append((now - sent) / _NANOSECONDS)
@@ -167,7 +163,7 @@ class _Client:
         if b"connection: close" in bytes(self._received[:1000]).lower():
             self.socket.close()
 
-    def _lost(self) -> None:
+    def _count_lost(self) -> None:
         if self._unsent:
             self._seen.unsent += 1
         else:
@@ -177,10 +173,9 @@ class _Client:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure with each deadline; 1 where something was missed."""
+    """Measure with each deadline; return 1 if a limit was missed."""
     options = _parser().parse_args(arguments)
-    # So that what was started ends too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    exit_on_sigterm()
     missed: list[str] = []
     lines = [*_head(options)]
     for deadline in options.deadlines:
@@ -195,67 +190,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(deadline: float, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
-    command += ["--workers", str(options.workers), "--deadline-seconds", str(deadline)]
-    with running(command, "/health/ready", None) as service:
+    settings = ("--workers", str(options.workers), "--deadline-seconds", str(deadline))
+    with started(Start(service_command(*settings), core=None)) as service:
         before = _metrics(service.address)
-        seen = _load(service.address, options.connections, options.seconds, deadline)
-        # Several workers tell each other of their counts four times a second.
+        seen = _load(service, options.connections, options.seconds, deadline)
+        # Several workers exchange their counts four times a second.
         time.sleep(1)
         counted = _difference(before, _metrics(service.address))
     found = [*_missed(seen, deadline), *_disagreements(seen, counted)]
     return [*_table(seen, deadline)], found
 
 
-def _load(address: str, connections: int, seconds: float, deadline: float) -> Seen:
-    """Load the service, and then wait for what is under way."""
-    parts = urlsplit(address)
-    seen, request = Seen(), post(PREDICT, objects(_ROWS))
-    to = str(parts.hostname), int(parts.port or 0)
-    clients = [_Client(to, request, seen) for _ in range(connections)]
+def _load(service: Running, connections: int, seconds: float, deadline: float) -> Observations:
+    """Load the service, and then wait for the responses to the last requests."""
+    seen, request = Observations(), post(PREDICT, objects(_ROWS))
+    clients = [_Client(service.endpoint, request, seen) for _ in range(connections)]
     began, cpu = time.monotonic(), time.process_time()
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.socket, client.events, client)
         while selector.get_map():
             now = time.monotonic() - began
-            if now > seconds + deadline + _PATIENCE_SECONDS:
+            if now > seconds + deadline + _TIMEOUT_SECONDS:
                 break
             for key, events in selector.select(1.0):
                 _step(selector, key.data, events, more=now < seconds)
     seen.cpu_share = (time.process_time() - cpu) / (time.monotonic() - began)
-    seen.silent += sum(client.waits for client in clients)
+    seen.silent += sum(client.is_waiting for client in clients)
     for client in clients:
         client.socket.close()
     return seen
 
 
 def _step(selector: selectors.BaseSelector, client: _Client, events: int, *, more: bool) -> None:
-    """Go on with a connection that can be read or written."""
-    was, wanted = client.socket, client.events
-    whole = bool(events & selectors.EVENT_READ) and client.receive()
-    if not whole and events & selectors.EVENT_WRITE:
+    """Continue with a connection that can be read or written."""
+    old_socket, old_events = client.socket, client.events
+    complete = bool(events & selectors.EVENT_READ) and client.receive()
+    if not complete and events & selectors.EVENT_WRITE:
         try:
             client.send()
         except ConnectionError:
-            # What the server said before it closed is still to be read.
-            whole = client.receive()
-    if whole:
+            # The server may have sent a response before it closed the connection.
+            complete = client.receive()
+    if complete:
         if not more:
-            selector.unregister(was)
+            selector.unregister(old_socket)
             return
-        client.again()
+        client.start_again()
         client.send()
-    if client.socket is not was:
-        selector.unregister(was)
+    if client.socket is not old_socket:
+        selector.unregister(old_socket)
         selector.register(client.socket, client.events, client)
-    elif client.events != wanted:
-        selector.modify(was, client.events, client)
+    elif client.events != old_events:
+        selector.modify(old_socket, client.events, client)
 
 
 def _metrics(address: str) -> Mapping[str, Counter[str]]:
     """Counts of responses by status, of predictions by outcome, and of rejections by reason."""
-    with urllib.request.urlopen(f"{address}/metrics", timeout=_PATIENCE_SECONDS) as response:  # noqa: S310 - our own server's address
+    with urllib.request.urlopen(f"{address}/metrics", timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - our own server's address
         text = response.read().decode()
     counts: dict[str, Counter[str]] = {}
     for name, pattern in (
@@ -273,25 +265,25 @@ def _difference(
     before: Mapping[str, Counter[str]], after: Mapping[str, Counter[str]]
 ) -> Mapping[str, Counter[str]]:
     found = {name: after[name] - before[name] for name in after}
-    # The first of the two scrapes is between them.
+    # The first of the two requests for metrics was counted too.
     found["responses"]["200"] -= 1
     return {name: +counts for name, counts in found.items()}
 
 
-def _missed(seen: Seen, deadline: float) -> Iterator[str]:
+def _missed(seen: Observations, deadline: float) -> Iterator[str]:
     late = sum(seconds > deadline + _LATE_SECONDS for seconds in seen.accepted)
     if seen.silent:
-        yield f"{seen.silent} requests were closed or left without a response"
+        yield f"{seen.silent} requests got no response"
     if late:
-        yield f"{late} accepted responses came after the deadline"
+        yield f"{late} predictions arrived after the deadline"
     if _milliseconds(seen.rejected, 0.5) > _REJECTION_MILLISECONDS:
         yield f"the median rejection took more than {_REJECTION_MILLISECONDS:g} ms"
     if not seen.accepted:
         yield "no request was accepted"
 
 
-def _disagreements(seen: Seen, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
-    """What the service counts otherwise than its clients do."""
+def _disagreements(seen: Observations, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """The differences between the counts of the service and of the clients."""
     responses = {str(status): count for status, count in seen.statuses.items()}
     if dict(counted["responses"]) != responses:
         yield f"onward_responses_total has {dict(counted['responses'])}, the clients {responses}"
@@ -299,7 +291,7 @@ def _disagreements(seen: Seen, counted: Mapping[str, Counter[str]]) -> Iterator[
         count = counted["requests"]["ok"]
         yield f"onward_requests_total has {count} ok, the clients {seen.statuses[_OK]}"
     for code, count in seen.codes.items():
-        # A prediction that a limit rejects may be counted in both.
+        # A prediction that a limit rejects may be counted by both metrics.
         figures = {counted[name][code] for name in ("requests", "rejected")} - {0}
         if figures != {count}:
             yield f"of {code} the service counts {sorted(figures)}, the clients {count}"
@@ -307,21 +299,21 @@ def _disagreements(seen: Seen, counted: Mapping[str, Counter[str]]) -> Iterator[
 
 def _head(options: argparse.Namespace) -> Iterator[str]:
     yield f"Made by `python -m bench.overload`: {options.connections} connections send bodies of"
-    yield f"{_ROWS:,} rows to admission, each the next one when it has the response, for"
-    yield f"{options.seconds:g} s; {options.workers} worker(s), default settings but the deadline."
-    yield "An accepted request takes from its last byte sent to the last of its response, a"
-    yield "rejected one from its last byte sent to the first of its response, by the kernel's"
-    yield "timestamps. A request is closed silently when all of it was sent and its connection"
-    yield "ended without a response."
+    yield f"{_ROWS:,} rows to admission for {options.seconds:g} s, each the next one after the"
+    yield f"response; {options.workers} worker(s), default settings except for the deadline. The"
+    yield "time of an accepted request ends with the last byte of its response, the time of a"
+    yield "rejected one with the first byte, by the timestamps of the kernel; both start when the"
+    yield "last byte of the request is sent. A request is closed silently if all of it was sent"
+    yield "and its connection ended without a response."
     yield ""
     yield (
         "| deadline s | statuses | codes | accepted p50 / p99 / longest s | rejected p50 / p99 ms "
-        "| closed silently | cut off while sent | client's cores |"
+        "| closed silently | closed while sending | client's cores |"
     )
     yield "|---|---|---|---|---|---|---|---|"
 
 
-def _table(seen: Seen, deadline: float) -> Iterator[str]:
+def _table(seen: Observations, deadline: float) -> Iterator[str]:
     accepted = [_milliseconds(seen.accepted, share) / 1000 for share in (0.5, 0.99, 1.0)]
     rejected = [_milliseconds(seen.rejected, share) for share in (0.5, 0.99)]
     cells = (
@@ -338,12 +330,8 @@ def _table(seen: Seen, deadline: float) -> Iterator[str]:
 
 
 def _milliseconds(seconds: Sequence[float], share: float) -> float:
-    """A quantile; 0 of nothing."""
-    if not seconds:
-        return 0.0
-    if share == 0.5:  # noqa: PLR2004 - the median
-        return statistics.median(seconds) * 1000
-    return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * share))] * 1000
+    """A quantile in milliseconds; 0 without values."""
+    return float(np.quantile(seconds, share)) * 1000 if seconds else 0.0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -355,9 +343,9 @@ def _parser() -> argparse.ArgumentParser:
         "--deadlines",
         type=lambda text: [float(it) for it in text.split(",")],
         default=[30.0, 2.0],
-        help="settings of the service, one after the other: 30,2",
+        help="seconds, one measurement each: 30,2",
     )
-    parser.add_argument("--write", action="store_true", help="the table into RESULTS.md too")
+    parser.add_argument("--write", action="store_true", help="write the table into RESULTS.md")
     return parser
 
 

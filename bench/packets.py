@@ -1,33 +1,30 @@
-"""``python -m bench.packets``: what a request costs whose head and body arrive separately.
+"""Measure the cost of a request whose head and body arrive separately.
 
-`requests`, `httpx`, `urllib` and aiohttp write a head and its body in two packets, wrk in one. The
-server's processor time a request is measured both ways by turns, over the same connections, with
-the same pause, so that its ratio depends neither on the load nor on the machine. The same requests
-with tracing headers that change each time show whether the cache of heads survives them.
+`requests`, `httpx`, `urllib` and aiohttp write head and body in two packets, wrk in one. The
+processor time of the server per request is measured alternately both ways, over the same
+connection and with the same pause, so that the ratio depends neither on the load nor on the
+machine. Requests with different tracing headers each time measure whether the cache of heads is
+effective for them. Run it by ``python -m bench.packets``.
 """
 
 import argparse
-import os
 import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from itertools import count
-from pathlib import Path
-from urllib.parse import urlsplit
 
+from bench.hostile.requests import ROW
+from bench.levels import cpu_seconds
 from bench.page import replace_section
-from bench.processes import Start, started
+from bench.processes import Running, Start, service_command, started
 
 _ROUNDS = 7
 _REQUESTS = 2000
-_CONNECTIONS = 1
-# In it the server reads the head, as it usually does before the body comes.
+# During this pause the server reads the head, as it usually does before the body arrives.
 _PAUSE_SECONDS = 0.000_2
-_BAR = 1.3
-_BODY = b'{"exam_1": 45, "exam_2": 85}'
+_LIMIT = 1.3
 _HEAD = (
     "POST /models/admission/predict HTTP/1.1\r\nHost: localhost:8000\r\n"
     "User-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
@@ -39,17 +36,16 @@ Write = Callable[[socket.socket, int], None]
 
 
 def main() -> int:
-    """Measure, and write the section; 1 where two packets cost too much."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure, and write the section; return 1 if two packets cost too much."""
+    parser = argparse.ArgumentParser(prog="python -m bench.packets", description=main.__doc__)
     parser.add_argument("--rounds", type=int, default=_ROUNDS)
-    parser.add_argument("--write", action="store_true", help="into bench/RESULTS.md")
-    given = parser.parse_args()
-    command = ("-m", "service", "--port", "{port}", "--device", "cpu")
-    with started(Start(command, "/health/live")) as server:
-        measured = _rounds(server.address, server.process, given.rounds)
+    parser.add_argument("--write", action="store_true", help="write the table into RESULTS.md")
+    options = parser.parse_args()
+    with started(Start(service_command())) as server:
+        measured = _rounds(server, options.rounds)
     base = statistics.median(measured["one packet"])
     lines = [
-        "| request | server CPU, µs a request | ratio |",
+        "| request | server CPU, µs per request | ratio |",
         "|---|---|---|",
         *(
             f"| {name} | {statistics.median(found):.1f} | {statistics.median(found) / base:.2f} |"
@@ -57,69 +53,58 @@ def main() -> int:
         ),
     ]
     ratio = statistics.median(measured["two packets"]) / base
-    lines += ["", f"Two packets to one: {ratio:.2f} (bar {_BAR})."]
+    lines += ["", f"The ratio of two packets to one is {ratio:.2f}, the limit {_LIMIT}."]
     sys.stdout.write("\n".join(lines) + "\n")
-    if given.write:
+    if options.write:
         replace_section("One packet and two", lines)
-    return 0 if ratio <= _BAR else 1
+    return 0 if ratio <= _LIMIT else 1
 
 
-def _rounds(address: str, process: int, rounds: int) -> dict[str, list[float]]:
-    """Microseconds of the server's processor time a request, by how it is written."""
+def _rounds(server: Running, rounds: int) -> dict[str, list[float]]:
+    """Microseconds of the server's processor time per request, by how it is written."""
     numbers = count(1)
     kinds: dict[str, Write] = {
-        "one packet": lambda line, _: _in_one(line, ""),
-        "two packets": lambda line, _: _in_two(line, ""),
-        "one packet, tracing headers": lambda line, number: _in_one(line, _TRACING.format(number)),
-        "two packets, tracing headers": lambda line, number: _in_two(line, _TRACING.format(number)),
+        "one packet": lambda connection, _: _in_one(connection, ""),
+        "two packets": lambda connection, _: _in_two(connection, ""),
+        "one packet, tracing headers": lambda connection, number: _in_one(
+            connection, _TRACING.format(number)
+        ),
+        "two packets, tracing headers": lambda connection, number: _in_two(
+            connection, _TRACING.format(number)
+        ),
     }
     found: dict[str, list[float]] = {name: [] for name in kinds}
-    with ExitStack() as stack:
-        lines = [stack.enter_context(_connected(address)) for _ in range(_CONNECTIONS)]
+    with socket.create_connection(server.endpoint, 20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(rounds + 1):
             for name, write in kinds.items():
-                before = _processor_seconds(process)
-                _exchange(lines, write, numbers)
+                before = cpu_seconds([server.process])
+                for _ in range(_REQUESTS):
+                    write(connection, next(numbers))
+                    _receive(connection)
                 if number:  # the first round warms up
-                    spent = _processor_seconds(process) - before
+                    spent = cpu_seconds([server.process]) - before
                     found[name].append(1e6 * spent / _REQUESTS)
     return found
 
 
-def _exchange(lines: list[socket.socket], write: Write, numbers: Iterator[int]) -> None:
-    for _ in range(_REQUESTS // len(lines)):
-        for line in lines:
-            write(line, next(numbers))
-        for line in lines:
-            received = line.recv(65536)
-            while not received.endswith(b"}"):
-                received += line.recv(65536)
-            if not received.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(received[:200].decode(errors="replace"))
+def _receive(connection: socket.socket) -> None:
+    received = connection.recv(65536)
+    while not received.endswith(b"}"):
+        received += connection.recv(65536)
+    if not received.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(received[:200].decode(errors="replace"))
 
 
-def _in_one(line: socket.socket, extra: str) -> None:
+def _in_one(connection: socket.socket, extra: str) -> None:
     time.sleep(_PAUSE_SECONDS)
-    line.sendall(_HEAD.format(extra, len(_BODY)).encode() + _BODY)
+    connection.sendall(_HEAD.format(extra, len(ROW)).encode() + ROW)
 
 
-def _in_two(line: socket.socket, extra: str) -> None:
-    line.sendall(_HEAD.format(extra, len(_BODY)).encode())
+def _in_two(connection: socket.socket, extra: str) -> None:
+    connection.sendall(_HEAD.format(extra, len(ROW)).encode())
     time.sleep(_PAUSE_SECONDS)
-    line.sendall(_BODY)
-
-
-def _connected(address: str) -> socket.socket:
-    parts = urlsplit(address)
-    line = socket.create_connection((parts.hostname or "", parts.port or 0), 20)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return line
-
-
-def _processor_seconds(process: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    connection.sendall(ROW)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""RESULTS.md: each measurement replaces its own section and leaves the others."""
+"""Write ``RESULTS.md``; each measurement replaces its own section."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 _RESULTS = Path(__file__).parent / "RESULTS.md"
-_HEAD = "# Results\n\nRead the ratios; the machine's own speed is in every other figure.\n"
+_HEAD = "# Results\n\nCompare the ratios: all other figures depend on the speed of the machine.\n"
 
 
 def replace_section(title: str, lines: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Requests a second relative to the floor, ours among the others, as an image for the README."""
+"""Plot requests per second relative to the floor, for the README."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.protocols import IMAGE, PLAIN, V1, V1_IMAGE, V2
+from bench.protocols import IMAGE, NATIVE, V1, V1_IMAGE, V2
 from bench.results import Results, Server
 
 _FILE = Path(__file__).parent / "serving.svg"
@@ -20,9 +20,9 @@ _PANELS = (
 )
 _OURS = "#2f81f7"
 _OTHERS = "#8b949e"
-# Grey of a lightness that can be read on white and on black alike; nothing is painted behind it.
+# A gray that is readable on white and on black, because the background is transparent.
 _TEXT_COLOR = "#7d8590"
-_DRAWN = (PLAIN, V1, V2, IMAGE, V1_IMAGE)
+_DRAWN = (NATIVE, V1, V2, IMAGE, V1_IMAGE)
 
 
 def draw(results: Results) -> None:
@@ -64,7 +64,7 @@ def _panel(panel: Axes, servers: list[Server], request: str) -> None:
 
 
 def _best(server: Server, request: str) -> float | None:
-    """The share of its quickest protocol of JSON, or with an image; bytes have a table."""
+    """The share of its fastest protocol; binary tensors and CSV are only in the tables."""
     shares = [
         figure.share
         for figure in server.figures

@@ -1,7 +1,7 @@
-"""Start servers on one core, and measure their start-up time and the memory of all processes."""
+"""Start servers on one core, and send requests to them."""
 
 import os
-import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,24 +11,25 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from bench.levels import process_tree, proportional_mib
 
 SERVER_CORE = 0
 LOAD_CORE = 1
-# Determined before a measurement pins this process to one of them.
+# Determined before `pin_to_load_core` leaves this process one of them.
 _MANY_CORES = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
-_FIRST_ERROR = 400
-_SHARE = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+_HOST = "127.0.0.1"
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
 class Post:
-    """A POST request, which is sent repeatedly."""
+    """A POST request."""
 
     path: str
     body: bytes
@@ -37,21 +38,32 @@ class Post:
 
 @dataclass(frozen=True)
 class Running:
-    """A server's address, the id of its process, and how many seconds it took to be ready."""
+    """A running server: its port, the id of its process, and the seconds until it was ready."""
 
-    address: str
+    port: int
     process: int
     ready_seconds: float = 0.0
+    host: str = _HOST
+
+    @property
+    def address(self) -> str:
+        """The URL of the server, without a path."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Host and port, as sockets take them."""
+        return self.host, self.port
 
     @property
     def memory_mib(self) -> float:
         """Private memory of its processes, and their share of common memory."""
-        return sum(_proportional(process) for process in self.processes) / 1024
+        return proportional_mib(self.processes)
 
     @property
     def processes(self) -> set[int]:
         """The ids of all its processes."""
-        return _family(self.process)
+        return process_tree(self.process)
 
 
 @dataclass(frozen=True)
@@ -59,41 +71,73 @@ class Start:
     """How a server is started.
 
     Args:
-        arguments: the command after the interpreter; ``{port}`` becomes a free port.
+        arguments: the command after the interpreter; ``{port}`` becomes the port.
         probe: a path or request whose status is 200 when the server is ready.
         python: the interpreter.
         environment: variables in addition to those of this process.
         log: a file for its output; None discards standard error.
         core: the core it is pinned to; None for all cores.
+        port: None for a free port.
     """
 
     arguments: Sequence[str]
-    probe: str | Post
+    probe: str | Post = "/health/ready"
     python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
     core: int | None = SERVER_CORE
+    port: int | None = None
+
+
+def service_command(*options: str) -> tuple[str, ...]:
+    """The arguments of the interpreter that start this service on the CPU."""
+    return ("-m", "service", "--device", "cpu", "--port", "{port}", *options)
 
 
 @contextmanager
 def started(how: Start) -> Iterator[Running]:
-    """Start a server pinned to one core; it and all of its processes end with the block.
+    """Start a server; it and all of its processes end with the block.
 
     Raises:
         RuntimeError: it ended, or was not ready in time.
     """
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = how.port or free_port()
     command = [how.python, *(part.format(port=port) for part in how.arguments)]
-    address = f"http://127.0.0.1:{port}"
     began = time.monotonic()
     process = _spawn(pinned(how.core, command), how)
+    running = Running(port, process.pid)
     try:
-        _wait(process, address, how.probe)
-        yield Running(address, process.pid, time.monotonic() - began)
+        _wait(process, running.address, how.probe)
+        yield replace(running, ready_seconds=time.monotonic() - began)
     finally:
         _end(process)
+
+
+def free_port() -> int:
+    """A port that no process listens on."""
+    with socket.socket() as found:
+        found.bind((_HOST, 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def have_tools(*names: str) -> bool:
+    """Whether these programs are installed; writes a message if one is not."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        sys.stderr.write(f"Install {' and '.join(missing)} first.\n")
+    return not missing
+
+
+def exit_on_sigterm() -> None:
+    """Exit with status 1 on SIGTERM, so that the servers that were started end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def pin_to_load_core() -> None:
+    """Pin this process to the core of the clients if the machine has several cores."""
+    if _MANY_CORES:
+        os.sched_setaffinity(0, {LOAD_CORE})
 
 
 def pinned(core: int | None, command: list[str]) -> list[str]:
@@ -136,7 +180,7 @@ def _wait(process: subprocess.Popen[bytes], address: str, probe: str | Post) -> 
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"it ended with {process.returncode} instead of becoming ready")
+            raise RuntimeError(f"the server ended with {process.returncode} before it was ready")
         with suppress(OSError, RuntimeError):
             if isinstance(probe, Post):
                 send(address, probe)
@@ -148,37 +192,12 @@ def _wait(process: subprocess.Popen[bytes], address: str, probe: str | Post) -> 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    family = _family(process.pid)
+    tree = process_tree(process.pid)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
     # Also end processes that it has left running.
-    for left in family | _family(process.pid):
+    for left in tree | process_tree(process.pid):
         with suppress(ProcessLookupError):
             os.kill(left, signal.SIGKILL)
     process.wait()
-
-
-def _family(first: int) -> set[int]:
-    """A process, those of its session, and all running descendants."""
-    parents: dict[int, int] = {}
-    family = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        process = int(entry.name)
-        with suppress(OSError):
-            # After the name, which can contain anything: state, parent, group and session.
-            _, parent, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            parents[process] = int(parent)
-            if int(session) == first:
-                family.add(process)
-    while found := {it for it, parent in parents.items() if parent in family} - family:
-        family |= found
-    return family
-
-
-def _proportional(process: int) -> int:
-    """Proportional set size in KiB; a process that has ended meanwhile takes none."""
-    with suppress(OSError):
-        found = _SHARE.search(Path(f"/proc/{process}/smaps_rollup").read_text())
-        return int(found[1]) if found else 0
-    return 0

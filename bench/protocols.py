@@ -11,7 +11,7 @@ from bench.processes import Post
 from bench.workloads import Array, Workload, png
 
 _LENGTH = "inference-header-content-length"
-_FORM_EDGE = "edge-of-the-form"
+_BOUNDARY = "form-boundary"
 
 Write = Callable[[Workload], Post]
 Read = Callable[[bytes, Mapping[str, str], Workload], Array]
@@ -25,8 +25,8 @@ class RequestFormat:
     read: Read
 
 
-def dumped(content: object) -> bytes:
-    """JSON without blanks."""
+def dump_json(content: object) -> bytes:
+    """JSON without spaces."""
     return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -34,15 +34,15 @@ def rows_at(path: str, *, image: str | None = None) -> RequestFormat:
     """``{"instances": rows}`` to the path of a model; the response has rows of outputs.
 
     Args:
-        path: with ``{model}``.
+        path: contains ``{model}``.
         image: how the PNG is sent: ``body``, or the name of a form field; None for numbers.
     """
 
     def write(workload: Workload) -> Post:
-        where = path.format(model=workload.model)
+        url_path = path.format(model=workload.model)
         if image is None:
-            return Post(where, dumped({"instances": _nested(workload)}))
-        return _image(where, png(workload.rows), image)
+            return Post(url_path, dump_json({"instances": _nested(workload)}))
+        return _image(url_path, png(workload.rows), image)
 
     return RequestFormat(write, _read_rows)
 
@@ -51,21 +51,21 @@ def _image(path: str, file: bytes, field: str) -> Post:
     if field == "body":
         return Post(path, file, {"Content-Type": "image/png"})
     head = (
-        f'--{_FORM_EDGE}\r\nContent-Disposition: form-data; name="{field}"; '
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; '
         'filename="digit.png"\r\nContent-Type: image/png\r\n\r\n'
     )
-    body = head.encode() + file + f"\r\n--{_FORM_EDGE}--\r\n".encode()
-    return Post(path, body, {"Content-Type": f"multipart/form-data; boundary={_FORM_EDGE}"})
+    body = head.encode() + file + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return Post(path, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"})
 
 
 def _nested(workload: Workload) -> list[list[float]]:
-    """Rows of floats: an image's as one flat list, as the course's clients send it."""
+    """Rows of floats; an image is one flat list of its pixels."""
     rows: list[list[float]] = workload.rows.reshape(len(workload.rows), -1).astype(float).tolist()
     return rows
 
 
 def _read_rows(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
-    """Rows, bare or as ``predictions``."""
+    """Read a list of rows, or an object with ``predictions``."""
     document = json.loads(body)
     found = document["predictions"] if isinstance(document, dict) else document
     return np.array(found, np.float32).reshape(workload.expected.shape)
@@ -75,23 +75,23 @@ def _by_name(workload: Workload) -> list[dict[str, float]]:
     return [dict(zip(workload.columns, row, strict=True)) for row in workload.rows.tolist()]
 
 
-def _write_plain(workload: Workload) -> Post:
-    """One object for one row of few features, else rows in the features' order."""
+def _write_native(workload: Workload) -> Post:
+    """One object for a row of few features, otherwise rows in the order of the features."""
     path = f"/models/{workload.model}/predict"
     if not workload.columns:
-        return Post(path, dumped({"image": _nested(workload)[0]}))
+        return Post(path, dump_json({"image": _nested(workload)[0]}))
     if workload.letter == "A":
-        return Post(path, dumped(_by_name(workload)[0]))
-    return Post(path, dumped({"instances": _nested(workload)}))
+        return Post(path, dump_json(_by_name(workload)[0]))
+    return Post(path, dump_json({"instances": _nested(workload)}))
 
 
 def _write_objects(workload: Workload) -> Post:
     path = f"/models/{workload.model}/predict"
     named = _by_name(workload)
-    return Post(path, dumped(named[0] if len(named) == 1 else {"instances": named}))
+    return Post(path, dump_json(named[0] if len(named) == 1 else {"instances": named}))
 
 
-def _read_plain(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
+def _read_native(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
     document = json.loads(body)
     rows = document.get("predictions", [document])
     found = np.array([list(row["probabilities"].values()) for row in rows], np.float32)
@@ -115,12 +115,12 @@ def _read_csv(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
 
 
 def _write_v1(workload: Workload) -> Post:
-    return Post(f"/v1/models/{workload.model}:predict", dumped({"instances": _nested(workload)}))
+    return Post(f"/v1/models/{workload.model}:predict", dump_json({"instances": _nested(workload)}))
 
 
 def _write_v1_image(workload: Workload) -> Post:
     file = {"b64": b64encode(png(workload.rows)).decode()}
-    return Post(f"/v1/models/{workload.model}:predict", dumped({"instances": [file]}))
+    return Post(f"/v1/models/{workload.model}:predict", dump_json({"instances": [file]}))
 
 
 def _tensor(workload: Workload) -> dict[str, object]:
@@ -130,7 +130,7 @@ def _tensor(workload: Workload) -> dict[str, object]:
 
 def _write_v2(workload: Workload) -> Post:
     tensor = _tensor(workload) | {"data": workload.rows.ravel().tolist()}
-    return Post(f"/v2/models/{workload.model}/infer", dumped({"inputs": [tensor]}))
+    return Post(f"/v2/models/{workload.model}/infer", dump_json({"inputs": [tensor]}))
 
 
 def _read_v2(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
@@ -141,7 +141,7 @@ def _read_v2(body: bytes, _: Mapping[str, str], workload: Workload) -> Array:
 def _write_binary(workload: Workload) -> Post:
     rows = workload.rows if not workload.columns else workload.rows.astype(np.float32)
     tensor = _tensor(workload) | {"parameters": {"binary_data_size": rows.nbytes}}
-    head = dumped({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    head = dump_json({"inputs": [tensor], "parameters": {"binary_data_output": True}})
     headers = {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(head)),
@@ -156,22 +156,22 @@ def _read_binary(body: bytes, headers: Mapping[str, str], workload: Workload) ->
     return found.reshape(workload.expected.shape)
 
 
-PLAIN = "plain"
+NATIVE = "native"
 V1 = "v1"
 V2 = "v2"
 BINARY = "v2 binary"
-OBJECTS = "plain, by name"
+OBJECTS = "native, by name"
 CSV = "CSV"
 IMAGE = "PNG"
 V1_IMAGE = "v1, b64"
 
 OURS: Mapping[str, RequestFormat] = {
-    PLAIN: RequestFormat(_write_plain, _read_plain),
-    OBJECTS: RequestFormat(_write_objects, _read_plain),
+    NATIVE: RequestFormat(_write_native, _read_native),
+    OBJECTS: RequestFormat(_write_objects, _read_native),
     V1: RequestFormat(_write_v1, _read_rows),
     V2: RequestFormat(_write_v2, _read_v2),
     BINARY: RequestFormat(_write_binary, _read_binary),
     CSV: RequestFormat(_write_csv, _read_csv),
-    IMAGE: RequestFormat(rows_at("/models/{model}/predict", image="body").write, _read_plain),
+    IMAGE: RequestFormat(rows_at("/models/{model}/predict", image="body").write, _read_native),
     V1_IMAGE: RequestFormat(_write_v1_image, _read_rows),
 }

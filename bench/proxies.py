@@ -1,14 +1,14 @@
-"""``python -m bench.proxies``: nothing is smuggled past nginx and HAProxy.
+"""Test that no request is smuggled past nginx and HAProxy.
 
-Each proxy forwards to the service, with upgrades passed on and connections kept, and rejects one
-path. Sequences of bytes (`tests.framing`) go through the proxy, some of them with a request for
-the rejected path inside a body. Afterwards the service's log may hold no request that the proxy's
-log does not, none for the rejected path, and no client may have another one's response.
+Each proxy forwards requests and upgrades to the service over persistent connections, and rejects
+one path. Sequences of bytes (`tests.framing`) are sent through the proxy, some of them with a
+request for the rejected path inside a body. The log of the service must then contain no request
+that is not in the log of the proxy, and none for the rejected path. No client may get the response
+to a request of a different client. Run it by ``python -m bench.proxies``.
 """
 
 import argparse
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from bench.processes import free_port, have_tools
 from tests import framing
 from tests.models import publish_price
 from tests.processes import served
@@ -70,26 +71,24 @@ _FORBIDDEN = b"POST /v2/repository/index HTTP/1.1\r\nHost: h\r\nX-Request-Id: fo
 
 
 def main() -> int:
-    """Play sequences through each proxy; 1 where something got past it, 2 where it is missing."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Send sequences through each proxy; return 1 for violations, 2 if a proxy is missing."""
+    parser = argparse.ArgumentParser(prog="python -m bench.proxies", description=main.__doc__)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    missing = [name for name in ("nginx", "haproxy") if shutil.which(name) is None]
-    if missing:
-        sys.stderr.write(f"Install {' and '.join(missing)} first.\n")
+    options = parser.parse_args()
+    if not have_tools("nginx", "haproxy"):
         return 2
     failed = False
     for name in ("nginx", "haproxy"):
-        found = _through(name, given.seed, given.cases)
-        sys.stdout.write(f"{name}: {given.cases} sequences, {len(found)} violations\n")
+        found = _violations(name, options.seed, options.cases)
+        sys.stdout.write(f"{name}: {options.cases} sequences, {len(found)} violations\n")
         sys.stdout.write("".join(f"  {line}\n" for line in found[:20]))
         failed = failed or bool(found)
     return 1 if failed else 0
 
 
-def _through(name: str, seed: int, cases: int) -> list[str]:
-    """What got past a proxy, in sentences."""
+def _violations(name: str, seed: int, cases: int) -> list[str]:
+    """Send sequences through a proxy, and describe the requests that were smuggled past it."""
     found: list[str] = []
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -102,29 +101,29 @@ def _through(name: str, seed: int, cases: int) -> list[str]:
                 messages = [_with_forbidden(each) for each in stream.messages]
                 changed = framing.Stream(messages, stream.cuts, stream.pause_seconds)
                 responses = framing.send(("127.0.0.1", port), changed)
-                found += _strangers(messages, responses)
+                found += _foreign_responses(messages, responses)
         forwarded = Counter(_id([each]) for each in _FORWARDED[name](folder))
-    # A line without a method is an error for bytes that were no request.
+    # A line without a method is an error for bytes that are not a request.
     lines = [line for line in service.lines if re.search(r" request method=\w", line)]
-    seen = Counter(_id(re.findall(r"request_id=(\S+)", line)) for line in lines)
+    served_ids = Counter(_id(re.findall(r"request_id=(\S+)", line)) for line in lines)
     found += [f"served: {line.strip()}" for line in lines if "path=/v2/repository" in line]
     found += [
         f"request {request_id or 'without id'}: served {count}, forwarded {forwarded[request_id]}"
-        for request_id, count in seen.items()
+        for request_id, count in served_ids.items()
         if count > forwarded[request_id]
     ]
     return found
 
 
 def _with_forbidden(message: framing.Message) -> framing.Message:
-    """The same with bodies that hold a request for the path that the proxy rejects."""
+    """The same message with a request for the rejected path in its body."""
     return replace(message, content=message.content.replace(framing.SMUGGLED, _FORBIDDEN))
 
 
-def _strangers(
+def _foreign_responses(
     messages: Sequence[framing.Message], responses: Sequence[framing.Response]
 ) -> Iterator[str]:
-    """The responses that belong to none of a client's requests."""
+    """Describe the responses that belong to none of a client's requests."""
     own = {message.request_id for message in messages} | {""}
     for response in responses:
         request_id = _id([response.headers.get("x-request-id", "")])
@@ -133,22 +132,19 @@ def _strangers(
 
 
 def _id(found: Sequence[str]) -> str:
-    """A client's request id; empty for none, and for one that the service made up."""
+    """A client's request id; empty if there is none or the service generated it."""
     return "" if not found or re.fullmatch("-|[0-9a-f]{32}", found[0]) else found[0]
 
 
 @contextmanager
 def _proxy(name: str, folder: Path, service: int) -> Iterator[int]:
-    """A proxy in front of the service; gives its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    """Start a proxy in front of the service; yield its port."""
+    port = free_port()
     settings = folder / "proxy.conf"
-    template = _NGINX if name == "nginx" else _HAPROXY
-    filled = template
+    content = _NGINX if name == "nginx" else _HAPROXY
     for word, value in (("FOLDER", folder), ("SERVICE", service), ("PROXY", port)):
-        filled = filled.replace(word, str(value))
-    settings.write_text(filled)
+        content = content.replace(word, str(value))
+    settings.write_text(content)
     command = {
         "nginx": ["nginx", "-p", str(folder), "-c", str(settings)],
         "haproxy": ["haproxy", "-db", "-f", str(settings)],
@@ -162,12 +158,12 @@ def _proxy(name: str, folder: Path, service: int) -> Iterator[int]:
         try:
             yield port
         finally:
-            time.sleep(0.5)  # its log is written a moment later
+            time.sleep(0.5)  # until the proxy has written its log
             process.terminate()
 
 
 def _is_listening(port: int) -> bool:
-    """Whether a port is open, after waiting for it."""
+    """Wait for a port to be open; return whether it is."""
     for _ in range(200):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return True
@@ -176,13 +172,13 @@ def _is_listening(port: int) -> bool:
 
 
 def _forwarded_by_nginx(folder: Path) -> list[str]:
-    """The ids of what it forwarded."""
+    """The ids of the forwarded requests."""
     lines = [line.split() for line in (folder / "access.log").read_text().splitlines()]
     return [line[-1] for line in lines if line[1] != "-"]
 
 
 def _forwarded_by_haproxy(folder: Path) -> list[str]:
-    """The ids of what it forwarded."""
+    """The ids of the forwarded requests."""
     lines = [line.split() for line in (folder / "stdout.log").read_text().splitlines()]
     return [line[-1] for line in lines if line and line[0] == "sent" and line[1] == "service"]
 

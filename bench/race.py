@@ -13,21 +13,22 @@ import numpy as np
 
 from bench.contestants import Contestant, RequestCase
 from bench.environments import interpreter, versions
+from bench.hostile.requests import ROW
 from bench.load import Measured, load
 from bench.processes import Post, Running, Start, send, started
 from bench.results import Figure, Latency, Results, Server
 from bench.workloads import Workload
 
-_PATIENCE_SECONDS = 15.0
+_MODELS_SECONDS = 15.0
 _POLL_SECONDS = 0.02
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how often, and with how many connections.
+    """The rounds, the seconds of each measurement, and the numbers of connections.
 
-    ``shares`` are measured at ``connections[0]`` in every round, the others in the first.
+    Requests are measured with ``connections[0]`` in every round, with the others in the first.
     """
 
     rounds: int
@@ -50,7 +51,7 @@ class Runs:
 
 
 class Race:
-    """One run over all servers."""
+    """Measures all servers."""
 
     def __init__(self, workloads: Mapping[str, Workload], plan: Plan) -> None:
         self._workloads = workloads
@@ -60,42 +61,43 @@ class Race:
         self._floor = ""
 
     def run(self, contestants: Sequence[Contestant]) -> Results:
-        """Measure every server in turn, round by round, so that drift falls on all alike."""
+        """Measure the servers alternately, so that other load affects all servers equally."""
         (floor, *_) = contestants
         with started(self._start(floor, sys.executable)) as running:
             self._floor = running.address
             for number in range(self._plan.rounds):
                 for contestant in contestants:
                     if contestant.name not in self._missing:
-                        self._turn(contestant, number)
+                        self._measure_server(contestant, number)
         return self._results(contestants)
 
-    def _turn(self, contestant: Contestant, number: int) -> None:
-        """Measure one server in one round; one that does not start is left out of later rounds."""
-        _say(f"round {number + 1}: {contestant.name}")
+    def _measure_server(self, contestant: Contestant, number: int) -> None:
+        """Measure one server in one round; one that does not start is not measured again."""
+        _log(f"round {number + 1}: {contestant.name}")
         try:
             runs = self._runs_of(contestant)
             with started(self._start(contestant, runs.python)) as running:
-                runs.ready.append(running.ready_seconds + self._rest(running, contestant))
+                models_seconds = self._wait_for_models(running, contestant)
+                runs.ready.append(running.ready_seconds + models_seconds)
                 first = self._post(contestant.cases[0])
                 self._load(
                     running.address, first, self._plan.connections[0], contestant.warm_seconds
                 )
                 before = self._load_floor()
                 for one in contestant.cases:
-                    before = self._between(running, runs, one, before) or before
+                    before = self._measure_share(running, runs, one, before) or before
                 for one in contestant.cases if number == 0 else ():
                     self._measure_others(running, runs, one)
                 runs.memory.append(running.memory_mib)
         except RuntimeError as error:
-            _say(f"{contestant.name} is left out: {error}")
+            _log(f"{contestant.name} is not measured: {error}")
             self._missing[contestant.name] = str(error)
 
-    def _rest(self, running: Running, contestant: Contestant) -> float:
-        """Wait until the other models respond too, or time is up; return the seconds."""
+    def _wait_for_models(self, running: Running, contestant: Contestant) -> float:
+        """Wait until the other models respond too, for a limited time; return the seconds."""
         began = time.monotonic()
         for one in [it for it in contestant.cases if it.protocol == contestant.cases[0].protocol]:
-            while time.monotonic() - began < _PATIENCE_SECONDS:
+            while time.monotonic() - began < _MODELS_SECONDS:
                 with suppress(RuntimeError, OSError):
                     send(running.address, self._post(one))
                     break
@@ -122,10 +124,10 @@ class Race:
     def _post(self, one: RequestCase) -> Post:
         return one.how.write(self._workloads[one.letter])
 
-    def _between(
+    def _measure_share(
         self, running: Running, runs: Runs, one: RequestCase, before: float
     ) -> float | None:
-        """Measure a request, and return the floor's rate after it; None if the figure is void.
+        """Measure a request, and return the floor's rate after it; None if the figure is invalid.
 
         Other load on the machine changes within seconds, so the floor is measured before and
         after each request.
@@ -138,14 +140,14 @@ class Race:
             after = self._load_floor()
             runs.shares.setdefault(one.key, []).append(rate / statistics.mean([before, after]))
         except (RuntimeError, ValueError, KeyError, OSError) as error:
-            _say(f"  {one.key} is void: {error}")
+            _log(f"  {one.key} is invalid: {error}")
             runs.not_measured[one.key] = str(error).strip().partition("\n")[0]
             runs.measured.pop(one.key, None)
             return None
         return after
 
     def _load_floor(self) -> float:
-        post = Post("/", b'{"exam_1":45.0,"exam_2":85.0}')
+        post = Post("/", ROW)
         return self._load(self._floor, post, self._plan.connections[0]).rate
 
     def _check(self, running: Running, one: RequestCase) -> None:
@@ -154,7 +156,7 @@ class Race:
         body, headers = send(running.address, self._post(one))
         found = one.how.read(body, headers, workload)
         if not np.allclose(found, workload.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
-            raise ValueError(f"responded {found.ravel()[:3]}, not {workload.expected.ravel()[:3]}")
+            raise ValueError(f"expected {workload.expected.ravel()[:3]}, got {found.ravel()[:3]}")
 
     def _measure(self, running: Running, runs: Runs, one: RequestCase) -> float:
         main = self._plan.connections[0]
@@ -163,7 +165,7 @@ class Race:
         return measured.rate
 
     def _measure_others(self, running: Running, runs: Runs, one: RequestCase) -> None:
-        """The latencies at other numbers of connections."""
+        """Measure a request with the other numbers of connections."""
         for connections in self._plan.connections[1:] if one.key in runs.measured else ():
             # A server that fails with many connections keeps its figures with fewer.
             try:
@@ -177,9 +179,9 @@ class Race:
     def _load(
         self, address: str, post: Post, connections: int, seconds: int | None = None
     ) -> Measured:
-        """At some connections, for as long as planned or for so many seconds."""
-        lasting = seconds or self._plan.seconds
-        return load(address + post.path, post.body, connections, lasting, headers=post.headers)
+        """Load a server for the planned time unless ``seconds`` is given."""
+        duration = seconds or self._plan.seconds
+        return load(address + post.path, post.body, connections, duration, headers=post.headers)
 
     def _results(self, contestants: Iterable[Contestant]) -> Results:
         present = [it for it in contestants if it.name not in self._missing]
@@ -219,19 +221,19 @@ def _server(contestant: Contestant, runs: Runs) -> Server:
 
 
 def _latency(runs: Sequence[Measured]) -> Latency:
-    """The middle one by rate."""
+    """The run with the median rate."""
     rate = statistics.median_low(run.rate for run in runs)
     middle = next(run for run in runs if run.rate == rate)
     return Latency(rate=rate, p50=round(middle.median, 3), p99=round(middle.p99, 2))
 
 
 def _processor() -> str:
-    """What Linux calls the processor, and how many cores there are."""
+    """The name of the processor and its number of cores."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(named)} cores of {named[0]}" if named else platform.machine()
 
 
-def _say(sentence: str) -> None:
+def _log(sentence: str) -> None:
     sys.stderr.write(f"{sentence}\n")

@@ -1,4 +1,4 @@
-"""The measurements of a run, as stored in ``results.json``."""
+"""Read and write the measurements of a run, which are stored in ``results.json``."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Server(BaseModel):
 
 
 class Results(BaseModel):
-    """A whole run."""
+    """The measurements of a run."""
 
     date: str
     machine: str

@@ -1,13 +1,13 @@
-"""The section of ``RESULTS.md`` about serving: shares, multiples, latencies, memory, starts."""
+"""Write the section of ``RESULTS.md`` about serving."""
 
 from collections.abc import Iterator, Mapping
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.protocols import BINARY, CSV, IMAGE, OBJECTS, PLAIN, V1, V1_IMAGE, V2
+from bench.protocols import BINARY, CSV, IMAGE, NATIVE, OBJECTS, V1, V1_IMAGE, V2
 from bench.results import Figure, Results, Server
 
-# The required share of each request, and the goal.
-_BARS: Mapping[str, tuple[float, float]] = {
+# The limit and the target of each request.
+_LIMITS: Mapping[str, tuple[float, float]] = {
     "A": (0.60, 0.75),
     "B": (0.40, 0.55),
     "Bb": (0.58, 0.65),
@@ -20,47 +20,46 @@ _BARS: Mapping[str, tuple[float, float]] = {
 _TITLES: Mapping[str, str] = {
     "A": "a row of two numbers, logistic regression",
     "B": "a row of 784, dense network of 128 units",
-    "C": "256 rows of two",
-    "D": "a digit of 784 pixels, the course's convolutional network",
+    "C": "256 rows of two numbers",
+    "D": "a digit of 784 pixels, the convolutional network `digits_conv`",
     "P": "the same digit as a PNG file",
-    "D*": "the digit to `digits_cnn`, twelve times the products",
+    "D*": "the same digit, the network `digits_cnn` with twelve times the operations",
 }
-_PROTOCOLS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, IMAGE, V1_IMAGE)
+_PROTOCOLS = (NATIVE, OBJECTS, V1, V2, BINARY, CSV, IMAGE, V1_IMAGE)
 
 
 def lines(results: Results) -> Iterator[str]:
-    """The whole section but its title."""
+    """The lines of the section after its title."""
     yield from _head(results)
     yield from _shares(results)
     yield from _multiples(results)
     yield from _table_of_rates(results)
     yield from _latencies(results)
     yield from _costs(results)
-    yield from _left_out(results)
+    yield from _not_measured(results)
 
 
 def protocol_of(request: str) -> str:
-    """The protocol that represents a request: binary, a file, or else ``instances``.
+    """The protocol to which the limits apply: binary, a file, or otherwise v1.
 
-    The bars were measured with these; the native response to 256 rows has 29 kB of labels.
+    The limits were set by these; the native response to 256 rows contains 29 kB of labels.
     """
     return BINARY if request.endswith("b") else IMAGE if request == "P" else V1
 
 
 def _head(results: Results) -> Iterator[str]:
-    yield f"Made by `make bench` on {results.date}, {results.machine}, Python {results.python}."
-    yield "The server is on one core and wrk on another; every server loads the same ONNX files, by"
-    yield f"one thread but in the naive FastAPI; {results.rounds} rounds in turn, each request"
-    yield f"{results.seconds} s, medians at {results.connections} connections."
-    yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
-    yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), the mean of"
-    yield "just before and just after; multiples are quotients of shares."
-    yield "A response that differs from the output of ONNX Runtime, one error or one broken"
-    yield "connection voids a figure."
+    yield f"Made by `make bench` on {results.date}, {results.machine}, Python {results.python}. The"
+    yield "server is on one core and wrk on another; every server loads the same ONNX files, with"
+    yield f"one thread except in naive FastAPI; {results.rounds} rounds, each request for"
+    yield f"{results.seconds} s, medians at {results.connections} connections. A share is the rate"
+    yield "relative to an empty ASGI application that reads its body, under the same uvicorn"
+    yield "(uvloop, httptools, no log, no Server or Date header), measured directly before and"
+    yield "after; multiples are quotients of shares. A figure is invalid if a response differs"
+    yield "from the output of ONNX Runtime, is an error or is incomplete."
     yield ""
     for letter, title in _TITLES.items():
         yield f"- {letter}: {title}"
-    yield "- b after a letter: protocol v2, binary"
+    yield "- b after a letter: binary tensors of v2"
 
 
 def _shares(results: Results) -> Iterator[str]:
@@ -69,16 +68,16 @@ def _shares(results: Results) -> Iterator[str]:
         return
     yield from (
         "",
-        "| request, as `instances` | share of the floor | bar | aim | p99 ms at 32 |",
+        "| request, as `instances` | share of the floor | limit | target | p99 ms at 32 |",
         "|---|---|---|---|---|",
     )
-    for request, (bar, aim) in _BARS.items():
+    for request, (limit, target) in _LIMITS.items():
         figure = ours.figure(request, protocol_of(request))
         if figure is None:
-            yield f"| {request} | not measured | {bar:.0%} | {aim:.0%} | |"
+            yield f"| {request} | not measured | {limit:.0%} | {target:.0%} | |"
             continue
         at = figure.by_connections[results.connections]
-        yield f"| {request} | {figure.share:.0%} | {bar:.0%} | {aim:.0%} | {at.p99:.1f} |"
+        yield f"| {request} | {figure.share:.0%} | {limit:.0%} | {target:.0%} | {at.p99:.1f} |"
     yield ""
     yield "| ours, share of the floor | A | B | C | D | D* | P |"
     yield "|---|---|---|---|---|---|---|"
@@ -89,7 +88,7 @@ def _shares(results: Results) -> Iterator[str]:
 
 
 def _multiples(results: Results) -> Iterator[str]:
-    """How many times ours is as fast as others in the same protocol."""
+    """The rates of this service divided by those of others in the same protocol."""
     ours = results.server(OURSELVES)
     others = [it for it in results.servers if it.name not in {OURSELVES, FLOOR}]
     if ours is None or not others:
@@ -97,25 +96,28 @@ def _multiples(results: Results) -> Iterator[str]:
     requests = ("A", "B", "C", "D", "D*", "P")
     yield from ("", _row("ours, times as fast as", requests), "|---" * (len(requests) + 1) + "|")
     for server in others:
-        for protocol in _spoken(server):
+        for protocol in _protocols_of(server):
             mark = "b" if protocol == BINARY else ""
             cells = []
             for letter in requests:
-                spoken = _image_of(protocol) if letter == "P" else protocol
-                theirs = server.figure(letter + mark, spoken) if spoken else None
-                mine = ours.figure(letter + mark, spoken) if spoken else None
-                cells.append(f"{mine.share / theirs.share:.1f}" if mine and theirs else "")
+                name = _image_of(protocol) if letter == "P" else protocol
+                their_figure = server.figure(letter + mark, name) if name else None
+                our_figure = ours.figure(letter + mark, name) if name else None
+                if our_figure and their_figure:
+                    cells.append(f"{our_figure.share / their_figure.share:.1f}")
+                else:
+                    cells.append("")
             yield _row(f"{server.name}, {protocol}", cells)
 
 
 def _image_of(protocol: str) -> str | None:
-    """The protocol in which a client of this one sends an image."""
-    return {PLAIN: IMAGE, V1: V1_IMAGE}.get(protocol)
+    """The protocol of an image for a client of a protocol; None if it supports no files."""
+    return {NATIVE: IMAGE, V1: V1_IMAGE}.get(protocol)
 
 
-def _spoken(server: Server) -> list[str]:
-    spoken = {figure.protocol for figure in server.figures}
-    return [protocol for protocol in (PLAIN, V1, V2, BINARY) if protocol in spoken]
+def _protocols_of(server: Server) -> list[str]:
+    supported = {figure.protocol for figure in server.figures}
+    return [protocol for protocol in (NATIVE, V1, V2, BINARY) if protocol in supported]
 
 
 def _table_of_rates(results: Results) -> Iterator[str]:
@@ -156,7 +158,7 @@ def _costs(results: Results) -> Iterator[str]:
     yield "Memory is the proportional set size of all its processes after the load."
 
 
-def _left_out(results: Results) -> Iterator[str]:
+def _not_measured(results: Results) -> Iterator[str]:
     reasons = [f"{name}: {reason}" for name, reason in results.missing.items()]
     for server in results.servers:
         reasons += [

@@ -1,7 +1,8 @@
-"""``python -m bench.shadow``: what a shadowed candidate costs the clients.
+"""Measure the cost of a shadowed candidate for the clients.
 
-Two services of the same model run at the same time, one of them with a candidate that gets a copy
-of every request; each round measures both, at half load and at full load.
+Two services of the same model run at the same time; one of them has a candidate that gets a copy of
+every request. Each round measures both, at half load and at full load. Run it by
+``python -m bench.shadow``.
 """
 
 import json
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.load import Measured, load, server
+from bench.load import Measured, load
 from bench.page import replace_section
+from bench.processes import Start, have_tools, service_command, started
 
 _MODELS = Path("models")
 _ROUNDS = 7
@@ -28,7 +30,7 @@ _NAMES = ("admission", "california_mlp")
 
 @dataclass
 class Runs:
-    """One model, measured in both services."""
+    """The measurements of one model in both services."""
 
     report: Mapping[str, Any] = field(default_factory=dict)
     half: list[tuple[Measured, Measured]] = field(default_factory=list)
@@ -36,9 +38,8 @@ class Runs:
 
 
 def main() -> int:
-    """Measure each model round by round, so that drift falls on both services alike."""
-    if shutil.which("wrk") is None:
-        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+    """Measure both services alternately, so that other load affects both equally."""
+    if not have_tools("wrk"):
         return 2
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: _measured(Path(folder) / name, name) for name in _NAMES}
@@ -53,9 +54,8 @@ def _measured(folder: Path, name: str) -> Runs:
         for shadow in (False, True):
             models = folder / ("with" if shadow else "without")
             _publish(models, name, shadow=shadow)
-            command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
-            command += ["--poll-seconds", "0", "--models", str(models)]
-            addresses.append(stack.enter_context(server(command, "/health/ready")))
+            start = Start(service_command("--poll-seconds", "0", "--models", str(models)))
+            addresses.append(stack.enter_context(started(start)).address)
         body = json.dumps(_row(addresses[0], name)).encode()
         pause = _pause(_post(addresses[0], name, body, 0).rate)
         for _ in range(_ROUNDS):
@@ -67,7 +67,7 @@ def _measured(folder: Path, name: str) -> Runs:
 
 
 def _publish(models: Path, name: str, *, shadow: bool) -> None:
-    """The shipped model twice; both versions are loaded in both services."""
+    """Publish the shipped model twice; both services load both versions."""
     home = models / name
     for version in ("1", "2"):
         shutil.copytree(_MODELS / name / "1", home / version)
@@ -92,7 +92,7 @@ def _post(address: str, name: str, body: bytes, pause: int) -> Measured:
 
 
 def _pause(rate: float) -> int:
-    """Milliseconds that each connection rests, so that all of them send half of this rate."""
+    """The pause of each connection in milliseconds, so that all together send half of a rate."""
     return round(_CONNECTIONS / (rate / 2) * 1000)
 
 
@@ -104,8 +104,8 @@ def _pair(measure: Callable[[str], Measured], addresses: list[str]) -> tuple[Mea
 def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
     yield f"Made by `python -m bench.shadow`: wrk with {_CONNECTIONS} connections on one core, two"
     yield "services on another, one of them with a candidate that gets a copy of every request;"
-    yield f"{_ROUNDS} rounds of {_SECONDS} s in turn, medians of the ratios, with to without;"
-    yield "other load on the machine affects both equally."
+    yield f"{_ROUNDS} rounds of {_SECONDS} s, medians of the ratios with to without; other load on"
+    yield "the machine affects both equally."
     yield ""
     yield "| model | load | requests/s without | with | ratio | p50 ratio | p99 ratio | compared |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -116,7 +116,7 @@ def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
             ("half", runs.half, f"{share:.0%}"),
             ("full", runs.full, ""),
         ):
-            rates = [statistics.median(pair[who].rate for pair in pairs) for who in (0, 1)]
+            rates = [statistics.median(pair[index].rate for pair in pairs) for index in (0, 1)]
             yield (
                 f"| {name} | {load_name} | {rates[0]:,.0f} | {rates[1]:,.0f} "
                 f"| {_ratio(pairs, 'rate'):.3f} | {_ratio(pairs, 'median'):.2f} "

@@ -1,8 +1,8 @@
-"""``python -m bench.stop``: what SIGTERM does to a service that is busy.
+"""Measure how a busy service stops after SIGTERM.
 
-It must end within the seconds of draining, the deadline and one second more, and every client
-that had sent a complete request before the port closed must get a response. Ends with 1 where
-one of these is missed.
+It must end within the drain time, the deadline and one more second, and every client that has sent
+a complete request before the port is closed must get a response. The exit status is 1 if one of
+these is missed. Run it by ``python -m bench.stop``.
 """
 
 import argparse
@@ -20,50 +20,49 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from onnx import TensorProto, helper
 
 from bench.hostile.requests import CSV, PREDICT, ROW, chunk, head, post
+from bench.levels import has_ended
 from bench.page import replace_section
-from bench.processes import Running, Start, started
+from bench.processes import Running, Start, exit_on_sigterm, service_command, started
 from tests.models import publish_bare
 
 _MODELS = Path(__file__).parents[1] / "models"
 _ENDLESS = "endless"
 _ROUNDS = 2**62
 _DRAIN_SECONDS, _DEADLINE_SECONDS = 2.0, 3.0
-_BOUND_SECONDS = _DRAIN_SECONDS + _DEADLINE_SECONDS + 1
-# Until the kernel has taken the process down, and we have noticed.
-_SLACK_SECONDS = 0.5
-_AHEAD_SECONDS = 1.0
-_PATIENCE_SECONDS = 30.0
+_LIMIT_SECONDS = _DRAIN_SECONDS + _DEADLINE_SECONDS + 1
+# Until the kernel has removed the process and this program has noticed it.
+_TOLERANCE_SECONDS = 0.5
+_BUSY_SECONDS = 1.0
+_TIMEOUT_SECONDS = 30.0
 _CLIENTS = 60
 _OPSET, _IR_VERSION = 18, 8
 
 
 @dataclass
-class Seen:
-    """What the clients saw of a service that stops."""
+class Observations:
+    """The responses that the clients got from a service that stops."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    """Of whole requests: statuses, or how their connection ended without one."""
+    """Of complete requests: statuses, or the errors of connections without a response."""
     partial: Counter[str] = field(default_factory=Counter)
-    """Of requests that were not whole."""
+    """Of incomplete requests."""
     stopped: threading.Event = field(default_factory=threading.Event)
-    """The process has ended."""
+    """Set when the process has ended."""
 
     @property
-    def unanswered(self) -> int:
-        """Whole requests without a response."""
+    def without_response(self) -> int:
+        """The number of complete requests without a response."""
         return sum(count for outcome, count in self.outcomes.items() if not outcome.isdigit())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Stop the service in each situation; 1 where something was missed."""
+    """Stop the service in each situation; return 1 if a limit was missed."""
     options = _parser().parse_args(arguments)
-    # So that what was started ends too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    exit_on_sigterm()
     lines, failed = [*_head()], False
     sys.stdout.write("\n".join(lines) + "\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for workers in options.workers:
             for name in options.situations:
                 seconds, seen = _measure(models, SITUATIONS[name], workers)
-                missed = seconds > _BOUND_SECONDS + _SLACK_SECONDS or seen.unanswered > 0
+                missed = seconds > _LIMIT_SECONDS + _TOLERANCE_SECONDS or seen.without_response > 0
                 failed = failed or missed
                 lines.append(_line(name, workers, seconds, seen))
                 sys.stdout.write(lines[-1] + "\n")
@@ -84,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def endless_graph() -> bytes:
-    """A bare graph that counts to its input: seconds, or for ever."""
-    number = [
+    """A model without a manifest that counts to its input, which may take forever."""
+    inputs = [
         helper.make_tensor_value_info(name, element, [])
         for name, element in (
             ("turn", TensorProto.INT64),
@@ -93,7 +92,7 @@ def endless_graph() -> bytes:
             ("sum", TensorProto.INT64),
         )
     ]
-    results = [
+    outputs = [
         helper.make_tensor_value_info(name, element, [])
         for name, element in (("goes", TensorProto.BOOL), ("next", TensorProto.INT64))
     ]
@@ -104,8 +103,8 @@ def endless_graph() -> bytes:
             helper.make_node("Add", ["sum", "one"], ["next"]),
         ],
         "body",
-        number,
-        results,
+        inputs,
+        outputs,
         [one],
     )
     zero = helper.make_tensor("zero", TensorProto.INT64, [], [0])
@@ -127,42 +126,42 @@ def endless_graph() -> bytes:
     return content
 
 
-def endless_run(address: tuple[str, int], seen: Seen) -> None:
-    """A prediction of a model that never ends."""
+def endless_run(address: tuple[str, int], seen: Observations) -> None:
+    """Request a prediction that never ends."""
     tensor = {"name": "rounds", "datatype": "INT64", "shape": [1], "data": [_ROUNDS]}
     body = json.dumps({"inputs": [tensor]}).encode()
     _exchange(address, post(f"/v2/models/{_ENDLESS}/infer", body), seen)
 
 
-def streaming_table(address: tuple[str, int], seen: Seen) -> None:
-    """A table that is sent row by row while predictions are received, until the service ends."""
-    with _connected(address) as line:
-        line.sendall(head(PREDICT, "Transfer-Encoding: chunked", kind=CSV))
-        line.settimeout(0.05)
+def streaming_table(address: tuple[str, int], seen: Observations) -> None:
+    """Send a table slowly and receive predictions until the service ends."""
+    with _connect(address) as connection:
+        connection.sendall(head(PREDICT, "Transfer-Encoding: chunked", kind=CSV))
+        connection.settimeout(0.05)
         received = b""
         rows = chunk(b"exam_1,exam_2\n")
         while not received.endswith(b"0\r\n\r\n"):
             try:
-                line.sendall(rows)
-                received += line.recv(65536) or _ended()
+                connection.sendall(rows)
+                received += connection.recv(65536) or _raise_closed()
             except TimeoutError:
                 pass
             except OSError as error:
                 seen.partial[_name_of(error)] += 1
                 return
             rows = chunk(b"45,85\n" * 100)
-        seen.partial["ended as a stream does"] += 1
+        seen.partial["complete stream"] += 1
 
 
-def slow_upload(address: tuple[str, int], seen: Seen) -> None:
-    """A body that is still on its way when the service ends."""
-    with _connected(address) as line:
-        line.sendall(head(PREDICT, "Content-Length: 1000000"))
-        line.settimeout(0.05)
+def slow_upload(address: tuple[str, int], seen: Observations) -> None:
+    """Send a body slowly until the service ends."""
+    with _connect(address) as connection:
+        connection.sendall(head(PREDICT, "Content-Length: 1000000"))
+        connection.settimeout(0.05)
         while True:
             try:
-                line.sendall(b" " * 100)
-                received = line.recv(65536) or _ended()
+                connection.sendall(b" " * 100)
+                received = connection.recv(65536) or _raise_closed()
             except TimeoutError:
                 continue
             except OSError as error:
@@ -172,21 +171,21 @@ def slow_upload(address: tuple[str, int], seen: Seen) -> None:
             return
 
 
-def connecting(address: tuple[str, int], seen: Seen) -> None:
-    """A client that connects, predicts and closes, over and over, until nobody listens."""
+def connecting(address: tuple[str, int], seen: Observations) -> None:
+    """Connect, request a prediction and close, repeatedly until the port is closed."""
     while not seen.stopped.is_set():
         try:
-            line = _connected(address)
+            connection = _connect(address)
         except OSError:
-            # The port is closed, or its process is.
+            # The port is closed.
             seen.partial["no connection"] += 1
             return
-        with line:
-            _send(line, post(PREDICT, ROW), seen)
+        with connection:
+            _send(connection, post(PREDICT, ROW), seen)
         time.sleep(0.01)
 
 
-Client = Callable[[tuple[str, int], Seen], None]
+Client = Callable[[tuple[str, int], Observations], None]
 SITUATIONS: Mapping[str, Sequence[Client]] = {
     "endless": [endless_run],
     "table": [streaming_table],
@@ -196,33 +195,31 @@ SITUATIONS: Mapping[str, Sequence[Client]] = {
 }
 
 
-def _measure(models: Path, clients: Sequence[Client], workers: int) -> tuple[float, Seen]:
-    """Seconds from SIGTERM to the end of the process, and what the clients saw."""
-    command = ["-m", "service", "--device", "cpu", "--port", "{port}", "--models", str(models)]
-    command += ["--workers", str(workers), "--drain-seconds", str(_DRAIN_SECONDS)]
-    command += ["--deadline-seconds", str(_DEADLINE_SECONDS)]
-    seen = Seen()
-    with started(Start(command, "/health/ready", core=None)) as service:
-        time.sleep(_AHEAD_SECONDS)
-        parts = urlsplit(service.address)
-        address = str(parts.hostname), int(parts.port or 0)
-        threads = [threading.Thread(target=it, args=(address, seen)) for it in clients]
+def _measure(models: Path, clients: Sequence[Client], workers: int) -> tuple[float, Observations]:
+    """Seconds from SIGTERM to the end of the process, and the clients' observations."""
+    settings = ["--models", str(models), "--workers", str(workers)]
+    settings += ["--drain-seconds", str(_DRAIN_SECONDS)]
+    settings += ["--deadline-seconds", str(_DEADLINE_SECONDS)]
+    seen = Observations()
+    with started(Start(service_command(*settings), core=None)) as service:
+        time.sleep(_BUSY_SECONDS)
+        threads = [threading.Thread(target=it, args=(service.endpoint, seen)) for it in clients]
         for thread in threads:
             thread.start()
-        time.sleep(_AHEAD_SECONDS)
-        seconds = _stopped(service)
+        time.sleep(_BUSY_SECONDS)
+        seconds = _stop(service)
         seen.stopped.set()
         for thread in threads:
             thread.join()
     return seconds, seen
 
 
-def _stopped(service: Running) -> float:
-    """Send SIGTERM, and wait until the process has ended; what never ends is killed."""
+def _stop(service: Running) -> float:
+    """Send SIGTERM, and return the seconds until the process has ended; kill it after a timeout."""
     os.kill(service.process, signal.SIGTERM)
     began = time.monotonic()
-    while time.monotonic() - began < _BOUND_SECONDS + _PATIENCE_SECONDS:
-        if _has_ended(service.process):
+    while time.monotonic() - began < _LIMIT_SECONDS + _TIMEOUT_SECONDS:
+        if has_ended(service.process):
             break
         time.sleep(0.01)
     seconds = time.monotonic() - began
@@ -232,25 +229,19 @@ def _stopped(service: Running) -> float:
     return seconds
 
 
-def _has_ended(process: int) -> bool:
-    """Whether the process has ended and only waits to be reaped."""
-    state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    return state == "Z"
+def _exchange(address: tuple[str, int], request: bytes, seen: Observations) -> None:
+    with _connect(address) as connection:
+        _send(connection, request, seen)
 
 
-def _exchange(address: tuple[str, int], request: bytes, seen: Seen) -> None:
-    with _connected(address) as line:
-        _send(line, request, seen)
-
-
-def _send(line: socket.socket, request: bytes, seen: Seen) -> None:
-    """Send a whole request, and count its response or how it ended without one."""
+def _send(connection: socket.socket, request: bytes, seen: Observations) -> None:
+    """Send a complete request, and count its response or error."""
     try:
-        line.sendall(request)
+        connection.sendall(request)
     except OSError as error:
         seen.partial[_name_of(error)] += 1
         return
-    response = http.client.HTTPResponse(line)
+    response = http.client.HTTPResponse(connection)
     try:
         response.begin()
         response.read()
@@ -259,13 +250,13 @@ def _send(line: socket.socket, request: bytes, seen: Seen) -> None:
         seen.outcomes[_name_of(error)] += 1
 
 
-def _connected(address: tuple[str, int]) -> socket.socket:
-    line = socket.create_connection(address, _PATIENCE_SECONDS)
-    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return line
+def _connect(address: tuple[str, int]) -> socket.socket:
+    connection = socket.create_connection(address, _TIMEOUT_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
-def _ended() -> bytes:
+def _raise_closed() -> bytes:
     raise ConnectionAbortedError
 
 
@@ -274,33 +265,32 @@ def _name_of(error: Exception) -> str:
 
 
 def _head() -> Iterator[str]:
-    yield f"Made by `python -m bench.stop`: SIGTERM to a busy service; {_DRAIN_SECONDS:g} s of"
-    yield f"draining, a deadline of {_DEADLINE_SECONDS:g} s. It must end within their sum and a"
-    yield f"second ({_BOUND_SECONDS:g} s), and a complete request of a connected client must get a"
-    yield "response. Situations: a model run that never ends, a table that is being sent, a slow"
-    yield f"upload, {_CLIENTS} clients that keep connecting, and all of these at once."
+    yield f"Made by `python -m bench.stop`: SIGTERM to a busy service with {_DRAIN_SECONDS:g} s of"
+    yield f"drain time and a deadline of {_DEADLINE_SECONDS:g} s. It must end within their sum and"
+    yield f"a second ({_LIMIT_SECONDS:g} s), and a complete request of a connected client must get"
+    yield "a response. Situations: a model run that never ends, a table that is being sent, a slow"
+    yield f"upload, {_CLIENTS} clients that connect repeatedly, and all of these at once."
     yield ""
     yield (
-        "| situation | workers | ended after s | responses to whole requests | without a response "
-        "| others saw |"
+        "| situation | workers | ended after s | responses to complete requests "
+        "| without a response | incomplete requests |"
     )
     yield "|---|---|---|---|---|---|"
 
 
-def _line(name: str, workers: int, seconds: float, seen: Seen) -> str:
+def _line(name: str, workers: int, seconds: float, seen: Observations) -> str:
     responses, others = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
         for counts in (seen.outcomes, seen.partial)
     )
-    late = " (too late)" if seconds > _BOUND_SECONDS + _SLACK_SECONDS else ""
-    return (
-        f"| {name} | {workers} | {seconds:.1f}{late} | {responses} | {seen.unanswered} | {others} |"
-    )
+    late = " (too late)" if seconds > _LIMIT_SECONDS + _TOLERANCE_SECONDS else ""
+    cells = (name, workers, f"{seconds:.1f}{late}", responses, seen.without_response, others)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _situation(name: str) -> str:
     if name not in SITUATIONS:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(SITUATIONS)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(SITUATIONS)}")
     return name
 
 
@@ -312,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=lambda text: [int(it) for it in text.split(",")], default=[1, 2]
     )
-    parser.add_argument("--write", action="store_true", help="the table into RESULTS.md too")
+    parser.add_argument("--write", action="store_true", help="write the table into RESULTS.md")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""``python -m bench.training_speed``: fit the same rows by ours, scikit-learn and plain Keras 3.
+"""Measure the training of the same rows by this project, scikit-learn and Keras 3.
 
-Every contestant gets the same prepared training rows; only the fit is timed, each in its turn,
-several times over, so that the machine's moods fall on all alike.
+All of them get the same prepared training rows, and only the fit is measured. They run alternately,
+several times, so that other load affects all equally. Run it by ``python -m bench.training_speed``.
 """
 
 import os
@@ -28,7 +28,7 @@ from training.learn import fit_model
 from training.model.preprocessing import fit_preprocessing
 from training.recipe.table import Recipe
 
-# Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.
+# Keras reads its backend when it is imported; PyTorch is the one that this project uses.
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ["KERAS_HOME"] = os.devnull
 
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to fit, which gives the figure reached; and what it does."""
+    """A library with its name, and a function that fits a model and returns its error."""
 
     name: str
     fit: Callable[[], float]
@@ -65,21 +65,21 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     admission = _task(read_recipe("admission"), folders)
     shipped = _task(read_recipe("california_mlp"), folders)
-    plain = ["network.embedding=none", "network.members=1", "network.dropout=0"]
-    california = _task(read_recipe("california_mlp", plain), folders)
+    simple = ["network.embedding=none", "network.members=1", "network.dropout=0"]
+    california = _task(read_recipe("california_mlp", simple), folders)
     lines = [
-        f"Made by `python -m bench.training_speed`: fits in turn, {os.cpu_count()} cores.",
-        "The plain network is the recipe's without its embedding, dropout and second member;",
-        "the shipped one takes longer because its two networks see each number in 64 bins,",
-        "which is what brings the error down.",
-        "On admission scikit-learn is quicker to the same optimum: its L-BFGS is compiled, and",
-        "each of our steps goes through PyTorch's autograd; both take a few milliseconds.",
+        f"Made by `python -m bench.training_speed` on {os.cpu_count()} cores.",
+        "The simple network is that of the recipe without embedding, dropout and second member;",
+        "the shipped one takes longer because its two networks get each number in 64 bins,",
+        "which reduces the error.",
+        "On admission scikit-learn finds the same optimum faster: its L-BFGS is compiled, while",
+        "each of our steps uses PyTorch's autograd; both take a few milliseconds.",
         "",
     ]
-    lines += ["| task | who | seconds | times ours | reached |", "|---|---|---|---|---|"]
+    lines += ["| task | by | seconds | relative to ours | error |", "|---|---|---|---|---|"]
     lines += _rows("admission", "log loss", 5, _admission(admission))
     lines += _rows("california_mlp", "test RMSE", 2, _california(california))
-    ours = [Contestant("ours, the shipped recipe, compared with itself", lambda: _ours(shipped))]
+    ours = [Contestant("ours, the shipped recipe", lambda: _ours(shipped))]
     lines += _rows("california_mlp", "test RMSE", 1, ours)
     sys.stdout.write(replace_section("Training", lines))
     return 0
@@ -107,10 +107,10 @@ def _ours(task: Task) -> float:
 
 
 def _figure(task: Task, predictions: npt.NDArray[np.floating]) -> float:
-    wanted = task.data.target[task.test]
+    target = task.data.target[task.test]
     if task.recipe.task == "regression":
-        return float(root_mean_squared_error(wanted, predictions))
-    return float(log_loss(wanted, np.clip(predictions.astype(np.float64), 1e-9, 1 - 1e-9)))
+        return float(root_mean_squared_error(target, predictions))
+    return float(log_loss(target, np.clip(predictions.astype(np.float64), 1e-9, 1 - 1e-9)))
 
 
 def _admission(task: Task) -> list[Contestant]:
@@ -120,7 +120,7 @@ def _admission(task: Task) -> list[Contestant]:
         model = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(x, y)
         return _figure(task, model.predict_proba(x)[:, 1])
 
-    def plain_keras() -> float:
+    def keras_network() -> float:
         keras.utils.set_random_seed(1)
         model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
         model.compile(optimizer=keras.optimizers.Adam(0.1), loss="binary_crossentropy")
@@ -130,14 +130,14 @@ def _admission(task: Task) -> list[Contestant]:
     return [
         Contestant("ours, L-BFGS to the optimum", lambda: _ours(task)),
         Contestant("scikit-learn, L-BFGS to the optimum", sklearn),
-        Contestant("Keras, Adam, 100 epochs", plain_keras),
+        Contestant("Keras, Adam, 100 epochs", keras_network),
     ]
 
 
 def _california(task: Task) -> list[Contestant]:
     plan = task.recipe.training
     if plan is None:
-        raise TypeError("california_mlp is a network, and a network's recipe has a plan")
+        raise TypeError("the recipe of a network has a training plan")
     x, y = task.prepared[task.training], task.data.target[task.training]
     mean, scale = y.mean(), y.std()
     scaled = (y - mean) / scale
@@ -153,7 +153,7 @@ def _california(task: Task) -> list[Contestant]:
         model.set_params(random_state=1).fit(x, scaled)
         return _figure(task, model.predict(task.prepared[task.test]) * scale + mean)
 
-    def plain_keras() -> float:
+    def keras_network() -> float:
         keras.utils.set_random_seed(1)
         layers = [keras.layers.Dense(units, activation="relu") for units in hidden]
         model = keras.Sequential([*layers, keras.layers.Dense(1)])
@@ -164,25 +164,25 @@ def _california(task: Task) -> list[Contestant]:
         )
 
     return [
-        Contestant("ours, the same plain network", lambda: _ours(task)),
+        Contestant("ours, the simple network", lambda: _ours(task)),
         Contestant("scikit-learn MLPRegressor", sklearn),
-        Contestant("Keras Sequential", plain_keras),
+        Contestant("Keras Sequential", keras_network),
     ]
 
 
 def _rows(task: str, figure: str, rounds: int, contestants: Sequence[Contestant]) -> list[str]:
     seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    reached: dict[str, float] = {}
+    errors: dict[str, float] = {}
     for _ in range(rounds):
         for contestant in contestants:
-            started = time.perf_counter()
-            reached[contestant.name] = contestant.fit()
-            seconds[contestant.name].append(time.perf_counter() - started)
+            began = time.perf_counter()
+            errors[contestant.name] = contestant.fit()
+            seconds[contestant.name].append(time.perf_counter() - began)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     ours = medians[contestants[0].name]
     return [
         f"| {task} | {name} | {medians[name]:.3g} | {medians[name] / ours:.2g} "
-        f"| {figure} {reached[name]:.5g} |"
+        f"| {figure} {errors[name]:.5g} |"
         for name in medians
     ]
 

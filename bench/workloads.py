@@ -37,10 +37,10 @@ class Workload:
     """One of the requests A to D.
 
     Args:
-        letter: its name.
+        letter: the name of the request.
         model: the name of the model.
-        rows: the graph's input, ``[batch, …]``.
-        columns: the features' names; none where the input is an image.
+        rows: the model's input, ``[batch, …]``.
+        columns: the names of the features; none if the input is an image.
         expected: the outputs of ONNX Runtime, ``[batch, outputs]``.
     """
 
@@ -52,7 +52,7 @@ class Workload:
 
 
 def make_models(folder: Path) -> None:
-    """Put the models that are measured into a folder: three shipped ones, and a dense network."""
+    """Create the models in a folder: three shipped ones and a dense network."""
     for name in _SHIPPED:
         shutil.copytree(Path("models") / name / "1", folder / name / "1")
     _publish_mlp(folder)
@@ -64,12 +64,12 @@ def workloads(models: Path) -> dict[str, Workload]:
     row = np.array([[45.0, 85.0]])
     # Within the training range: other values add warnings to native responses.
     many = random.uniform(35, 95, (_MANY_ROWS, 2)).round(4)
-    shares = random.uniform(0, 1, (1, _PIXELS)).round(3)
+    pixels = random.uniform(0, 1, (1, _PIXELS)).round(3)
     digit = _digit().reshape(1, 28, 28, 1)
     exams = ("exam_1", "exam_2")
     requests: dict[str, tuple[str, Array, Sequence[str]]] = {
         "A": ("admission", row, exams),
-        "B": (MLP, shares, _names()),
+        "B": (MLP, pixels, _names()),
         "C": ("admission", many, exams),
         "D": ("digits_conv", digit, ()),
         "D*": ("digits_cnn", digit, ()),
@@ -81,7 +81,7 @@ def workloads(models: Path) -> dict[str, Workload]:
 
 
 def png(rows: Array) -> bytes:
-    """The one image of these rows as a file."""
+    """The first image as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(rows[0, :, :, 0]).save(file, "PNG")
     return file.getvalue()
@@ -89,14 +89,14 @@ def png(rows: Array) -> bytes:
 
 def _predict(models: Path, model: str, rows: Array) -> Array:
     session = onnxruntime.InferenceSession(models / model / "1" / "model.onnx")
-    (taken,) = session.get_inputs()
-    given = rows if rows.dtype == np.uint8 else rows.astype(np.float32)
-    outputs: Array = session.run(None, {taken.name: given})[0]
+    (model_input,) = session.get_inputs()
+    values = rows if rows.dtype == np.uint8 else rows.astype(np.float32)
+    outputs: Array = session.run(None, {model_input.name: values})[0]
     return outputs
 
 
 def _digit() -> Array:
-    """A digit of MNIST's test part; where the data set is missing, a ring of its size."""
+    """A digit of MNIST's test set, or a ring of its size if the data set is missing."""
     path = _DATA / _DIGITS
     if path.exists():
         with gzip.open(path) as file:
@@ -112,19 +112,19 @@ def _names() -> list[str]:
 
 
 def _publish_mlp(folder: Path) -> None:
-    """A dense network of 784 numbers, 128 units and 10 labels, weights by chance, as a bundle."""
+    """Publish a dense network with 784 numbers, 128 units, 10 labels and random weights."""
     limits = Range(minimum=0, maximum=1)
     features: list[Feature] = [
         NumberFeature(name=name, type="number", allowed=limits, trained=limits, example=0.5)
         for name in _names()
     ]
     labels = [str(label) for label in range(_LABELS)]
-    stated = manifest(MLP, features, ClassesOutput(kind="classes", name="digit", labels=labels))
+    bundle = manifest(MLP, features, ClassesOutput(kind="classes", name="digit", labels=labels))
     model = _mlp()
     rows = np.random.default_rng(2).uniform(0, 1, (2, _PIXELS)).round(3)
     session = onnxruntime.InferenceSession(model)
     outputs = session.run(None, {"features": rows.astype(np.float32)})[0]
-    publish(folder, stated, model, examples(rows.tolist(), outputs, stated))
+    publish(folder, bundle, model, examples(rows.tolist(), outputs, bundle))
 
 
 def _mlp() -> bytes:
@@ -140,6 +140,6 @@ def _mlp() -> bytes:
         helper.make_node("Gemm", ["active", "w2", "b2"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["probabilities"]),
     ]
-    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", _PIXELS])
-    given = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", _LABELS])
-    return assembled(nodes, [taken], [given], weights)
+    model_input = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", _PIXELS])
+    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", _LABELS])
+    return assembled(nodes, [model_input], [output], weights)

@@ -66,10 +66,10 @@ def test_the_extremes_of_every_datatype_come_back(
         assert got.tobytes() == array["INPUT0"].tobytes()
 
 
-def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
+def test_numbers_that_are_not_finite_are_exact_in_binary_and_rejected_in_json(
     models: Path, start: StartApp
 ) -> None:
-    """JSON has no word for them; bytes keep even a NaN's own bits."""
+    """JSON has no notation for them; in binary even the bits of a NaN are unchanged."""
     publish_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
     client = start()
     array = np.array([np.nan, np.inf, -np.inf, 1.5], np.float32)
@@ -84,7 +84,7 @@ def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
 
 
 def test_an_output_that_is_not_finite_is_null(models: Path, start: StartApp) -> None:
-    """The response stays JSON."""
+    """The JSON response has null for NaN and infinity."""
     publish_bare(models, "log", one_node("Log"))
     client = start()
 
@@ -167,7 +167,7 @@ def test_weights_anywhere_else_are_rejected(models: Path, start: StartApp, locat
 
 
 def test_missing_weights_are_reported(models: Path, start: StartApp) -> None:
-    """The reason names the file."""
+    """The reason in the index names the missing file."""
     publish_bare(models, "outside", with_weights_at("weights.bin"))
 
     response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
@@ -179,7 +179,7 @@ def test_missing_weights_are_reported(models: Path, start: StartApp) -> None:
 def test_tritons_configuration_next_to_the_versions_is_tolerated(
     models: Path, start: StartApp
 ) -> None:
-    """Even one that is not text; the graph says all that matters."""
+    """The model serves even if the configuration is not text."""
     folder = publish_bare(models, "same", identity(TensorProto.FLOAT, [2]))
     (folder.parent / "config.pbtxt").write_bytes(os.urandom(100))
     (folder.parent / "labels.txt").write_text("a\nb\n")

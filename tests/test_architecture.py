@@ -250,7 +250,7 @@ OWNERS: Mapping[str, set[str]] = {
     "onnx": {"training"},
 }
 
-# What the contract may use besides itself: the standard library and these.
+# What the contract may import: itself, the standard library and these.
 CONTRACT_LIBRARIES = {"pydantic"}
 
 LONGEST_FUNCTION = {"training.fit": 80, "training.images.fit": 80}
@@ -337,12 +337,12 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def test_every_import_is_allowed() -> None:
-    """The tables above are the truth."""
+    """The tables at the top of this file list all allowed imports."""
     assert violations(ROOT) == []
 
 
 def test_parts_import_only_parts_above_them_in_the_table() -> None:
-    """So no two parts can import each other."""
+    """No two parts can import each other if this order is obeyed."""
     above: set[str] = set()
     for part, allowed in ALLOWED.items():
         assert allowed <= above, part
@@ -394,7 +394,7 @@ def test_no_two_packages_import_each_other() -> None:
 
 
 def test_packages_that_import_each_other_are_found() -> None:
-    """Although no two of their modules do."""
+    """They are found even if no two of their modules import each other."""
     modules = {
         "training.data.split": ast.parse("import training.model.losses"),
         "training.data.table": ast.parse(""),

@@ -63,7 +63,7 @@ def test_triton_infers_with_several_tensors_of_a_bare_model(models: Path, start:
 
 
 def test_triton_gets_the_error_of_an_unknown_model(start: StartApp) -> None:
-    """With the words that the reference clients look for."""
+    """The message contains the words that the reference clients look for."""
     client = connected(start)
 
     with pytest.raises(triton.InferenceServerException, match="Request for unknown model: 'x'"):

@@ -107,7 +107,7 @@ def as_printed(response: object, printed: object) -> object:
 def test_numbers_are_compared_as_precisely_as_they_are_printed(
     response: object, printed: str, *, equal: bool
 ) -> None:
-    """To one unit of the last printed digit, also within text; everything else is exact."""
+    """Numbers may differ by one unit of the last printed digit; everything else is exact."""
     expected = parsed(printed)
 
     assert (as_printed(response, expected) == expected) is equal
@@ -181,7 +181,7 @@ def test_the_make_commands_of_a_page_exist(page: str) -> None:
     [path.relative_to(ROOT).as_posix() for path in MARKDOWN],
 )
 def test_every_link_leads_to_a_file(page: str) -> None:
-    """No page points to what is not there."""
+    """Every link of a page points to an existing file."""
     folder = (ROOT / page).parent
 
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
@@ -191,7 +191,7 @@ def test_every_link_leads_to_a_file(page: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
 def test_every_path_that_a_page_names_exists(page: str) -> None:
-    """A file that is moved or removed takes its mention along."""
+    """A path of a removed file is found."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
 
     for path in re.findall(r"`([\w.]+/[\w./-]*)`", (ROOT / page).read_text()):

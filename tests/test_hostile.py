@@ -13,7 +13,7 @@ import pytest
 
 from bench.hostile.clients import CLIENTS
 from bench.hostile.connection import Attack, run_attack
-from bench.hostile.victim import Seen, Victim
+from bench.hostile.victim import Observations, Victim
 from tests.processes import PATIENCE_SECONDS, Served, served
 
 _SECONDS = 0.4
@@ -55,7 +55,7 @@ def test_a_hostile_client_disturbs_nobody_else(service: Served, name: str) -> No
     assert [line for line in service.lines[said:] if not _EVENT.match(line)] == []
 
 
-def _attacked(service: Served, name: str) -> tuple[set[str], Seen]:
+def _attacked(service: Served, name: str) -> tuple[set[str], Observations]:
     """The outcomes of a hostile client, and what a victim saw meanwhile."""
     url = httpx.URL(service.address)
     client = CLIENTS[name]

@@ -55,7 +55,7 @@ def test_it_finds_the_server_alive_and_its_models_ready_or_not(
 
 
 def test_it_finds_the_server_ready(models: Path, start: StartApp) -> None:
-    """Only the second version has this request."""
+    """KServe's client of v2 finds the server and the model ready."""
     publish_admission(models)
     base = str(start().base_url)
 
@@ -63,7 +63,7 @@ def test_it_finds_the_server_ready(models: Path, start: StartApp) -> None:
 
 
 def test_it_predicts_by_version_1(models: Path, start: StartApp) -> None:
-    """A dictionary goes out and comes back."""
+    """KServe's client sends and returns a dictionary."""
     publish_admission(models)
     base = str(start().base_url)
 
@@ -74,7 +74,7 @@ def test_it_predicts_by_version_1(models: Path, start: StartApp) -> None:
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_it_infers_by_version_2(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """In JSON and in bytes, both ways."""
+    """KServe's client sends and receives tensors in JSON and in binary."""
     publish_admission(models)
     base = str(start().base_url)
 
@@ -87,7 +87,7 @@ def test_it_infers_by_version_2(models: Path, start: StartApp, binary: bool) -> 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The sum and the difference of a bare model."""
+    """KServe's client gets the sum and the difference from a bare model."""
     publish_bare(models, "simple", sum_and_difference())
     base = str(start().base_url)
     left, right = np.arange(16, dtype=np.int32).reshape(1, 16), np.ones((1, 16), np.int32)
@@ -104,7 +104,7 @@ def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: b
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_it_raises_the_sentence_of_an_error(models: Path, start: StartApp, protocol: str) -> None:
-    """With the words of the contract."""
+    """The exception of KServe's client contains the error message of the service."""
     publish_admission(models)
     base = str(start().base_url)
     data = {"instances": ROWS} if protocol == "v1" else request("x", binary=False)

@@ -10,7 +10,7 @@ def test_the_page_has_the_message_of_each_mistake(shipped_client: ShippedClient)
 
 
 def test_no_sentence_is_left_without_a_remedy(shipped_client: ShippedClient) -> None:
-    """Each says what to do, or what would be right."""
+    """Each message states the valid input."""
     remedies = (
         *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),
         *("did you mean", "available", "remove", "give", "close", "fix", "list", "required"),

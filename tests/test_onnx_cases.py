@@ -40,7 +40,7 @@ def serialised(case: Case) -> bytes:
 class Direct:
     """A case's model run by ONNX Runtime itself, without the service.
 
-    ``outputs`` is None where the runtime refuses the model or its inputs.
+    ``outputs`` is None if the runtime rejects the model or its inputs.
     """
 
     def __init__(self, case: Case) -> None:

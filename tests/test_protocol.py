@@ -248,7 +248,7 @@ def test_the_service_stops_reading_from_a_client_that_does_not_read(
 
 
 def test_invalid_http_closes_the_connection(models: Path, start: StartApp) -> None:
-    """Other connections are not affected."""
+    """The connection with invalid bytes is closed, and other ones are not affected."""
     publish_price(models)
     client = start()
 

@@ -121,12 +121,12 @@ def test_a_thousand_rows_get_the_same_bits_in_every_protocol(
     model: str,
     names: list[str],
 ) -> None:
-    """In JSON at once and singly, as a table, as lines, and by both protocols' forms."""
+    """The predictions of all formats of each protocol are equal to the last bit."""
     publish(models)
     client = start()
     rows = np.random.default_rng(3).uniform(0, 100, (ROWS, len(names))).astype(np.float32)
     if model == "iris":
-        rows /= 20  # so that no probability is nought
+        rows /= 20  # so that no probability is zero
 
     responses = {way.__name__: way(client, model, names, rows) for way in WAYS}
 

@@ -180,7 +180,7 @@ def test_an_upgrade_is_ignored(service: httpx.Client, name: str, size: str, *, s
 def test_a_client_that_expects_100_continue_waits_for_it_and_no_longer(
     service: httpx.Client, size: str
 ) -> None:
-    """As curl does with bodies of a megabyte."""
+    """The service sends 100 Continue, which curl expects for bodies of a megabyte."""
     body = BODIES[size]
     lines = [f"POST {PATH} HTTP/1.1", "Host: here", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", "Expect: 100-continue"]

@@ -160,14 +160,14 @@ FOUND = {where: (pattern, anywhere) for where, pattern, anywhere in patterns()} 
 
 @pytest.mark.parametrize("where", FOUND)
 def test_time_grows_at_most_linearly(where: str) -> None:
-    """Ten times the text takes about ten times the time, whatever the text is."""
+    """A text ten times as long takes about ten times as long."""
     pattern, anywhere = FOUND[where]
 
     assert too_slow(pattern, anywhere=anywhere) is None
 
 
 def test_patterns_are_found() -> None:
-    """In globals, in containers, and as literals within functions."""
+    """Patterns are found in globals, in containers, and as literals within functions."""
     assert len(FOUND) > 30
     assert any("tabletext._FRACTION" in where for where in FOUND)
     assert any("line" in where and "header" in where for where in FOUND)

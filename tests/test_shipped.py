@@ -12,7 +12,7 @@ MODELS = Path(__file__).parents[1] / "models"
 
 
 def test_every_shipped_bundle_passes_every_check(shipped_client: ShippedClient) -> None:
-    """Each is whole, and proves itself at load."""
+    """Each bundle is complete and passes its self-test."""
     listed = shipped_client.get("/models").json()["models"]
 
     names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())

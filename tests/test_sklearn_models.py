@@ -103,7 +103,7 @@ def typed(fitted: Any) -> bytes:  # noqa: ANN401 - scikit-learn has no types
 
 
 def test_the_map_of_labels_can_be_ranked(models: Path, start: StartApp) -> None:
-    """Classification ranks the tensor that the maps became."""
+    """Classification ranks the tensor that replaces the maps of labels."""
     fitted = LogisticRegression(max_iter=1000).fit(FLOWERS, WORDS)
     publish_bare(models, "iris", converted(fitted, X=ROWS[:1]))
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": ROWS[0].tolist()}

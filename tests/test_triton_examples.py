@@ -134,7 +134,7 @@ def test_simple_http_async_infer_client(models: Path, start: StartApp) -> None:
 
 
 def test_simple_int8(models: Path, start: StartApp) -> None:
-    """The simple model of bytes."""
+    """Triton's client adds and subtracts tensors of INT8."""
     left, right = LEFT.astype(np.int8), RIGHT.astype(np.int8)
     with served(models, start) as client:
         inputs = pair(left, right, binary=(True, False), datatype="INT8")

@@ -1,19 +1,20 @@
-"""Identifiers use the terms of the libraries that readers already know.
+"""Identifiers, comments and documents use the terms of widely used libraries.
 
 The glossary in `docs/architecture.md` gives the terms of the project.
 """
 
 import ast
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("service", "training", "bench")
-TESTS = ("tests",)
+PACKAGES = ("service", "training", "bench", "tests")
 
 # Words that no identifier may contain: all forms of the word, and what to write instead.
 REPLACEMENTS: Mapping[str, str] = {
@@ -46,7 +47,7 @@ REPLACEMENTS: Mapping[str, str] = {
 # Terms of other libraries that contain one of these words, for example csv.Dialect.
 STANDARD_TERMS = {("csv", "dialect"), ("look", "up")}
 
-# Modules about the format of CSV files, where a dialect is what Python's csv module calls so.
+# Modules about the format of CSV files, which Python's csv module calls `Dialect`.
 CSV_MODULES = (
     "service/codecs/csv_",
     "service/tabletext.py",
@@ -55,20 +56,7 @@ CSV_MODULES = (
 
 # Words with an ordinary meaning in sentences; only identifiers must not contain them.
 ORDINARY_IN_SENTENCES = {"ask", "kept", "look", "place", "prove", "stand", "tell"}
-CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
-
-# Identifiers of tests that still contain a word while they are being renamed, by word.
-# A rename lowers its number, and removes the line at zero. No number may rise.
-CEILINGS: Mapping[str, int] = {
-    "answer": 1,
-    "ask": 2,
-    "beside": 1,
-    "gone": 1,
-    "kept": 2,
-    "place": 8,
-    "tell": 5,
-    "wish": 1,
-}
+CODE = re.compile(r"```.*?```|``.*?``|`[^`\n]*`", re.DOTALL)
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}
 
@@ -121,29 +109,55 @@ def identifiers(root: Path, packages: Sequence[str]) -> Iterator[tuple[str, str]
                 yield module, name
 
 
-def violations(root: Path, packages: Sequence[str] = PACKAGES) -> dict[str, list[str]]:
-    """The identifiers that contain each forbidden word, with their modules."""
+def prose(root: Path, packages: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each module with its docstrings and comments, without code in backquotes."""
+    for package in packages:
+        for path in sorted((root / package).rglob("*.py")):
+            module, source = path.relative_to(root).as_posix(), path.read_text()
+            texts = [
+                node.value.value
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ]
+            tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+            texts += [token.string for token in tokens if token.type == tokenize.COMMENT]
+            for text in texts:
+                yield module, CODE.sub("", text)
+
+
+def violations(texts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The names or texts that contain each forbidden word, with their modules."""
     found: dict[str, list[str]] = {}
-    for module, name in identifiers(root, packages):
-        for word in forbidden_words(name):
+    for module, text in texts:
+        for word in forbidden_words(text):
             if word == "dialect" and module.startswith(CSV_MODULES):
                 continue
-            found.setdefault(word, []).append(f"{module}: {name}")
+            found.setdefault(word, []).append(f"{module}: {text.strip()}")
     return found
 
 
-@pytest.mark.parametrize(("packages", "ceilings"), [(PACKAGES, {}), (TESTS, CEILINGS)])
-def test_no_new_identifier_contains_a_forbidden_word(
-    packages: Sequence[str], ceilings: Mapping[str, int]
-) -> None:
-    """Standard terms only; the message lists the identifiers and what to write instead."""
-    found = violations(ROOT, packages)
+def require_none(found: Mapping[str, Sequence[str]]) -> None:
+    """Fail with the violations and what to write instead."""
+    replacements = {forms.split()[0]: instead for forms, instead in REPLACEMENTS.items()}
+    messages = [
+        "\n".join([f"Write {replacements[word]!r} instead of {word!r} in:", *texts])
+        for word, texts in found.items()
+    ]
+    assert not found, "\n\n".join(messages)
 
-    for forms, replacement in REPLACEMENTS.items():
-        word = forms.split()[0]
-        listed = found.get(word, [])
-        message = "\n".join([f"Write {replacement!r} instead of {word!r} in:", *listed])
-        assert len(listed) <= ceilings.get(word, 0), message
+
+def test_no_identifier_contains_a_forbidden_word() -> None:
+    """All names that the packages define are checked, also those of modules."""
+    require_none(violations(identifiers(ROOT, PACKAGES)))
+
+
+def test_no_docstring_or_comment_contains_a_forbidden_word() -> None:
+    """Words with an ordinary meaning are allowed in sentences."""
+    found = violations(prose(ROOT, PACKAGES))
+
+    require_none({k: texts for k, texts in found.items() if k not in ORDINARY_IN_SENTENCES})
 
 
 @pytest.mark.parametrize(
@@ -188,7 +202,25 @@ def test_every_kind_of_definition_is_checked(tmp_path: Path) -> None:
     )
 
     expected = "caller whoever picture nought refuse dialect anew meant kept gone place wish tell"
-    assert set(violations(tmp_path)) == {*expected.split(), "answer", "asleep", "settle"}
+    assert set(violations(identifiers(tmp_path, ["service"]))) == {
+        *expected.split(),
+        "answer",
+        "asleep",
+        "settle",
+    }
+
+
+def test_docstrings_and_comments_are_checked(tmp_path: Path) -> None:
+    """Code in backquotes and other strings are not sentences."""
+    module = tmp_path / "service" / "module.py"
+    module.parent.mkdir()
+    module.write_text(
+        '"""Called anew."""\n'
+        'value = "whoever"  # a nought\n'
+        '"""A picture of ``callers`` and `beside`."""\n'
+    )
+
+    assert set(violations(prose(tmp_path, ["service"]))) == {"anew", "nought", "picture"}
 
 
 def test_the_documentation_contains_no_forbidden_word() -> None:

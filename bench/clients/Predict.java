@@ -10,7 +10,7 @@ import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.util.HexFormat;
 
-/** Arguments: the URL, a file with a small body, one with a large body. */
+/** Arguments: the URL, a file with a small body, a file with a large body. */
 public class Predict {
     private static final HttpClient CLIENT = HttpClient.newHttpClient();
     private static String url;
@@ -23,7 +23,7 @@ public class Predict {
         report("again", BodyPublishers.ofFile(small));
         report("large", BodyPublishers.ofFile(large));
         report("chunked", BodyPublishers.ofInputStream(() -> open(large)));
-        // Another client, whose first request is the large one.
+        // A new client, whose first request is the large one.
         HttpClient fresh = HttpClient.newHttpClient();
         report("large first", fresh, BodyPublishers.ofFile(large));
     }

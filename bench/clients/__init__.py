@@ -1,1 +1,1 @@
-"""Clients of other languages, as their users have them: default settings, nothing for our sake."""
+"""Clients in other languages with their default settings."""

@@ -1,7 +1,8 @@
-"""``python -m bench.clients``: predictions by the clients that people have, with their defaults.
+"""Test predictions by clients in other languages, with their default settings.
 
-Java, Go, Node and curl, those that are installed. Each sends a small row, a body of a megabyte, and
-the same in chunks, and must get what ``urllib`` gets. Ends with 1 where one does not.
+Java, Go, Node and curl are used if they are installed. Each sends a small row, a body of a
+megabyte, and the same body in chunks, and must get the same response as ``urllib``. The exit status
+is 1 if one does not. Run it by ``python -m bench.clients``.
 """
 
 import hashlib
@@ -15,15 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.hostile.requests import PREDICT, ROW
-from bench.load import running
 from bench.page import replace_section
-from bench.processes import Post, send
+from bench.processes import Post, Start, send, service_command, started
 
 _HERE = Path(__file__).parent
 _LARGE_ROWS = 70_000
 _TIMEOUT_SECONDS = 120
 _JSON = ("-H", "content-type: application/json")
-# A client, the tool that it needs, and its command before the URL and the two files of bodies.
+# The command of each client, before the URL and the files of the small and the large body.
 PROGRAMS: Mapping[str, Sequence[str]] = {
     "java.net.http": ("java", str(_HERE / "Predict.java")),
     "Go net/http": ("go", "run", str(_HERE / "predict.go")),
@@ -31,7 +31,7 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
 }
 # Options of curl, in addition to the body.
 CURLS: Mapping[str, Sequence[str]] = {
-    "plain": (),
+    "default": (),
     "--http2": ("--http2",),
     "--http1.0": ("--http1.0",),
     "Expect": ("-H", "expect: 100-continue"),
@@ -42,13 +42,12 @@ CURLS: Mapping[str, Sequence[str]] = {
 
 
 def main() -> int:
-    """Predict with each; 1 where one got something else than urllib did."""
-    lines = ["| client | request | status | as urllib's |", "|---|---|---|---|"]
+    """Predict by each client; return 1 if one got a different response than urllib."""
+    lines = ["| client | request | status | same as urllib |", "|---|---|---|---|"]
     failed = False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
-        with running(command, "/health/ready", None) as service:
+        with started(Start(service_command(), core=None)) as service:
             for cells in _rows(service.address, folder):
                 failed = failed or cells[-1] not in {"yes", ""}
                 lines.append(f"| {' | '.join(cells)} |")
@@ -62,28 +61,33 @@ def _rows(address: str, folder: Path) -> Iterator[tuple[str, str, str, str]]:
     small, large = folder / "small.json", folder / "large.json"
     small.write_bytes(ROW)
     large.write_text(json.dumps({"instances": [[45.0, 85.0]] * _LARGE_ROWS}, indent=1))
-    right = {
+    expected = {
         path: _digest(send(address, Post(PREDICT, path.read_bytes()))[0]) for path in (small, large)
     }
-    known = dict.fromkeys(right.values(), "yes")
+    known = dict.fromkeys(expected.values(), "yes")
     url = address + PREDICT
     for name, program in PROGRAMS.items():
         if shutil.which(program[0]) is None:
             yield name, "", f"{program[0]} is not installed", ""
             continue
-        for request, status, digest in _said([*program, url, str(small), str(large)], folder):
+        for request, status, digest in _report_of([*program, url, str(small), str(large)], folder):
             yield name, request, status, known.get(digest, "no")
     if shutil.which("curl") is None:
         yield "curl", "", "it is not installed", ""
         return
     for name, options in CURLS.items():
-        for path, expected in right.items():
+        for path, expected_digest in expected.items():
             status, digest = _curl(url, path, options, folder)
-            yield "curl", f"{name}, {path.stem}", status, "yes" if digest == expected else "no"
+            yield (
+                "curl",
+                f"{name}, {path.stem}",
+                status,
+                "yes" if digest == expected_digest else "no",
+            )
 
 
-def _said(command: Sequence[str], folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Each line of a program; what it says when it fails is a line too."""
+def _report_of(command: Sequence[str], folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Each line of a program's report; if it fails, the last one has its first error line."""
     environment = os.environ | {"GOCACHE": str(folder / "go"), "GO111MODULE": "off"}
     ended = subprocess.run(
         command,
@@ -97,21 +101,21 @@ def _said(command: Sequence[str], folder: Path) -> Iterator[tuple[str, str, str]
         request, status, digest = line.split("\t")
         yield request, status, digest
     if ended.returncode:
-        last = [line for line in ended.stderr.splitlines() if line.strip()][:1]
-        yield "failed", "".join(last).replace("|", "/"), ""
+        first = [line for line in ended.stderr.splitlines() if line.strip()][:1]
+        yield "failed", "".join(first).replace("|", "/"), ""
 
 
 def _curl(url: str, body: Path, options: Sequence[str], folder: Path) -> tuple[str, str]:
-    got = folder / "got"
-    got.write_bytes(b"")
-    command = ["curl", "-s", "-o", str(got), "-w", "%{http_code}", *_JSON, *options]
+    output = folder / "output"
+    output.write_bytes(b"")
+    command = ["curl", "-s", "-o", str(output), "-w", "%{http_code}", *_JSON, *options]
     ended = subprocess.run(
         [*command, "--data-binary", f"@{body}", "--max-time", "30", url],
         capture_output=True,
         text=True,
         check=False,
     )
-    return ended.stdout, _digest(got.read_bytes())
+    return ended.stdout, _digest(output.read_bytes())
 
 
 def _digest(content: bytes) -> str:

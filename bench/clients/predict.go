@@ -1,4 +1,4 @@
-// Arguments: the URL, a file with a small body, one with a large body.
+// Arguments: the URL, a file with a small body, a file with a large body.
 package main
 
 import (
@@ -26,16 +26,16 @@ func main() {
 	request.Header.Set("Expect", "100-continue")
 	response, err := http.DefaultClient.Do(request)
 	check(err)
-	tell("expect", response)
+	printResult("expect", response)
 }
 
 func report(name string, url string, body io.Reader) {
 	response, err := http.Post(url, "application/json", body)
 	check(err)
-	tell(name, response)
+	printResult(name, response)
 }
 
-func tell(name string, response *http.Response) {
+func printResult(name string, response *http.Response) {
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
 	check(err)

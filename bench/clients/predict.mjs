@@ -1,4 +1,4 @@
-// Arguments: the URL, a file with a small body, one with a large body.
+// Arguments: the URL, a file with a small body, a file with a large body.
 import { createHash } from "node:crypto";
 import { createReadStream, readFileSync } from "node:fs";
 import http from "node:http";
@@ -8,14 +8,14 @@ const small = readFileSync(smallPath);
 const large = readFileSync(largePath);
 const headers = { "content-type": "application/json" };
 
-function tell(name, status, content) {
+function printResult(name, status, content) {
   const digest = createHash("sha256").update(content).digest("hex");
   console.log(`${name}\t${status}\t${digest}`);
 }
 
 async function withFetch(name, body, options = {}) {
   const response = await fetch(url, { method: "POST", headers, body, ...options });
-  tell(name, response.status, Buffer.from(await response.arrayBuffer()));
+  printResult(name, response.status, Buffer.from(await response.arrayBuffer()));
 }
 
 function withHttp(name, send, more = {}) {
@@ -25,7 +25,7 @@ function withHttp(name, send, more = {}) {
     request.on("response", async (response) => {
       const pieces = [];
       for await (const piece of response) pieces.push(piece);
-      tell(name, response.statusCode, Buffer.concat(pieces));
+      printResult(name, response.statusCode, Buffer.concat(pieces));
       resolve();
     });
     send(request);

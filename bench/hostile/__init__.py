@@ -1,1 +1,1 @@
-"""Clients that try to hang, crash or starve the service, and what they do to another client."""
+"""Measure the effect of clients that attack the service on another client."""

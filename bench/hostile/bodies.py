@@ -1,4 +1,4 @@
-"""Bodies of predictions that cost far more to read than to send, or that are never whole."""
+"""Bodies of predictions that are expensive to read, invalid or incomplete."""
 
 import gzip
 import json
@@ -6,8 +6,8 @@ from functools import cache
 from itertools import chain
 
 from bench.hostile.connection import (
+    CLIENT_CLOSED,
     CLOSED,
-    LEFT,
     RESET,
     SMUGGLED,
     Connection,
@@ -35,20 +35,20 @@ _CHARSET = "Content-Type: application/json; charset="
 
 
 async def digits_json(connection: Connection) -> None:
-    """A text or number of 20,000 to 500,000 digits that ends with a letter."""
+    """Sends strings and numbers of 20,000 to 500,000 digits that end with a letter."""
     for count in _DIGITS:
         for form in (b'{"exam_1":"%bx","exam_2":1}', b'{"exam_1":%bx,"exam_2":1}'):
             await connection.request(post(PREDICT, form % (b"1" * count)))
 
 
 async def digits_csv(connection: Connection) -> None:
-    """A CSV whose first line is so many digits and a letter."""
+    """Sends a CSV whose first line has as many digits and a letter."""
     for count in _DIGITS:
         await connection.request(post(PREDICT, b"1" * count + b"x\n1,2\n", kind=CSV))
 
 
 async def almost_numbers(connection: Connection) -> None:
-    """Long texts that almost are numbers, dates, amounts or arrays."""
+    """Sends long texts that are similar to numbers, dates, amounts or arrays."""
     piece = connection.attack.in_turn(
         (b"1,", b"1 ", b"1.", b"1e", b"-", b"1_", b"1:", b"1/1/", b"'", b"1'", b"\xc2\xa0", b"[")
     )
@@ -60,31 +60,30 @@ async def almost_numbers(connection: Connection) -> None:
 
 @cache
 def _gzip_of(data: bytes, count: int) -> bytes:
-    packed = b"".join(repeated(data, count))
-    return gzip.compress(packed, 9)
+    return gzip.compress(b"".join(repeated(data, count)), 9)
 
 
 async def gzip_rows(connection: Connection) -> None:
-    """98 KB of gzip that hold 8 million rows."""
+    """Sends 8 million rows in 98 KB of gzip."""
     packed = _gzip_of(b"[0,0],", 8_000_000)
     await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 
 async def gzip_objects(connection: Connection) -> None:
-    """65 KB of gzip that hold 22 million empty objects."""
+    """Sends 22 million empty objects in 65 KB of gzip."""
     packed = _gzip_of(b"{},", 22_000_000)
     await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 
 async def gzip_zeros(connection: Connection) -> None:
-    """Gzip of 60 MB of blanks, alone and as many members of one kilobyte."""
+    """Sends 60 MB of spaces as one gzip member and as many members of one kilobyte."""
     many = gzip.compress(b" " * 1000) * 20_000
     for packed in (_gzip_of(b" ", 60_000_000), many):
         await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 
 async def gzip_broken(connection: Connection) -> None:
-    """Gzip that ends too early, that is none, and encodings within encodings."""
+    """Sends incomplete gzip, data that is not gzip, and nested encodings."""
     packed = gzip.compress(ROW)
     body, coding = connection.attack.in_turn(
         (
@@ -99,46 +98,46 @@ async def gzip_broken(connection: Connection) -> None:
 
 
 async def commas_as_json(connection: Connection) -> None:
-    """32 MB of ``a,a,a...`` as JSON."""
+    """Sends 32 MB of ``a,a,a...`` as JSON."""
     length = f"Content-Length: {16 * _MEBIBYTE * 2}"
     await connection.request(repeated(b"a,", 16 * _MEBIBYTE, head(PREDICT, length)))
 
 
 async def deep_json(connection: Connection) -> None:
-    """A million arrays or objects within each other."""
+    """Sends a million nested arrays or objects."""
     for piece in (b"[", b'{"a":'):
         for path in (PREDICT, INFER):
             await connection.request(post(path, piece * 1_000_000))
 
 
 async def many_keys(connection: Connection) -> None:
-    """An object of 400,000 names, and one name many times."""
+    """Sends an object with 400,000 names, and one with the same name repeated."""
     await connection.request(post(PREDICT, _many_names()))
     await connection.request(post(PREDICT, b'{%b"a":1}' % (b'"a":1,' * 400_000)))
 
 
 async def uploads_15x50mb(connection: Connection) -> None:
-    """15 uploads of 50 MB of rows."""
+    """Uploads 50 MB of rows over each of 15 connections."""
     count = 50_000_000 // 6
     start = head(PREDICT, f"Content-Length: {count * 6 + 7}") + b"["
     await connection.request(repeated(b"[1,2],", count, start, b"[1,2]]"))
 
 
 async def uploads_held(connection: Connection) -> None:
-    """15 uploads of 50 MB that stop just before their end."""
+    """Uploads 50 MB over each of 15 connections, and stops shortly before the end."""
     start = head(PREDICT, f"Content-Length: {50 * _MEBIBYTE}")
     await connection.request(repeated(b" " * 65536, 799, start))
 
 
 async def charsets(connection: Connection) -> None:
-    """Another charset of 50 KB in each request, 2,000 requests."""
+    """Sends a different charset of 50 KB in each request."""
     word = f"{connection.attack.unique()}{'x' * 50_000}"
     length = f"Content-Length: {len(ROW)}"
     await connection.request(head(PREDICT, length, _CHARSET + word, kind="") + ROW)
 
 
 async def charsets_short(connection: Connection) -> None:
-    """Another short charset, or an encoding that is none of text, in each request."""
+    """Sends a different charset, or an encoding that is not for text, in each request."""
     words = ("utf-16", "utf-7", "idna", "zlib", "rot13", "unicode_escape", "../../x", "\x01")
     word = connection.attack.in_turn((*words, connection.attack.unique()))
     for body in (ROW, ROW.decode().encode("utf-16-le")):
@@ -148,7 +147,7 @@ async def charsets_short(connection: Connection) -> None:
 
 
 async def trailers(connection: Connection) -> None:
-    """Trailers that say what only headers may; one that is obeyed counts as smuggled."""
+    """Sends trailers that are only valid as headers, and must be ignored."""
     fields = (
         "Content-Type: text/csv",
         "X-Request-Id: from-a-trailer",
@@ -157,51 +156,51 @@ async def trailers(connection: Connection) -> None:
         "Connection: close",
     )
     ending = "\r\n".join(["0", *fields, "", ""]).encode()
-    whole = head(PREDICT, "Transfer-Encoding: chunked") + chunk(ROW) + ending
-    response = await connection.request(whole)
+    start = head(PREDICT, "Transfer-Encoding: chunked")
+    response = await connection.request(start + chunk(ROW) + ending)
     if response.headers.get("x-request-id") == "from-a-trailer":
         connection.attack.outcomes[SMUGGLED] += 1
 
 
 async def trailers_million(connection: Connection) -> None:
-    """A million trailers."""
+    """Sends a million trailers."""
     start = head(PREDICT, "Transfer-Encoding: chunked") + chunk(ROW) + b"0\r\n"
     await connection.request(repeated(b"X-More: 1\r\n", 1_000_000, start, b"\r\n"))
 
 
 async def tiny_chunks(connection: Connection) -> None:
-    """A megabyte in chunks of one byte."""
+    """Sends a megabyte in chunks of one byte."""
     start = head(PREDICT, "Transfer-Encoding: chunked")
     await connection.request(repeated(chunk(b" "), _MEBIBYTE, start, chunk(ROW) + chunk(b"")))
 
 
 async def chunk_extensions(connection: Connection) -> None:
-    """Chunks of one byte with extensions of 10 KB."""
+    """Sends chunks of one byte with extensions of 10 KB."""
     extended = chunk(b" ", b";x=" + b"y" * 10_000)
     start, end = head(PREDICT, "Transfer-Encoding: chunked"), chunk(ROW) + chunk(b"")
     await connection.request(repeated(extended, 2000, start, end))
 
 
 async def chunk_lies(connection: Connection) -> None:
-    """Chunk sizes that are wrong, huge, negative or none."""
+    """Sends chunk sizes that are negative, too large, missing or invalid."""
     size = connection.attack.in_turn((b"-1", b"f" * 40, b"ffffffffffffffff", b"0x5", b"", b"5 5"))
     start = head(PREDICT, "Transfer-Encoding: chunked")
     await connection.request(start + size + b"\r\n" + ROW + b"\r\n0\r\n\r\n")
 
 
 async def v2_empty_strings(connection: Connection) -> None:
-    """A BYTES tensor of four million empty strings, and a JSON one of 700,000."""
+    """Sends four million empty strings as a BYTES tensor, and 700,000 as JSON."""
     count = 4_000_000
-    stated = _v2_header("BYTES", [count, 1], count * 4)
-    length = f"Inference-Header-Content-Length: {len(stated)}"
-    await connection.request(post(INFER, stated + bytes(count * 4), length))
+    document = _v2_header("BYTES", [count, 1], count * 4)
+    length = f"Inference-Header-Content-Length: {len(document)}"
+    await connection.request(post(INFER, document + bytes(count * 4), length))
     data = b'"",' * 699_999 + b'""'
     tensor = b'{"name":"features","datatype":"BYTES","shape":[700000,1],"data":[%b]}' % data
     await connection.request(post(INFER, b'{"inputs":[%b]}' % tensor))
 
 
 async def v2_lies(connection: Connection) -> None:
-    """Shapes, datatypes and binary sizes that do not fit the data."""
+    """Sends shapes and binary sizes that do not match the data."""
     shape, size, length = connection.attack.in_turn(
         (
             ([2**62, 2], 8, ""),
@@ -215,13 +214,13 @@ async def v2_lies(connection: Connection) -> None:
             ([2**31, 2**31], 0, ""),
         )
     )
-    stated = _v2_header("FP32", shape, size)
-    field = f"Inference-Header-Content-Length: {length or len(stated)}"
-    await connection.request(post(INFER, stated + bytes(8), field))
+    document = _v2_header("FP32", shape, size)
+    field = f"Inference-Header-Content-Length: {length or len(document)}"
+    await connection.request(post(INFER, document + bytes(8), field))
 
 
 async def multipart_parts(connection: Connection) -> None:
-    """A form of 100,000 parts, and one part with 100,000 headers."""
+    """Sends a form with 100,000 parts, and a part with 100,000 headers."""
     kind = "multipart/form-data; boundary=b"
     part = b'--b\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\n\r\n'
     body = part * 100_000 + b"--b--\r\n"
@@ -231,23 +230,23 @@ async def multipart_parts(connection: Connection) -> None:
 
 
 async def explanations(connection: Connection) -> None:
-    """The most rows that an explanation takes, on many connections."""
+    """Requests explanations of the maximum number of rows over eight connections."""
     await connection.request(post(EXPLAIN, houses(100)))
 
 
 async def explanations_left(connection: Connection) -> None:
-    """The same, by clients that leave at once."""
+    """Requests explanations and closes before the response."""
     await connection.send(post(EXPLAIN, houses(100)))
-    connection.leave()
+    connection.close()
 
 
 async def endless_names(connection: Connection) -> None:
-    """300 rows whose columns all have other names, so that each gets a hint."""
+    """Sends 300 rows with different unknown columns, so that each one gets a hint."""
     await connection.request(post(PREDICT, _unknown_names()))
 
 
 async def chunked_rows(connection: Connection) -> None:
-    """200 MB of rows in chunks, above the largest body."""
+    """Sends 200 MB of rows in chunks, which is more than the limit for bodies."""
     pieces = in_chunks(repeated(b"[1,2],", 200_000_000 // 6, b"["))
     start = head(PREDICT, "Transfer-Encoding: chunked")
     await connection.request(chain((start,), pieces))
@@ -303,7 +302,7 @@ CLIENTS = (
     HostileClient("v2_lies", v2_lies, _BAD),
     HostileClient("multipart_parts", multipart_parts, _BAD | _LIMITED, connections=2),
     HostileClient("explanations", explanations, allowed(200, 429, 504), 8, seconds=36),
-    HostileClient("explanations_left", explanations_left, allowed(LEFT), 8, pause=0.1),
+    HostileClient("explanations_left", explanations_left, allowed(CLIENT_CLOSED), 8, pause=0.1),
     HostileClient("endless_names", endless_names, _BAD | _LIMITED),
     HostileClient("chunked_rows", chunked_rows, _CUT_OFF, connections=2),
 )

@@ -1,4 +1,4 @@
-"""Connections of hostile clients: what they send, how they read, and the outcomes they count."""
+"""Connections of hostile clients, which count the outcomes of their requests."""
 
 import asyncio
 import itertools
@@ -19,15 +19,15 @@ import httptools
 CLOSED = "closed"
 """The server closed the connection without a response."""
 RESET = "reset"
-"""It did so while the client still sent, or with unread bytes."""
+"""The server reset the connection while the client was sending, or with unread bytes."""
 OPEN = "still open"
-"""It had neither responded nor closed when it should have."""
-LEFT = "left"
-"""The client closed the connection itself, as its script says."""
+"""The server neither responded nor closed the connection in time."""
+CLIENT_CLOSED = "client closed"
+"""The client closed the connection intentionally."""
 REJECTED = "no connection"
-"""The server accepted no connection."""
+"""The server did not accept the connection."""
 SMUGGLED = "smuggled"
-"""One request got several responses, or bytes of its body were obeyed as headers."""
+"""One request got several responses, or part of its body was interpreted as headers."""
 
 _RETAINED_BODY_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
@@ -36,7 +36,7 @@ _STATUS_LINE_BYTES = 12
 _PACKET_SECONDS = 0.02
 _REJECTED_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
-_HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_DISCONNECTED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 Choice = TypeVar("Choice")
@@ -44,7 +44,7 @@ Choice = TypeVar("Choice")
 
 @dataclass
 class Response:
-    """A response as far as it has arrived."""
+    """A response, or the part of it that has arrived."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -52,27 +52,27 @@ class Response:
 
 
 class Attack:
-    """What all connections of one hostile client share.
+    """The shared state of all connections of one hostile client.
 
     Args:
         host: of the service.
         port: of the service.
-        patience: seconds after which a connection that got neither a response nor a close counts
-            as `OPEN`.
+        timeout_seconds: after it a connection without a response that is not closed counts as
+            `OPEN`.
     """
 
-    def __init__(self, host: str, port: int, patience: float) -> None:
+    def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
         self.address = (host, port)
-        self.patience = patience
+        self.timeout_seconds = timeout_seconds
         self.outcomes: Counter[str] = Counter()
         self._numbers = itertools.count()
 
     def unique(self) -> str:
-        """A word that no other request has."""
+        """A word that is different for each request."""
         return f"{os.getpid()}-{next(self._numbers)}"
 
     def in_turn(self, choices: Sequence[Choice]) -> Choice:
-        """Each of the choices, one after another."""
+        """The next one of the choices."""
         return choices[next(self._numbers) % len(choices)]
 
 
@@ -80,8 +80,8 @@ class Connection:
     """One connection; its outcomes are counted as they happen.
 
     Args:
-        attack: what it is part of.
-        receive_bytes: size of the kernel's receive buffer; 0 is the system's own.
+        attack: the attack that it is part of.
+        receive_bytes: size of the kernel's receive buffer; 0 for the default.
     """
 
     def __init__(self, attack: Attack, receive_bytes: int = 0) -> None:
@@ -92,25 +92,29 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.responses: list[Response] = []
         self.waits_since: float | None = None
-        """When the client began to wait for a response or a close."""
+        """The time since which the client has been waiting for a response; None if it is not."""
         self._received: list[Response] = []
         self._current = Response()
         self._parser = httptools.HttpResponseParser(self)
 
     async def connect(self) -> None:
-        """Connect; raises OSError where the server does not accept."""
+        """Connect.
+
+        Raises:
+            OSError: the server does not accept the connection.
+        """
         async with asyncio.timeout(_CONNECT_SECONDS):
             await asyncio.get_running_loop().sock_connect(self.socket, self.attack.address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.waits_since = time.monotonic()
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, as fast as the server takes them."""
+        """Send bytes, as fast as the server reads them."""
         if self.waits_since is None:
             self.waits_since = time.monotonic()
         await asyncio.get_running_loop().sock_sendall(self.socket, data)
 
-    async def drip(self, data: Iterable[bytes], seconds: float) -> None:
+    async def send_slowly(self, data: Iterable[bytes], seconds: float) -> None:
         """Send pieces with a pause after each, until the server responds or closes."""
 
         async def pieces() -> None:
@@ -121,7 +125,7 @@ class Connection:
         await self._while_reading(pieces())
 
     async def request(self, data: bytes | Iterable[bytes]) -> Response:
-        """Send a request and read its response, which may come before all is sent."""
+        """Send a request and read its response, which may arrive before all of it is sent."""
 
         async def pieces() -> None:
             for piece in (data,) if isinstance(data, bytes) else data:
@@ -133,7 +137,7 @@ class Connection:
         """Read the next response and count its status.
 
         Raises:
-            ConnectionError: the server closed instead.
+            ConnectionError: the server closed the connection without a response.
         """
         loop = asyncio.get_running_loop()
         while not self._received:
@@ -153,7 +157,7 @@ class Connection:
         return response
 
     async def only_one_response(self, *pieces: bytes, seconds: float = 0.2) -> Response:
-        """Send one request, in packets of its own each piece; a second response is `SMUGGLED`."""
+        """Send one request, each piece in its own packet; count a second response as `SMUGGLED`."""
         with suppress(ConnectionError):
             for piece in pieces:
                 await self.send(piece)
@@ -165,22 +169,22 @@ class Connection:
                 self.attack.outcomes[SMUGGLED] += 1
         return response
 
-    async def leave_unread(self) -> None:
-        """Wait, without reading, until the server closes; only an error response is read."""
+    async def wait_unread(self) -> None:
+        """Wait without reading, except for an error response, until the server closes."""
         poll = select.poll()
         poll.register(self.socket, select.POLLRDHUP)
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            if any(event & _HANG_UP for _, event in poll.poll(0)):
+            if any(event & _DISCONNECTED for _, event in poll.poll(0)):
                 raise ConnectionResetError
             with suppress(BlockingIOError):
                 if self.socket.recv(_STATUS_LINE_BYTES, socket.MSG_PEEK)[9:10] in {b"4", b"5"}:
                     await self.response()
                     return
 
-    def leave(self, *, reset: bool = False) -> None:
+    def close(self, *, reset: bool = False) -> None:
         """Close without waiting for a response."""
-        self.attack.outcomes[LEFT] += 1
+        self.attack.outcomes[CLIENT_CLOSED] += 1
         self.waits_since = None
         if reset:
             linger = struct.pack("ii", 1, 0)
@@ -188,38 +192,38 @@ class Connection:
         self.socket.close()
 
     def on_status(self, _: bytes) -> None:
-        """Called by the parser."""
+        """Parse the status line."""
         self._current = Response(self._parser.get_status_code())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
+        """Parse a header."""
         self._current.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
+        """Parse a part of the body."""
         if len(self._current.body) < _RETAINED_BODY_BYTES:
             self._current.body += body
 
     def on_message_complete(self) -> None:
-        """Called by the parser."""
+        """Parse the end of a response."""
         if self._current.status >= HTTPStatus.OK:
             self._received.append(self._current)
         self._current = Response()
 
     async def _while_reading(self, sending: Awaitable[None]) -> Response:
-        """Read a response while sending; the response decides."""
+        """Read a response while sending, and stop sending after the response."""
         task = asyncio.ensure_future(sending)
         try:
             return await self.response()
         finally:
             task.cancel()
-            # Why it could not send more, the response says, or the lack of one.
+            # The outcome depends only on the response; errors while sending are ignored.
             await asyncio.gather(task, return_exceptions=True)
 
     def _end_of_stream(self) -> None:
         if not self._current.status:
             raise ConnectionAbortedError
-        # A response without a length ends with its connection.
+        # A response without a length ends with the connection.
         self._received.append(self._current)
 
 
@@ -228,15 +232,15 @@ class HostileClient:
     """One way to abuse the service.
 
     Args:
-        name: as the command line and the table have it.
-        run: what each of its connections does, over and over.
-        allowed: the outcomes that a sound service may give it.
-        connections: how many it has at a time.
-        pause: seconds that each of them rests between two attempts.
-        seconds: it shows something only when it runs for so long: the service's timeouts.
-        receive_bytes: size of the kernel's receive buffer of each connection; 0 is the default.
-        small_disk: needs a service of two workers whose temporary folders are nearly full.
-        victim: the errors that another client may see meanwhile, because the service is overloaded.
+        name: its name on the command line and in the table.
+        run: called repeatedly with each new connection.
+        allowed: the outcomes that a correct service may cause.
+        connections: the number of simultaneous connections.
+        pause: seconds of each of them between two attempts.
+        seconds: the minimum duration, for clients that wait for a timeout of the service.
+        receive_bytes: size of the kernel's receive buffer of each connection; 0 for the default.
+        small_disk: whether it needs a service of two workers with little space for temporary files.
+        victim: the errors that the victim may get because the service is overloaded.
     """
 
     name: str
@@ -250,8 +254,8 @@ class HostileClient:
     victim: frozenset[str] = frozenset()
 
     @property
-    def about(self) -> str:
-        """The first line of what it does."""
+    def description(self) -> str:
+        """The first line of the docstring of `run`."""
         return (self.run.__doc__ or "").strip().partition("\n")[0]
 
 
@@ -267,9 +271,9 @@ async def run_attack(
 
     Args:
         attack: counts the outcomes.
-        client: what to do.
-        seconds: how long.
-        at_most: how long to go on while no outcome has been counted.
+        client: the client.
+        seconds: the duration.
+        at_most: the maximum duration while no outcome has been counted.
     """
     tasks = [asyncio.create_task(_repeat(attack, client)) for _ in range(client.connections)]
     try:
@@ -309,7 +313,7 @@ async def _attempt(attack: Attack, client: HostileClient) -> None:
             attack.outcomes[CLOSED if closed else RESET] += 1
     except asyncio.CancelledError:
         since = connection.waits_since
-        if since is not None and time.monotonic() - since > attack.patience:
+        if since is not None and time.monotonic() - since > attack.timeout_seconds:
             attack.outcomes[OPEN] += 1
         raise
     finally:

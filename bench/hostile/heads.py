@@ -1,11 +1,11 @@
-"""Request lines and headers that are too large, too many, or that lie."""
+"""Request lines and headers that are too large, too many, or inconsistent."""
 
 import asyncio
 from functools import cache
 
 from bench.hostile.connection import (
+    CLIENT_CLOSED,
     CLOSED,
-    LEFT,
     RESET,
     Connection,
     HostileClient,
@@ -22,63 +22,63 @@ _GARBAGE = (b"\0" * 500, b"GET\r\n\r\n", b"\r\n" * 2000, b"HELO mail\r\n", bytes
 
 
 async def query_100k(connection: Connection) -> None:
-    """A query of 100,000 parameters, 0.9 MB."""
+    """Sends a query of 100,000 parameters, 0.9 MB."""
     await connection.request(_long_query())
 
 
 async def query_semicolons(connection: Connection) -> None:
-    """A query below the longest URL, of thousands of parameters."""
+    """Sends a query of thousands of parameters that is shorter than the longest URL."""
     for separator in "&;":
         query = separator.join(["a"] * 3500)
         await connection.request(post(f"{PREDICT}?{query}", ROW))
 
 
 async def accept_encoding_2mb(connection: Connection) -> None:
-    """2 MB of ``Accept-Encoding: a,a,...``."""
+    """Sends 2 MB of ``Accept-Encoding: a,a,...``."""
     await connection.request(post(PREDICT, ROW, f"Accept-Encoding: {'a,' * 1_000_000}a"))
 
 
 async def accept_lists(connection: Connection) -> None:
-    """``Accept`` and ``Accept-Encoding`` of thousands of entries, below the largest head."""
+    """Sends ``Accept`` and ``Accept-Encoding`` with thousands of entries within the limit."""
     kinds = ",".join(f"a/b;q=0.{n % 1000:03}" for n in range(1800))
     await connection.request(post(PREDICT, ROW, f"Accept: {kinds}", f"Accept-Encoding: {kinds}"))
 
 
 async def url_100mb(connection: Connection) -> None:
-    """A URL of 100 MB."""
+    """Sends a URL of 100 MB."""
     await connection.request(repeated(b"a" * 65536, 1600, b"GET /", b" HTTP/1.1\r\n\r\n"))
 
 
 async def header_64mb(connection: Connection) -> None:
-    """One header of 64 MiB."""
+    """Sends one header of 64 MiB."""
     start = head(PREDICT)[:-2] + b"X-Large: "
     await connection.request(repeated(b"a" * 65536, 1024, start, b"\r\n\r\n"))
 
 
 async def header_name_64mb(connection: Connection) -> None:
-    """The name of a header of 64 MiB."""
+    """Sends one header with a name of 64 MiB."""
     await connection.request(repeated(b"a" * 65536, 1024, head(PREDICT)[:-2], b": 1\r\n\r\n"))
 
 
 async def headers_50k(connection: Connection) -> None:
-    """50,000 headers."""
+    """Sends 50,000 headers."""
     await connection.request(_many_headers())
 
 
 async def headers_empty(connection: Connection) -> None:
-    """Thousands of the shortest headers there are, within 64 KiB."""
+    """Sends thousands of the shortest possible headers, within 64 KiB."""
     await connection.request(post(PREDICT, ROW, *["a:"] * 12_000))
 
 
 async def cookies(connection: Connection) -> None:
-    """A Range of thousands of parts and a Cookie of thousands of pairs."""
+    """Sends a Range of thousands of parts and a Cookie of thousands of pairs."""
     ranges = ",".join(f"{n}-{n}" for n in range(2500))
     pairs = "; ".join(f"a{n}=1" for n in range(2500))
     await connection.request(get("/models", f"Range: bytes={ranges}", f"Cookie: {pairs}"))
 
 
 async def upgrade_smuggling(connection: Connection) -> None:
-    """A POST with ``Upgrade``, whose body is another request in a packet of its own."""
+    """Sends a POST with ``Upgrade`` and a second request as its body in a separate packet."""
     protocol = connection.attack.in_turn(_PROTOCOLS)
     headers = f"Upgrade: {protocol}", "Connection: Upgrade, HTTP2-Settings"
     framings = (f"Content-Length: {len(_HIDDEN)}", _HIDDEN), (_CHUNKED, chunk(_HIDDEN) + chunk(b""))
@@ -87,22 +87,22 @@ async def upgrade_smuggling(connection: Connection) -> None:
 
 
 async def upgrade_ignored(connection: Connection) -> None:
-    """A prediction with ``Upgrade``, in one packet and in two; the upgrade is to be ignored."""
+    """Sends a prediction with ``Upgrade``, which must be ignored, in one packet and in two."""
     headers = "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEA"
-    whole = post(PREDICT, ROW, *headers)
-    cut = connection.attack.in_turn((0, len(whole) - len(ROW), 20))
-    await connection.only_one_response(whole[:cut], whole[cut:])
+    request = post(PREDICT, ROW, *headers)
+    cut = connection.attack.in_turn((0, len(request) - len(ROW), 20))
+    await connection.only_one_response(request[:cut], request[cut:])
 
 
 async def method_smuggling(connection: Connection) -> None:
-    """Methods that seldom have a body, with one that is another request."""
+    """Sends methods that rarely have a body, with a second request as their body."""
     method = connection.attack.in_turn(("CONNECT", "GET", "DELETE", "OPTIONS", "PATCH"))
     length = f"Content-Length: {len(_HIDDEN)}"
     await connection.only_one_response(head("/models", length, method=method), _HIDDEN)
 
 
 async def lying_lengths(connection: Connection) -> None:
-    """Lengths that contradict each other; the bytes after the body are a request."""
+    """Sends inconsistent or invalid lengths, and a second request after the body."""
     body = chunk(ROW) + chunk(b"")
     headers: tuple[tuple[str, ...], ...] = (
         ("Transfer-Encoding: chunked", f"Content-Length: {len(body)}"),
@@ -120,28 +120,28 @@ async def lying_lengths(connection: Connection) -> None:
 
 
 async def garbage(connection: Connection) -> None:
-    """Bytes that are no HTTP."""
+    """Sends bytes that are not HTTP."""
     await connection.request(connection.attack.in_turn(_GARBAGE))
 
 
 async def tls_hello(connection: Connection) -> None:
-    """The first bytes of TLS."""
+    """Sends the first bytes of TLS."""
     await connection.request(_TLS_HELLO)
 
 
 async def http2_preface(connection: Connection) -> None:
-    """The first bytes of HTTP/2."""
+    """Sends the first bytes of HTTP/2."""
     await connection.request(_HTTP2)
 
 
 async def expect_silence(connection: Connection) -> None:
-    """``Expect: 100-continue``, and then nothing."""
+    """Sends ``Expect: 100-continue`` and then nothing."""
     await connection.send(head(PREDICT, "Content-Length: 1000000", "Expect: 100-continue"))
     await connection.response()
 
 
 async def invented_models(connection: Connection) -> None:
-    """Another model's name and version in each request."""
+    """Sends a different name and version of a model in each request."""
     word = connection.attack.unique()
     for path in (
         f"/models/{word}/predict",
@@ -152,28 +152,28 @@ async def invented_models(connection: Connection) -> None:
 
 
 async def unknown_urls(connection: Connection) -> None:
-    """Another URL and query in each request."""
+    """Sends a different URL and query in each request."""
     word = connection.attack.unique()
     await connection.request(get(f"/{word}/{'x' * 500}"))
     await connection.request(post(f"{PREDICT}?a={word}{'x' * 2000}", ROW))
 
 
 async def request_ids(connection: Connection) -> None:
-    """Another request id in each request, of any bytes."""
+    """Sends a different request id with arbitrary bytes in each request."""
     for word in ("x" * 60_000, connection.attack.unique(), "\t\u00ff" * 50):
         await connection.request(post(PREDICT, ROW, f"X-Request-Id: {word}"))
 
 
 async def distinct_heads(connection: Connection) -> None:
-    """Heads of 8 KB of which no two are the same."""
+    """Sends a different head of 8 KB in each request."""
     word = connection.attack.unique()
     await connection.request(post(PREDICT, ROW, f"X-Filler: {word}{'x' * 8000}"))
 
 
 async def aborted_heads(connection: Connection) -> None:
-    """Half a head, then a reset."""
+    """Sends half of a head and resets the connection."""
     await connection.send(head(PREDICT, "Content-Length: 100")[:-20])
-    connection.leave(reset=True)
+    connection.close(reset=True)
     await asyncio.sleep(0)
 
 
@@ -189,7 +189,7 @@ def _many_headers() -> bytes:
 
 
 _TOO_LARGE = allowed(413, 414, 431)
-# Of tens of megabytes that are still on their way the server need not take the rest.
+# The server need not read the rest of tens of megabytes.
 _CUT_OFF = _TOO_LARGE | {RESET, CLOSED}
 _BAD = allowed(400, 408, 501, 505, CLOSED)
 CLIENTS = (
@@ -215,5 +215,5 @@ CLIENTS = (
     HostileClient("unknown_urls", unknown_urls, allowed(200, 400, 404), 8, pause=0.005),
     HostileClient("request_ids", request_ids, allowed(200, 400), 8, pause=0.005),
     HostileClient("distinct_heads", distinct_heads, allowed(200), 8, pause=0.005),
-    HostileClient("aborted_heads", aborted_heads, allowed(LEFT), 8, pause=0.005),
+    HostileClient("aborted_heads", aborted_heads, allowed(CLIENT_CLOSED), 8, pause=0.005),
 )

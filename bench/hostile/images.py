@@ -1,4 +1,4 @@
-"""Images that are small files and large images, or that break their decoder."""
+"""Images that are large in memory, or that are invalid."""
 
 import base64
 import zlib
@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from bench.hostile.connection import LEFT, Connection, HostileClient, allowed
+from bench.hostile.connection import CLIENT_CLOSED, Connection, HostileClient, allowed
 from bench.hostile.requests import DIGIT, PHOTOGRAPH, post
 from tests.images import encoded, png_chunk, png_of_size
 
@@ -18,61 +18,61 @@ _DIGIT_SIDE = 28
 
 
 async def tiff_small(connection: Connection) -> None:
-    """A TIFF of two kilobytes that holds 67 million dots."""
+    """Sends a TIFF of two kilobytes with 67 million pixels."""
     await connection.request(post(PHOTOGRAPH, _tiff(), kind="image/tiff"))
 
 
 async def tiff_broken(connection: Connection) -> None:
-    """TIFF files of noise, about which libtiff writes lines of its own to standard error."""
+    """Sends TIFF files of noise, for which libtiff writes lines to standard error."""
     for content in _broken_tiffs():
         await connection.request(post(PHOTOGRAPH, content, kind="image/tiff"))
 
 
 async def dots(connection: Connection) -> None:
-    """Images of a few dots, or of two values at random, for a model of digits."""
-    for content in _dots():
+    """Sends images with a few dark pixels or with noise to a model of digits."""
+    for content in _sparse_images():
         await connection.request(post(DIGIT, content, kind="image/png"))
 
 
 async def no_palette(connection: Connection) -> None:
-    """A PNG with a palette that is not there, and other chunks that are missing."""
+    """Sends PNG files without a palette or without other required chunks."""
     for content in _incomplete_pngs():
         await connection.request(post(PHOTOGRAPH, content, kind="image/png"))
 
 
 async def big_png(connection: Connection) -> None:
-    """A PNG of 8192 x 8192 dots."""
+    """Sends a PNG of 8192 x 8192 pixels."""
     await connection.request(post(PHOTOGRAPH, _large("PNG"), kind="image/png"))
 
 
 async def big_others(connection: Connection) -> None:
-    """Files of other formats with as many dots as they may have."""
+    """Sends files of other formats with as many pixels as allowed."""
     kind = connection.attack.in_turn(("GIF", "WEBP", "JPEG", "JPEG2000", "BMP"))
     await connection.request(post(PHOTOGRAPH, _large(kind), kind="image/*"))
 
 
 async def jpeg_scans(connection: Connection) -> None:
-    """A JPEG of thousands of scans."""
+    """Sends a JPEG with thousands of scans."""
     await connection.request(post(PHOTOGRAPH, _jpeg_of_scans(), kind="image/jpeg"))
 
 
 async def png_chunks(connection: Connection) -> None:
-    """A PNG with 50,000 texts, and with texts that unpack to megabytes."""
+    """Sends PNG files with 50,000 texts, and with texts that decompress to megabytes."""
     for content in _pngs_with_texts():
         await connection.request(post(PHOTOGRAPH, content, kind="image/png"))
 
 
 async def images_in_json(connection: Connection) -> None:
-    """Twenty large images in one JSON body."""
+    """Sends twenty large images in one JSON body."""
     packed = base64.b64encode(_large("PNG"))
     body = b"[" + b",".join([b'{"image":"%b"}' % packed] * 20) + b"]"
     await connection.request(post(PHOTOGRAPH, body))
 
 
 async def images_left(connection: Connection) -> None:
-    """Large images whose clients leave."""
+    """Sends a large image and closes."""
     await connection.send(post(PHOTOGRAPH, _large("PNG"), kind="image/png"))
-    connection.leave()
+    connection.close()
 
 
 @cache
@@ -84,27 +84,27 @@ def _tiff() -> bytes:
 def _broken_tiffs() -> list[bytes]:
     random = np.random.default_rng(1)
     lines = Image.fromarray(random.integers(0, 2, (2000, 64), np.uint8).astype(bool))
-    made = []
+    contents = []
     for compression in ("group4", "group3", "tiff_lzw", "tiff_deflate", "packbits"):
-        whole = bytearray(encoded(lines, "TIFF", compression=compression))
-        # After the header; the directory is at the end.
-        noise = random.bytes(len(whole) // 2)
-        whole[12 : 12 + len(noise)] = noise
-        made.append(bytes(whole))
-    return made
+        content = bytearray(encoded(lines, "TIFF", compression=compression))
+        # The noise follows the header; the directory at the end stays valid.
+        noise = random.bytes(len(content) // 2)
+        content[12 : 12 + len(noise)] = noise
+        contents.append(bytes(content))
+    return contents
 
 
 @cache
-def _dots() -> list[bytes]:
+def _sparse_images() -> list[bytes]:
     random = np.random.default_rng(1)
-    made = []
+    sparse = []
     for side, count in ((_DIGIT_SIDE, 3), (200, 5), (200, 1), (3, 2)):
-        dotted = np.full((side, side), 255, np.uint8)
-        dotted.flat[random.integers(0, side * side, count)] = 0
-        made.append(encoded(dotted))
+        pixels = np.full((side, side), 255, np.uint8)
+        pixels.flat[random.integers(0, side * side, count)] = 0
+        sparse.append(encoded(pixels))
     values = np.array([0, 255], np.uint8)
     noise = [random.choice(values, (side, side)) for side in (_DIGIT_SIDE, 100, 500)]
-    return [*made, *map(encoded, noise)]
+    return [*sparse, *map(encoded, noise)]
 
 
 @cache
@@ -133,10 +133,10 @@ def _large(kind: str) -> bytes:
 @cache
 def _jpeg_of_scans() -> bytes:
     random = np.random.default_rng(1)
-    shades = random.integers(0, 256, (256, 256, 3), np.uint8)
-    whole = encoded(shades, "JPEG", progressive=True, quality=50)
-    last = whole.rindex(b"\xff\xda")
-    return whole[:last] + whole[last:-2] * _SCANS + whole[-2:]
+    colors = random.integers(0, 256, (256, 256, 3), np.uint8)
+    content = encoded(colors, "JPEG", progressive=True, quality=50)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * _SCANS + content[-2:]
 
 
 @cache
@@ -164,5 +164,5 @@ CLIENTS = (
     HostileClient("jpeg_scans", jpeg_scans, _BAD, connections=2),
     HostileClient("png_chunks", png_chunks, _BAD, connections=2),
     HostileClient("images_in_json", images_in_json, _BAD, connections=1),
-    HostileClient("images_left", images_left, allowed(LEFT), 2, pause=0.1),
+    HostileClient("images_left", images_left, allowed(CLIENT_CLOSED), 2, pause=0.1),
 )

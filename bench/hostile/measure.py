@@ -1,4 +1,4 @@
-"""One measurement: hostile clients against a service, and a victim at the same time."""
+"""Measure the effect of hostile clients on a service and on a victim."""
 
 import json
 import os
@@ -16,30 +16,37 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
-from urllib.parse import urlsplit
 
-from bench.hostile.attack import burning
+from bench.hostile.attack import busy_client
 from bench.hostile.clients import CLIENTS
-from bench.hostile.levels import Levels, cpu_seconds, levels, peak_mib, reset_peak
-from bench.hostile.victim import Seen
-from bench.processes import Running, Start, started
+from bench.hostile.victim import Observations
+from bench.levels import (
+    Levels,
+    cpu_seconds,
+    has_ended,
+    levels,
+    peak_mib,
+    reset_peak,
+    resident_mib,
+)
+from bench.processes import Running, Start, service_command, started
 
-LONGEST_MILLISECONDS = 250
-PEAK_MIB_A_WORKER = 600
+MAX_WAIT_MILLISECONDS = 250
+PEAK_MIB_PER_WORKER = 600
 KILL_MIB = 3000
-"""Above it the service is killed, so that it does not take the machine's memory."""
+"""The memory at which the service is killed, before it uses all memory of the machine."""
 
-_AHEAD_SECONDS = 0.5
+_BEFORE_SECONDS = 0.5
 _AFTER_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 90.0
+_TIMEOUT_SECONDS = 90.0
 _SMALL_DISK = "16m"
-_WORN = 0.5
-_WARMING = ("flood_one_row", "explanations_left", "tables_of_errors", "dots")
+_RAISED_SHARE = 0.5
+_WARM_UP_CLIENTS = ("flood_one_row", "explanations_left", "tables_of_errors", "dots")
 
 
 class Report(TypedDict):
-    """What a hostile client prints when it has ended."""
+    """The output of a hostile client."""
 
     outcomes: dict[str, int]
     seconds: float
@@ -51,21 +58,22 @@ class Measured:
 
     Args:
         names: of the clients.
-        seen: the victim's waiting times and errors.
+        seen: the observations of the victim.
         peak_mib: of all processes of the service.
         cpu_seconds: of all processes of the service.
         client_seconds: processor time of the hostile clients.
         outcomes: of the hostile clients, by name.
-        recovery_seconds: until the levels were near those before; None if they never were.
-        above: the levels that were not.
-        killed: whether the service was killed for its memory.
+        recovery_seconds: until the levels were near their former values; None if they were not in
+            time.
+        above: describes the levels that stayed raised.
+        killed: whether the service was killed because of its memory.
         died: whether it ended by itself.
         noise_milliseconds: the victim's longest wait while a client uses the same processor
             time and sends nothing; None if not measured.
     """
 
     names: Sequence[str]
-    seen: Seen
+    seen: Observations
     peak_mib: float
     cpu_seconds: float
     client_seconds: float
@@ -77,43 +85,43 @@ class Measured:
     noise_milliseconds: float | None = None
 
     def missed(self, workers: int) -> list[str]:
-        """The bars that were missed, as phrases; memory has one for each worker."""
+        """Describe the limits that were missed; the limit for memory is per worker."""
         found = []
-        if self.seen.longest > LONGEST_MILLISECONDS:
+        if self.seen.longest > MAX_WAIT_MILLISECONDS:
             found.append("wait")
         overload = frozenset().union(*(CLIENTS[name].victim for name in self.outcomes))
         if set(self.seen.errors) - overload:
             found.append("victim")
-        if self.peak_mib > PEAK_MIB_A_WORKER * workers or self.killed:
+        if self.peak_mib > PEAK_MIB_PER_WORKER * workers or self.killed:
             found.append("memory")
         if self.died:
             found.append("service ended")
         if self.recovery_seconds is None:
             found.append(f"level ({self.above})")
         for name, outcomes in self.outcomes.items():
-            wrong = sorted(set(outcomes) - CLIENTS[name].allowed)
-            if wrong or not outcomes:
-                found.append(f"{name} got {' and '.join(wrong) or 'nothing'}")
+            unexpected = sorted(set(outcomes) - CLIENTS[name].allowed)
+            if unexpected or not outcomes:
+                found.append(f"{name} got {' and '.join(unexpected) or 'nothing'}")
         return found
 
 
 @dataclass(frozen=True)
-class Fresh:
+class Service:
     """A running service, with its levels before the first attack."""
 
     running: Running
     before: Levels
 
-    def is_worn(self) -> bool:
-        """Whether its levels are so high that the next client would be blamed for them."""
-        return bool(self.above(_WORN))
+    def has_raised_levels(self) -> bool:
+        """Whether its levels are so high that they would affect the result of the next client."""
+        return bool(self.above(_RAISED_SHARE))
 
     def levels(self) -> Levels:
-        """Its levels now."""
-        return levels(self.running.processes, _port(self.running))
+        """Its current levels."""
+        return levels(self.running.processes, self.running.port)
 
     def above(self, share: float = 1.0) -> str:
-        """What is not as before, as a phrase: levels, or that it does not respond."""
+        """Describe the levels that are above their former values, or that it does not respond."""
         try:
             urllib.request.urlopen(f"{self.running.address}/health/live", timeout=1).close()  # noqa: S310 - our own server's address
         except OSError:
@@ -123,17 +131,16 @@ class Fresh:
 
 @dataclass
 class _Watch:
-    """Kills a service that takes too much memory."""
+    """Kills a service that uses too much memory."""
 
     running: Running
-    port: int
     killed: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Check the memory until stopped."""
         while not self.stopped.wait(_POLL_SECONDS):
-            if levels(self.running.processes, self.port).rss > KILL_MIB:
+            if resident_mib(self.running.processes) > KILL_MIB:
                 self.killed = True
                 for process in self.running.processes:
                     with suppress(ProcessLookupError):
@@ -142,15 +149,15 @@ class _Watch:
 
 
 @contextmanager
-def serving(workers: int, log: Path, *, small_disk: bool = False) -> Iterator[Fresh]:
+def serving(workers: int, log: Path, *, small_disk: bool = False) -> Iterator[Service]:
     """Start the service with its default settings and the shipped models.
 
     Args:
-        workers: of the service.
-        log: file that gets what it logs.
-        small_disk: its temporary folders are on a file system of 16 MB; needs root.
+        workers: the number of workers.
+        log: the file for its log.
+        small_disk: whether its temporary folder is on a file system of 16 MB; needs root.
     """
-    command = ["-m", "service", "--device", "cpu", "--port", "{port}", "--workers", str(workers)]
+    command = service_command("--workers", str(workers))
     with tempfile.TemporaryDirectory() as folder:
         environment = {}
         if small_disk:
@@ -158,10 +165,10 @@ def serving(workers: int, log: Path, *, small_disk: bool = False) -> Iterator[Fr
             mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs", folder]
             subprocess.run(mount, check=True)
         try:
-            start = Start(command, "/health/ready", environment=environment, log=log, core=None)
+            start = Start(command, environment=environment, log=log, core=None)
             with started(start) as running:
                 _warm_up(running)
-                yield Fresh(running, levels(running.processes, _port(running)))
+                yield Service(running, levels(running.processes, running.port))
         finally:
             if small_disk:
                 subprocess.run(["umount", folder], check=True)
@@ -172,30 +179,32 @@ def can_have_small_disk() -> bool:
     return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
-def measure(fresh: Fresh, names: Sequence[str], seconds: float, wait_seconds: float) -> Measured:
+def measure(
+    service: Service, names: Sequence[str], seconds: float, wait_seconds: float
+) -> Measured:
     """Run hostile clients together, and a victim at the same time.
 
     Args:
-        fresh: the service.
-        names: of the hostile clients, or of what `burning` names; none is a victim alone.
-        seconds: how long they are hostile.
-        wait_seconds: how long to wait afterwards for the levels before.
+        service: the service.
+        names: of the hostile clients, or from `busy_client`; none for the victim alone.
+        seconds: the duration of the attack.
+        wait_seconds: the longest time to wait afterwards for the former levels.
     """
-    running, port = fresh.running, _port(fresh.running)
+    running = service.running
     reset_peak(running.processes)
     before = cpu_seconds(running.processes)
     with ExitStack() as stack:
-        watch = stack.enter_context(_watching(running, port))
+        watch = stack.enter_context(_watching(running))
         attackers = _attackers(stack, names, running, seconds)
-        victim = stack.enter_context(_python("victim", *_address(running)))
-        time.sleep(_AHEAD_SECONDS)
-        reports = _attacked(attackers, seconds)
+        victim = stack.enter_context(_python("victim", running.host, str(running.port)))
+        time.sleep(_BEFORE_SECONDS)
+        reports = _run(attackers, seconds)
         time.sleep(_AFTER_SECONDS)
-        seen = Seen.from_json(_output_of(victim))
-    family = running.processes
-    peak, spent = peak_mib(family), cpu_seconds(family) - before
-    died = not Path(f"/proc/{running.process}/status").exists() or _is_dead(running.process)
-    recovered, above = (None, "ended") if died else _wait_for_recovery(fresh, wait_seconds)
+        seen = Observations.from_json(_output_of(victim))
+    processes = running.processes
+    peak, spent = peak_mib(processes), cpu_seconds(processes) - before
+    died = has_ended(running.process)
+    recovered, above = (None, "ended") if died else _wait_for_recovery(service, wait_seconds)
     return Measured(
         names,
         seen,
@@ -210,16 +219,14 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, wait_seconds: fl
     )
 
 
-def noise(fresh: Fresh, measured: Measured, seconds: float) -> float:
+def noise(service: Service, measured: Measured, seconds: float) -> float:
     """The victim's longest wait while a client uses the same processor time and sends nothing."""
     share = min(1.0, measured.client_seconds / seconds)
-    return measure(fresh, [burning(share)], seconds, 0).seen.longest
+    return measure(service, [busy_client(share)], seconds, 0).seen.longest
 
 
-def _attacked(
-    attackers: Mapping[str, "subprocess.Popen[str]"], seconds: float
-) -> dict[str, Report]:
-    """Let all begin at once, and collect their reports."""
+def _run(attackers: Mapping[str, "subprocess.Popen[str]"], seconds: float) -> dict[str, Report]:
+    """Start all clients at the same time, and collect their reports."""
     for process in attackers.values():
         assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
         process.stdout.readline()
@@ -228,7 +235,7 @@ def _attacked(
         process.stdin.write("\n")
         process.stdin.flush()
     return {
-        name: json.loads(_output_of(process, seconds + _PATIENCE_SECONDS))
+        name: json.loads(_output_of(process, seconds + _TIMEOUT_SECONDS))
         for name, process in attackers.items()
     }
 
@@ -237,8 +244,8 @@ def _attackers(
     stack: ExitStack, names: Sequence[str], running: Running, seconds: float
 ) -> dict[str, "subprocess.Popen[str]"]:
     """A process for each hostile client, until the stack is closed."""
-    given = (*_address(running), str(seconds))
-    return {name: stack.enter_context(_python("attack", name, *given)) for name in names}
+    arguments = (running.host, str(running.port), str(seconds))
+    return {name: stack.enter_context(_python("attack", name, *arguments)) for name in names}
 
 
 @contextmanager
@@ -257,9 +264,9 @@ def _python(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextmanager
-def _watching(running: Running, port: int) -> Iterator[_Watch]:
+def _watching(running: Running) -> Iterator[_Watch]:
     """Watch the memory of a service until the block ends."""
-    watch = _Watch(running, port)
+    watch = _Watch(running)
     thread = threading.Thread(target=watch.run)
     thread.start()
     try:
@@ -269,24 +276,24 @@ def _watching(running: Running, port: int) -> Iterator[_Watch]:
         thread.join()
 
 
-def _output_of(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) -> str:
-    """What a client prints once its standard input has ended.
+def _output_of(process: "subprocess.Popen[str]", seconds: float = _TIMEOUT_SECONDS) -> str:
+    """The output of a client after its standard input has ended.
 
     Raises:
-        RuntimeError: it failed.
-        subprocess.TimeoutExpired: it did not end in time.
+        RuntimeError: the client failed.
+        subprocess.TimeoutExpired: the client did not end in time.
     """
-    said, _ = process.communicate(timeout=seconds)
+    output, _ = process.communicate(timeout=seconds)
     if process.returncode:
         raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-    return said
+    return output
 
 
-def _wait_for_recovery(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
-    """Seconds until the levels are near those before, or what is above them at the end."""
+def _wait_for_recovery(service: Service, seconds: float) -> tuple[float | None, str]:
+    """Seconds until the levels are near their former values, or the levels that are not."""
     began = time.monotonic()
     while True:
-        above = fresh.above()
+        above = service.above()
         waited = time.monotonic() - began
         if not above:
             return waited, ""
@@ -296,20 +303,7 @@ def _wait_for_recovery(fresh: Fresh, seconds: float) -> tuple[float | None, str]
 
 
 def _warm_up(running: Running) -> None:
-    """Use everything once that stays in memory afterwards: threads, code, caches."""
+    """Create the threads and fill the caches that stay in memory afterwards."""
     with ExitStack() as stack:
-        _attacked(_attackers(stack, _WARMING, running, 1), 1)
+        _run(_attackers(stack, _WARM_UP_CLIENTS, running, 1), 1)
     time.sleep(_AFTER_SECONDS)
-
-
-def _is_dead(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def _address(running: Running) -> tuple[str, str]:
-    parts = urlsplit(running.address)
-    return str(parts.hostname), str(parts.port)
-
-
-def _port(running: Running) -> int:
-    return int(_address(running)[1])

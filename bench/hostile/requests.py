@@ -1,4 +1,4 @@
-"""Requests as bytes."""
+"""Create requests as bytes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ def head(
     kind: str = "application/json",
     version: str = "",
 ) -> bytes:
-    """A request line and headers, the empty line included."""
+    """A request line and headers, including the empty line."""
     lines = [f"{method} {path} HTTP/{version or '1.1'}", "Host: service"]
     if kind:
         lines.append(f"Content-Type: {kind}")
@@ -31,12 +31,12 @@ def head(
 
 
 def post(path: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:
-    """A whole POST request."""
+    """A complete POST request."""
     return head(path, f"Content-Length: {len(body)}", *headers, kind=kind) + body
 
 
 def get(path: str, *headers: str) -> bytes:
-    """A whole GET request."""
+    """A complete GET request."""
     return head(path, *headers, method="GET", kind="")
 
 
@@ -46,7 +46,7 @@ def chunk(data: bytes, extension: bytes = b"") -> bytes:
 
 
 def repeated(data: bytes, count: int, first: bytes = b"", last: bytes = b"") -> Iterator[bytes]:
-    """``first``, ``data`` so many times and ``last``, in pieces that fit a packet buffer."""
+    """``first``, ``data`` repeated ``count`` times, and ``last``, in pieces of about 64 KiB."""
     yield first
     together = max(1, _CHUNK_BYTES // len(data))
     for start in range(0, count, together):
@@ -67,11 +67,11 @@ def rows(count: int) -> bytes:
 
 @cache
 def objects(count: int) -> bytes:
-    """The same rows, each an object with its names."""
+    """A JSON body of rows of two numbers, each an object with the names of the features."""
     return b"[" + b",".join([ROW] * count) + b"]"
 
 
 @cache
 def houses(count: int) -> bytes:
-    """A JSON body of rows that an explanation takes."""
+    """A JSON body of rows for an explanation."""
     return json.dumps({"instances": [HOUSE] * count}).encode()

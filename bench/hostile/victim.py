@@ -1,7 +1,7 @@
-"""The client that hostile clients must not disturb: its waiting times and errors.
+"""The victim: a client that hostile clients must not disturb, with its waiting times and errors.
 
-``python -m bench.hostile.victim HOST PORT`` calls until its standard input ends, and then prints
-what it saw as JSON.
+``python -m bench.hostile.victim HOST PORT`` sends requests until its standard input ends, and then
+prints its observations as JSON.
 """
 
 import http.client
@@ -17,21 +17,23 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
 
+import numpy as np
+
 from bench.hostile.requests import PREDICT, ROW
 
-_EVERY_SECONDS = 0.01
-_FRESH_EVERY = 10
-_PATIENCE_SECONDS = 30.0
-# Of the row above by the shipped model, and how far 32-bit arithmetic may be from it.
+_INTERVAL_SECONDS = 0.01
+_NEW_CONNECTION_EVERY = 10
+_TIMEOUT_SECONDS = 30.0
+# The prediction of the shipped model for `ROW`, and the tolerance of 32-bit arithmetic.
 _PROBABILITY = 0.7762902
 _TOLERANCE = 1e-5
-# Above hostile clients and what else the machine does, where the system allows it: its own waits
-# for a core must not count as waits for the service.
+# A higher priority than the hostile clients, if the system allows it: waiting for a core must not
+# count as waiting for the service.
 _NICE = -5
 
 
 @dataclass
-class Seen:
+class Observations:
     """Waiting times of the victim in milliseconds, and its errors by kind."""
 
     waits: list[float] = field(default_factory=list)
@@ -39,33 +41,33 @@ class Seen:
 
     @property
     def longest(self) -> float:
-        """The longest wait for a response, or until there was none."""
+        """The longest wait for a response or an error."""
         return max(self.waits, default=0.0)
 
     @property
     def p99(self) -> float:
-        """99th percentile; a long wait counts once for each call that it prevented."""
-        every = _EVERY_SECONDS * 1000
+        """99th percentile; a long wait counts once for each request that it prevented."""
+        interval = _INTERVAL_SECONDS * 1000
         waits = [
-            wait - missed * every
+            wait - missed * interval
             for wait in self.waits
-            for missed in range(max(1, int(wait / every)))
+            for missed in range(max(1, int(wait / interval)))
         ]
-        return sorted(waits)[int(len(waits) * 0.99)] if waits else 0.0
+        return float(np.quantile(waits, 0.99)) if waits else 0.0
 
     def to_json(self) -> str:
         """Serialize for another process."""
         return json.dumps({"waits": self.waits, "errors": self.errors})
 
     @classmethod
-    def from_json(cls, text: str) -> "Seen":
+    def from_json(cls, text: str) -> "Observations":
         """Read the output of `to_json`."""
         read = json.loads(text)
         return cls(read["waits"], Counter(read["errors"]))
 
 
 class Victim:
-    """Calls a probe and a prediction every ten milliseconds, every tenth time by a new connection.
+    """Sends a probe and a prediction every 10 ms, every tenth time over a new connection.
 
     Args:
         host: of the service.
@@ -74,33 +76,33 @@ class Victim:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
-        self._keep_alive = self._connection()
+        self._persistent = self._connect()
 
-    def call_until(self, stopped: threading.Event) -> Seen:
-        """Call until the event is set."""
-        seen = Seen()
+    def call_until(self, stopped: threading.Event) -> Observations:
+        """Send requests until the event is set."""
+        seen = Observations()
         began = time.monotonic()
         for number in count():
             if stopped.wait(max(0.0, began - time.monotonic())):
                 break
-            began = time.monotonic() + _EVERY_SECONDS
-            self._call(seen, fresh=number % _FRESH_EVERY == 0)
-        self._keep_alive.close()
+            began = time.monotonic() + _INTERVAL_SECONDS
+            self._call(seen, new_connection=number % _NEW_CONNECTION_EVERY == 0)
+        self._persistent.close()
         return seen
 
-    def _call(self, seen: Seen, *, fresh: bool) -> None:
-        connection = self._connection() if fresh else self._keep_alive
+    def _call(self, seen: Observations, *, new_connection: bool) -> None:
+        connection = self._connect() if new_connection else self._persistent
         for method, path, body in (("GET", "/health/live", None), ("POST", PREDICT, ROW)):
             began = time.perf_counter()
             error = _error_of(connection, method, path, body)
             seen.waits.append((time.perf_counter() - began) * 1000)
             if error:
                 seen.errors[error] += 1
-        if fresh:
+        if new_connection:
             connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(*self._address, timeout=_PATIENCE_SECONDS)
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_SECONDS)
 
 
 def _error_of(
@@ -117,24 +119,24 @@ def _error_of(
         return type(error).__name__
     if response.status != HTTPStatus.OK:
         return str(response.status)
-    if body is not None and not _is_right(content):
+    if body is not None and not _is_correct(content):
         return "wrong prediction"
     return ""
 
 
-def _is_right(content: bytes) -> bool:
+def _is_correct(content: bytes) -> bool:
     predicted = json.loads(content)
     probability = float(predicted["probability"])
     return bool(predicted["label"] == "admitted") and abs(probability - _PROBABILITY) < _TOLERANCE
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Call until standard input ends."""
+    """Send requests until standard input ends."""
     with suppress(PermissionError):
         os.nice(_NICE)
     stopped = threading.Event()
     victim = Victim(arguments[0], int(arguments[1]))
-    found: list[Seen] = []
+    found: list[Observations] = []
     thread = threading.Thread(target=lambda: found.append(victim.call_until(stopped)))
     thread.start()
     sys.stdin.read()

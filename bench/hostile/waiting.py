@@ -1,4 +1,4 @@
-"""Connections that the client keeps open without doing its part."""
+"""Connections that stay open while the client does not send or read."""
 
 import asyncio
 import socket
@@ -13,121 +13,121 @@ from bench.hostile.connection import (
 )
 from bench.hostile.requests import CSV, PREDICT, ROW, chunk, get, head, post, rows
 
-_FOREVER = 1_000_000
+_ENDLESS = 1_000_000
 _INDEX = "/v2/repository/index"
 _REGISTER = "/v2/systemsharedmemory/region/x/register"
 _LENGTH = "Content-Length: 1000000"
-# Within what the repository's calls take.
+# Within the limit for the bodies of the repository's endpoints.
 _SHORT = "Content-Length: 1000"
 
 
 async def idle_connections(connection: Connection) -> None:
-    """500 connections that send nothing."""
+    """Opens 500 connections and sends nothing."""
     await connection.response()
 
 
 async def idle_keep_alive(connection: Connection) -> None:
-    """Connections that send nothing after one request."""
+    """Sends one request and then nothing."""
     await connection.request(get("/health/live"))
-    # The service may close it, or wait for longer than this client runs.
+    # The service may close the connection, or wait until after the end of this client.
     await connection.response()
 
 
 async def idle_to_the_limit(connection: Connection) -> None:
-    """5,000 connections that send nothing, more than the service has files or places."""
+    """Opens 5,000 connections, more than the limit of the service, and sends nothing."""
     await connection.response()
 
 
 async def slow_head(connection: Connection) -> None:
-    """A head, one byte after another."""
-    whole = head(PREDICT, *(f"X-{n}: 1" for n in range(90)))
-    await connection.drip((whole[n : n + 1] for n in range(len(whole))), 0.2)
+    """Sends a head byte by byte."""
+    content = head(PREDICT, *(f"X-{n}: 1" for n in range(90)))
+    await connection.send_slowly((content[n : n + 1] for n in range(len(content))), 0.2)
 
 
 async def half_head(connection: Connection) -> None:
-    """Half a head, and then nothing."""
+    """Sends half of a head and then nothing."""
     await connection.request(head(PREDICT, _LENGTH)[:-20])
 
 
 async def half_line(connection: Connection) -> None:
-    """A few bytes of a request line after a request that was whole."""
+    """Sends a complete request and a few bytes of the next one."""
     await connection.request(post(PREDICT, ROW))
     await connection.request(b"POST /mod")
 
 
 async def slow_body(connection: Connection) -> None:
-    """A body, one byte after another."""
+    """Sends a body byte by byte."""
     await connection.send(head(PREDICT, _LENGTH))
-    await connection.drip((b" " for _ in range(_FOREVER)), 0.1)
+    await connection.send_slowly((b" " for _ in range(_ENDLESS)), 0.1)
 
 
 async def slow_chunks(connection: Connection) -> None:
-    """A chunked body and a table, one byte after another."""
+    """Sends a chunked body and a table byte by byte."""
     kind = connection.attack.in_turn(("application/json", CSV))
     await connection.send(head(PREDICT, "Transfer-Encoding: chunked", kind=kind))
-    await connection.drip((chunk(b" ") for _ in range(_FOREVER)), 0.1)
+    await connection.send_slowly((chunk(b" ") for _ in range(_ENDLESS)), 0.1)
 
 
 async def no_body(connection: Connection) -> None:
-    """A length, and never a byte of the body."""
+    """Sends a Content-Length and no body."""
     await connection.request(head(PREDICT, _LENGTH))
 
 
 async def stalled_index(connection: Connection) -> None:
-    """A body that stops, for the repository's index."""
+    """Sends an incomplete body to the index of the repository."""
     await connection.request(head(_INDEX, _SHORT) + b"{")
 
 
 async def stalled_register(connection: Connection) -> None:
-    """A body that stops, for the registration of shared memory."""
+    """Sends an incomplete body to the registration of shared memory."""
     await connection.request(head(_REGISTER, _SHORT) + b"{")
 
 
 async def stalled_elsewhere(connection: Connection) -> None:
-    """Bodies that stop where no body is needed, or no path is."""
+    """Sends incomplete bodies to paths that need none, or that do not exist."""
     method, path = connection.attack.in_turn(
         (("GET", "/health/live"), ("POST", "/nothing"), ("DELETE", "/models"), ("GET", "/metrics"))
     )
     await connection.request(head(path, _LENGTH, method=method) + b"{")
-    # The response need not wait for the body, but the connection must end.
+    # The service may respond before the body is complete, but must close the connection.
     await connection.response()
 
 
 async def never_reads(connection: Connection) -> None:
-    """Asks for large responses and reads none."""
+    """Requests large responses and reads none."""
     for _ in range(20):
         await connection.send(get("/openapi.json") + get("/metrics") + post(PREDICT, rows(2000)))
-    await connection.leave_unread()
+    await connection.wait_unread()
 
 
 async def reads_slowly(connection: Connection) -> None:
-    """Reads a large response a hundred bytes a second, and then nothing more."""
+    """Reads a large response at a hundred bytes per second, and then stops."""
     await connection.send(post(PREDICT, rows(100_000)))
     loop = asyncio.get_running_loop()
     for _ in range(3):
         if not await loop.sock_recv(connection.socket, 100):
             raise ConnectionResetError
         await asyncio.sleep(1)
-    await connection.leave_unread()
+    await connection.wait_unread()
 
 
 async def pipelined_unread(connection: Connection) -> None:
-    """129 MB of requests over 50 connections, no response read."""
+    """Sends 129 MB of requests over 50 connections and reads no response."""
     together = post(PREDICT, ROW) * 400
     for _ in range(2_600_000 // len(together)):
         await connection.send(together)
-    await connection.leave_unread()
+    await connection.wait_unread()
 
 
 async def pipelined_read(connection: Connection) -> None:
-    """4,000 requests at once on one connection, all responses read."""
+    """Sends 4,000 requests at once on one connection and reads all responses."""
     await connection.request(post(PREDICT, ROW) * 4000)
     for _ in range(3999):
         await connection.response()
 
 
 async def half_closed(connection: Connection) -> None:
-    """Closes its sending side once the request is sent, as ``nc -N`` does."""
+    """Closes its sending side after the request, like ``nc -N``."""
     kind, body = connection.attack.in_turn(
         (("application/json", ROW), (CSV, b"exam_1,exam_2\n" + b"45,85\n" * 2000))
     )
@@ -137,19 +137,19 @@ async def half_closed(connection: Connection) -> None:
 
 
 async def slow_upload(connection: Connection) -> None:
-    """A steady upload, slow but above the minimum rate; it must get a response (2 KB in 4 s)."""
+    """Uploads slowly but faster than the minimum rate, and must get a response."""
     body = rows(200)
     await connection.send(head(PREDICT, f"Content-Length: {len(body)}"))
-    await connection.drip((body[n : n + 100] for n in range(0, len(body), 100)), 0.05)
+    await connection.send_slowly((body[n : n + 100] for n in range(0, len(body), 100)), 0.05)
 
 
 async def rejected_upload(connection: Connection) -> None:
-    """An upload that is too large, on a connection that was used before."""
+    """Uploads a body that is too large, on a connection that was used before."""
     await connection.request(post(PREDICT, ROW))
     size = 200_000_000
     start = head(PREDICT, f"Content-Length: {size}")
     await connection.send(start)
-    await connection.drip((b" " * 65536 for _ in range(size // 65536)), 0.01)
+    await connection.send_slowly((b" " * 65536 for _ in range(size // 65536)), 0.01)
 
 
 _TIMED_OUT = allowed(408, CLOSED)

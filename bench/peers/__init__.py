@@ -1,1 +1,1 @@
-"""The peers, each as its own documentation writes a server, and the packages that it needs."""
+"""Servers of other projects, written as in their documentation, with their requirements."""

@@ -1,4 +1,4 @@
-"""KServe: a `Model` for each graph, versions 1 and 2; gRPC and the log of latencies off."""
+"""KServe: a `Model` for each model in v1 and v2, without gRPC and log of latencies."""
 
 import io
 import sys
@@ -9,9 +9,9 @@ from PIL import Image
 
 from bench.peers.sessions import Graph, options, paths
 
-_given = options()
-# KServe reads the command line at its import.
-sys.argv[1:] = ["--http_port", str(_given.port), "--enable_grpc", "false"]
+_arguments = options()
+# KServe reads the command line when it is imported.
+sys.argv[1:] = ["--http_port", str(_arguments.port), "--enable_grpc", "false"]
 sys.argv += ["--enable_latency_logging", "false", "--configure_logging", "false"]
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # noqa: E402
@@ -19,7 +19,7 @@ from kserve.utils.utils import generate_uuid  # noqa: E402
 
 
 class OnnxModel(Model):
-    """One graph."""
+    """One model."""
 
     def __init__(self, name, path):
         super().__init__(name)
@@ -27,10 +27,10 @@ class OnnxModel(Model):
         self.ready = True
 
     async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002
-        """Tensors in version 2, rows or an image in version 1."""
+        """Predict for tensors (v2), rows or an image (v1)."""
         if isinstance(payload, InferRequest):
             outputs = self._graph.predict(payload.inputs[0].as_numpy())
-            output = InferOutput(self._graph.given.name, list(outputs.shape), "FP32")
+            output = InferOutput(self._graph.output.name, list(outputs.shape), "FP32")
             output.set_data_from_numpy(outputs, binary_data=payload.use_binary_outputs)
             return InferResponse(
                 payload.id or generate_uuid(),
@@ -47,4 +47,4 @@ class OnnxModel(Model):
 
 
 if __name__ == "__main__":
-    ModelServer().start([OnnxModel(name, path) for name, path in paths(_given.models).items()])
+    ModelServer().start([OnnxModel(name, path) for name, path in paths(_arguments.models).items()])

@@ -1,4 +1,4 @@
-"""LitServe: an API for each graph, its queue by ZeroMQ as the documentation has it for speed."""
+"""LitServe: an API for each model, with the ZeroMQ queue that the documentation recommends."""
 
 import io
 
@@ -10,33 +10,33 @@ from bench.peers.sessions import Graph, options, paths
 
 
 class OnnxApi(litserve.LitAPI):
-    """One graph, in a process of its own."""
+    """One model in a separate process."""
 
     def __init__(self, path, **settings):
         super().__init__(**settings)
         self._path = path
 
     def setup(self, device):  # noqa: ARG002
-        """Open it."""
+        """Load the model."""
         self._graph = Graph(self._path)
 
     def decode_request(self, request):
-        """Rows of numbers, or a form with an image."""
+        """Read rows of numbers, or a form with an image."""
         if "file" in request:
             return np.array(Image.open(io.BytesIO(request["file"].file.read())).convert("L"))
         return request["instances"]
 
     def predict(self, rows):
-        """Rows to rows."""
+        """Predict for rows."""
         return self._graph.predict(rows)
 
     def encode_response(self, output):
-        """As JSON."""
+        """Return the predictions as JSON."""
         return {"predictions": output.tolist()}
 
 
 if __name__ == "__main__":
-    given = options()
-    apis = [OnnxApi(path, api_path=f"/{name}") for name, path in paths(given.models).items()]
+    arguments = options()
+    apis = [OnnxApi(path, api_path=f"/{name}") for name, path in paths(arguments.models).items()]
     server = litserve.LitServer(apis, accelerator="cpu", devices=1, fast_queue=True)
-    server.run("127.0.0.1", given.port, generate_client_file=False, log_level="warning")
+    server.run("127.0.0.1", arguments.port, generate_client_file=False, log_level="warning")

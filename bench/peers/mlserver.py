@@ -1,8 +1,7 @@
-"""MLServer: a custom runtime for each graph, in the server's own process (parallel_workers=0)."""
+"""MLServer: a custom runtime for each model, in the process of the server (parallel_workers=0)."""
 
 import json
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -12,43 +11,38 @@ from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
 from bench.peers.sessions import Graph, options, paths
+from bench.processes import free_port
 
 
 class OnnxModel(MLModel):
-    """One graph."""
+    """One model."""
 
     async def load(self) -> bool:
-        """Open it."""
+        """Load the model."""
         self._graph = Graph(Path(self.settings.parameters.uri))
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Tensors in, tensors out."""
+        """Predict for a tensor."""
         outputs = self._graph.predict(NumpyCodec.decode_input(payload.inputs[0]))
-        output = NumpyCodec.encode_output(self._graph.given.name, outputs)
+        output = NumpyCodec.encode_output(self._graph.output.name, outputs)
         return InferenceResponse(model_name=self.name, outputs=[output])
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def main() -> None:
-    """Write the settings' files that MLServer reads, and become it."""
-    given = options()
+    """Write the settings, and replace this process by MLServer."""
+    arguments = options()
     folder = Path(tempfile.mkdtemp())
     server = {
         "host": "127.0.0.1",
-        "http_port": given.port,
-        "grpc_port": _free_port(),
-        "metrics_port": _free_port(),
+        "http_port": arguments.port,
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
         "parallel_workers": 0,
         "debug": False,
     }
     (folder / "settings.json").write_text(json.dumps(server))
-    for name, path in paths(given.models).items():
+    for name, path in paths(arguments.models).items():
         (folder / name).mkdir()
         settings = {
             "name": name,

@@ -1,4 +1,4 @@
-"""TorchServe's handler of a graph; it runs in an archive beside ``sessions.py``."""
+"""TorchServe's handler of a model; its archive contains ``sessions.py`` too."""
 
 import io
 from pathlib import Path
@@ -9,15 +9,15 @@ from sessions import Graph
 
 
 class Handler:
-    """One graph."""
+    """One model."""
 
     def initialize(self, context):
-        """Open it."""
+        """Load the model."""
         folder = Path(context.system_properties["model_dir"])
         self._graph = Graph(folder / context.manifest["model"]["serializedFile"])
 
     def handle(self, requests, context):  # noqa: ARG002
-        """Each request's rows, or its image."""
+        """Predict for the rows or the image of each request."""
         predictions = []
         for request in requests:
             body = request.get("body") or request.get("data")

@@ -1,6 +1,5 @@
-"""Triton by pytriton: its own front end, a Python function behind its dynamic batcher."""
+"""Triton by pytriton: a Python function with the dynamic batcher."""
 
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from bench.peers.sessions import Graph, options, paths
+from bench.processes import free_port
 
-# The interpreter inside Triton has locks without a method that Python 3.11.7's library calls.
+# The interpreter inside Triton has locks without a method that the library of Python 3.11.7 calls.
 _FIXED = """\
 import threading
 if not hasattr(threading.RLock(), "_recursion_count"):
@@ -20,7 +20,7 @@ if not hasattr(threading.RLock(), "_recursion_count"):
 
 
 def _fix_locks() -> None:
-    """Put those lines before a module that pytriton hands to Triton; nothing else is changed."""
+    """Insert `_FIXED` into the module that pytriton passes to Triton."""
     module = Path(pytriton.__file__).parent / "proxy" / "data.py"
     text = module.read_text()
     if not text.startswith(_FIXED):
@@ -28,41 +28,35 @@ def _fix_locks() -> None:
 
 
 def _infer(graph):
-    """The function that Triton calls with joined rows."""
+    """The function that Triton calls with a batch of rows."""
 
     @batch
     def infer(**inputs):
-        return {graph.given.name: graph.predict(inputs[graph.taken.name])}
+        return {graph.output.name: graph.predict(inputs[graph.input.name])}
 
     return infer
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 def main() -> None:
-    """Bind every graph."""
-    given = options()
+    """Serve every model."""
+    arguments = options()
     _fix_locks()
     config = TritonConfig(
         http_address="127.0.0.1",
-        http_port=given.port,
-        grpc_port=_free_port(),
-        metrics_port=_free_port(),
+        http_port=arguments.port,
+        grpc_port=free_port(),
+        metrics_port=free_port(),
         log_verbose=0,
     )
     with Triton(config=config) as triton:
-        for name, path in paths(given.models).items():
+        for name, path in paths(arguments.models).items():
             graph = Graph(path)
             kind = np.uint8 if graph.takes_images else np.float32
             triton.bind(
                 name,
                 _infer(graph),
-                [Tensor(name=graph.taken.name, dtype=kind, shape=graph.taken.shape[1:])],
-                [Tensor(name=graph.given.name, dtype=np.float32, shape=graph.given.shape[1:])],
+                [Tensor(name=graph.input.name, dtype=kind, shape=graph.input.shape[1:])],
+                [Tensor(name=graph.output.name, dtype=np.float32, shape=graph.output.shape[1:])],
                 config=ModelConfig(max_batch_size=1024),
             )
         triton.serve()

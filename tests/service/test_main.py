@@ -13,7 +13,7 @@ from tests.processes import served, startup_error
 
 
 def test_a_service_serves_until_sigterm(models: Path) -> None:
-    """SIGTERM stops it gracefully."""
+    """The service responds to requests, and SIGTERM stops it gracefully."""
     publish_price(models)
 
     with served("--models", str(models), "--device", "cpu") as service:

@@ -49,7 +49,7 @@ def test_a_load_and_an_unload_reach_every_worker(models: Path, workers: int) -> 
 
 
 def test_a_replaced_worker_does_not_load_unloaded_models(models: Path) -> None:
-    """After it was killed and started again."""
+    """A worker that is started after a crash loads no model that clients have unloaded."""
     publish_price(models)
 
     with several(models, 2, *STILL) as service:
@@ -167,7 +167,7 @@ def test_statistics_are_summed_over_all_workers(models: Path) -> None:
 
 
 def test_the_ready_gauge_has_no_removed_version(models: Path) -> None:
-    """After a swap in every worker."""
+    """The gauge lists only the new version after a swap in every worker."""
     publish_price(models)
 
     with several(models, 2, "--poll-seconds", "0.1") as service:

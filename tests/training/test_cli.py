@@ -44,7 +44,7 @@ def test_the_command_calls_the_version_that_serves(models: Path, start: StartApp
 
 
 def test_an_image_model_gets_an_image(shipped_client: ShippedClient) -> None:
-    """In base64, so that the command needs no file."""
+    """The command contains the image in base64, so it needs no file."""
     *_, command = lines_of(SHIPPED / "digits_small" / "1", 1)
 
     assert posted(shipped_client, command)["label"] == "1"
@@ -78,7 +78,7 @@ def test_a_version_that_does_not_serve_is_called_by_its_number(
 def test_the_command_uses_the_port_of_the_service(
     models: Path, monkeypatch: pytest.MonkeyPatch, port: str, address: str
 ) -> None:
-    """From its setting, if that is a port."""
+    """The port of the service's setting is used if it is valid."""
     monkeypatch.setenv("ONWARD_PORT", port)
 
     assert f"http://127.0.0.1{address}" in lines_of(publish_price(models), 1)[-1]

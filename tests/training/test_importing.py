@@ -132,7 +132,7 @@ def test_a_regressor_keeps_its_value(
     kind: Any,  # noqa: ANN401 - as above
     tmp_path: Path,
 ) -> None:
-    """In float and in double, ``[batch, 1]``, with its unit."""
+    """Float and double graphs with ``[batch, 1]`` predict values with the unit of the card."""
     fitted = regressor.fit(_X, _X @ [1.0, 2.0, 3.0, 4.0])
 
     imported = _imported(fitted, tmp_path, target={"column": "size", "unit": "cm"}, kind=kind)
@@ -302,7 +302,7 @@ def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path:
 def test_an_unsupported_graph_is_rejected_with_the_reason(
     model: onnx.ModelProto, card: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
-    """Nothing is published."""
+    """The import fails with the reason and publishes nothing."""
     path = _saved(model, tmp_path)
 
     with pytest.raises(ImportRejected, match=sentence):
@@ -323,7 +323,7 @@ def test_an_unsupported_graph_is_rejected_with_the_reason(
 def test_problems_of_a_card_are_reported(
     card: dict[str, Any], problem: str, tmp_path: Path
 ) -> None:
-    """Like those of a recipe, with suggestions for unknown keys."""
+    """Unknown keys of a card get suggestions like those of a recipe."""
     path = _saved(_sums("Identity"), tmp_path)
 
     with pytest.raises(RecipeError, match=problem):
@@ -339,7 +339,7 @@ def test_the_number_of_labels_must_match_the_classes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
-    """A missing file, and a text file."""
+    """A missing file and a text file are rejected."""
     words = tmp_path / "words.onnx"
     words.write_text("this is no model")
 

@@ -86,7 +86,7 @@ def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
 def test_contributions_add_up_exactly_to_the_score(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
-    """On up to a hundred rows of the model's own table, also from the score to the prediction."""
+    """The sum is exact for up to a hundred rows of the model's own table."""
     made = evaluated(name, folders)
     taken = made.model.manifest.input
     assert isinstance(taken, FeaturesInput)
@@ -98,10 +98,13 @@ def test_contributions_add_up_exactly_to_the_score(
 
     assert predictions["method"] == "additive"
     for prediction in predictions["predictions"]:
-        told = prediction["explanation"]
-        assert sum(told["contributions"].values()) + told["base"] == told["score"]
-        assert sum([told["base"], *reversed(told["contributions"].values())]) == told["score"]
-        assert predicted(prediction, told) == pytest.approx(of(prediction), rel=1e-5, abs=1e-6)
+        explanation = prediction["explanation"]
+        base, contributions = explanation["base"], explanation["contributions"].values()
+        assert sum(contributions) + base == explanation["score"]
+        assert sum([base, *reversed(contributions)]) == explanation["score"]
+        assert predicted(prediction, explanation) == pytest.approx(
+            of(prediction), rel=1e-5, abs=1e-6
+        )
 
 
 def of(prediction: dict[str, Any]) -> float:
@@ -109,21 +112,21 @@ def of(prediction: dict[str, Any]) -> float:
     return float(prediction["probability"] if "label" in prediction else prediction["value"])
 
 
-def predicted(prediction: dict[str, Any], told: dict[str, Any]) -> float:
+def predicted(prediction: dict[str, Any], explanation: dict[str, Any]) -> float:
     """The prediction that follows from the score."""
-    score = float(told["score"])
-    if told["of"].startswith("log-odds"):
+    score = float(explanation["score"])
+    if explanation["of"].startswith("log-odds"):
         return float(1 / (1 + np.exp(-score)))
-    if told["of"].startswith("log-probability"):
+    if explanation["of"].startswith("log-probability"):
         others = np.log(list(prediction["probabilities"].values())).mean()
         return float(np.exp(score + others))
-    if "1/2 + score / 6" in told["of"]:
+    if "1/2 + score / 6" in explanation["of"]:
         return float(np.clip(0.5 + score / 6, 0, 1))
     return score
 
 
 def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folders) -> None:
-    """On the test set, by the published graph and the threshold of its manifest."""
+    """The published graph is evaluated on the test set with the threshold of its manifest."""
     bundle = read_bundle(MODELS / "digits_small" / "1")
     output = bundle.manifest.output
     assert isinstance(output, ClassesOutput)
@@ -152,12 +155,12 @@ def test_the_occlusion_map_of_a_digit_is_highest_at_its_strokes(folders: Folders
     limits = BatchLimits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 
-    async def asked(model: ServedModel) -> tuple[Array, Array]:
+    async def explained(model: ServedModel) -> tuple[Array, Array]:
         whole = (await model.predict((digits,))).outputs[0]
         return whole, await predict_occluded(model, digits, 7)
 
     with load(candidate, ExecutionPlan(), limits, Metrics()) as model:
-        whole, without = asyncio.run(asked(model))
+        whole, without = asyncio.run(explained(model))
         asyncio.run(model.close())
 
     for digit, prediction, grid in zip(digits, whole, without, strict=True):

@@ -39,7 +39,7 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class FolderParts:
-    """The images of a folder. A single subset other than train/ is the test set."""
+    """The images of a folder. A single subset apart from train/ is the test set."""
 
     training: ImageSet
     validation: ImageSet | None
@@ -103,7 +103,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
 
 
 def _set_folders(folder: Path) -> dict[str, Path]:
-    """Return the folder of each set; a single one other than train/ is the test set."""
+    """Return the folder of each set; a single one apart from train/ is the test set."""
     below = {path.name.lower(): path for path in _folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
     if training is None:

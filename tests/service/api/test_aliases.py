@@ -69,7 +69,7 @@ def test_an_alias_is_accepted_as_a_version(
 
 @pytest.mark.parametrize("verb", [":predict", ":classify", ":regress", "", "/metadata"])
 def test_label_paths_of_version_1_accept_aliases(models: Path, start: StartApp, verb: str) -> None:
-    """`/labels/canary` equals `/versions/canary`."""
+    """The path `/labels/canary` gets the response of `/versions/canary`."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, canary=1)

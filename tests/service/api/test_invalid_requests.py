@@ -176,7 +176,7 @@ def test_an_unsupported_encoding_is_rejected(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunked: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The 413 error comes for a declared length, and for one that is found while reading."""
+    """The 413 error is sent for a declared length and for a length that is found while reading."""
     publish_admission(models)
     body = b" " * 2000
     content = iter([body[:1000], body[1000:]]) if chunked else body

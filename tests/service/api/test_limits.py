@@ -119,7 +119,7 @@ def test_too_many_rows_are_rejected_in_every_protocol(
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/admission:predict"])
 def test_the_allowed_number_of_rows_is_accepted(models: Path, start: StartApp, path: str) -> None:
-    """The limit itself is allowed."""
+    """A request with exactly the limit of rows gets predictions."""
     publish_admission(models)
 
     response = start(max_request_rows=10).post(path, json={"instances": [[1, 2]] * 10})
@@ -142,7 +142,7 @@ IMAGES: Mapping[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_count_as_rows(models: Path, start: StartApp, name: str) -> None:
-    """They are counted before decoding."""
+    """Images above the limit are rejected before they are decoded."""
     publish_mirror(models, image_input(2, 2, 1))
     client = start(max_request_rows=3)
     path, body = IMAGES[name]
@@ -239,7 +239,7 @@ def test_a_context_that_every_example_copies_counts_for_each(models: Path, start
 def test_too_many_query_parameters_are_rejected(
     models: Path, start: StartApp, path: str, query: str
 ) -> None:
-    """The 414 error precedes parsing."""
+    """The 414 error is sent before the parameters are parsed."""
     publish_admission(models)
     client = start()
 
@@ -599,7 +599,7 @@ def test_the_length_of_a_repeated_id_is_limited(
 def test_the_slowest_table_is_rejected_if_the_quota_is_exhausted(
     models: Path, start: StartApp
 ) -> None:
-    """The next table is scored."""
+    """The next table is accepted and gets its predictions."""
     publish_price(models)
     client = start(max_concurrent_tables=1, body_seconds=30)
     url = client.base_url

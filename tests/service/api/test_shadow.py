@@ -176,7 +176,7 @@ def test_a_candidate_with_other_inputs_affects_no_client(models: Path, start: St
 
 
 def test_deleting_a_report_resets_it(models: Path, start: StartApp) -> None:
-    """It is empty, and counts later requests."""
+    """The report is empty after a deletion, and then counts later requests."""
     publish_price(models)
     publish_price(models)
     shadow(models, "price")

@@ -49,7 +49,7 @@ def test_a_share_goes_to_the_canary(models: Path, start: StartApp, protocol: int
 
 
 def test_the_same_seed_splits_alike(models: Path, start: StartApp) -> None:
-    """Another seed splits differently."""
+    """The same seed splits requests identically, and a different seed differently."""
     publish(models, split={"canary": 0.5})
     runs = [start(split_seed=seed) for seed in (7, 7, 8)]
 

@@ -18,7 +18,7 @@ OPTIONAL = NUMBER.model_copy(update={"missing": [7.0]})
 
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
 def test_parts_add_up_exactly_in_any_order(size: float) -> None:
-    """Not only nearly: the sum equals the score in any order."""
+    """The sum of the parts equals the score exactly, in any order."""
     generator = np.random.default_rng(3)
     parts = generator.uniform(-size, size, 50).tolist()
 

@@ -80,7 +80,7 @@ def test_a_message_with_too_many_fields_is_rejected() -> None:
 
 
 def test_a_pipe_is_rejected_without_waiting(tmp_path: Path) -> None:
-    """Reading it would never end."""
+    """A named pipe is not opened, because reading it would block forever."""
     os.mkfifo(tmp_path / "model.onnx")
 
     with pytest.raises(BundleError, match="is not a regular file"):

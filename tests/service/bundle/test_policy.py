@@ -228,7 +228,7 @@ def test_the_stable_version_serves_requests_that_name_no_version(
 
 
 def test_failed_versions_that_would_serve_are_examined() -> None:
-    """Other failed versions are not."""
+    """Failed versions that the policy would not select are ignored."""
     policy = Policy(aliases={"canary": Alias(version=1)})
 
     found = select(policy, "latest", AVAILABLE, ["4", "1", "2"], {})

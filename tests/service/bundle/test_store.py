@@ -37,7 +37,7 @@ def test_digests_are_sha256(models: Path) -> None:
 
 
 def test_each_publication_gets_the_next_number(models: Path) -> None:
-    """Versions are sorted as numbers."""
+    """Version 10 follows version 9: versions are sorted as numbers."""
     for _ in range(11):
         publish_price(models)
 
@@ -131,7 +131,7 @@ def test_a_published_folder_can_be_read_by_another_user(models: Path) -> None:
 
 
 def test_a_failed_publication_leaves_nothing(models: Path) -> None:
-    """The incomplete folder is removed."""
+    """The incomplete folder of a failed publication is removed."""
     manifest = read_bundle(publish_price(models)).manifest
 
     with pytest.raises(OSError, match="File name too long"):

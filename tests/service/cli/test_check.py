@@ -15,7 +15,7 @@ def check(*options: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_valid_models_are_listed_with_status_0(models: Path) -> None:
-    """All versions of bundles, and bare models."""
+    """The list contains all versions of bundles, and bare models."""
     publish_price(models)
     publish_price(models)
     publish_bare(models, "simple", sum_and_difference())

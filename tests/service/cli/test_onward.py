@@ -130,7 +130,7 @@ def test_without_a_command_all_are_listed(
 def test_an_unknown_command_is_rejected_with_the_nearest_one(
     word: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit status is 2."""
+    """The exit status is 2, and the message suggests a command."""
     assert onward([word]) == 2
 
     assert capsys.readouterr().err == f"{sentence}\n"

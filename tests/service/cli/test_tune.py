@@ -123,7 +123,7 @@ def test_a_run_is_inline_if_a_call_in_a_thread_is_expensive_compared_with_it() -
 
 
 def test_the_faster_device_is_named() -> None:
-    """For single rows and for batches, with the reason why a device is missing."""
+    """The message names it for single rows and batches, and the reason why a device is missing."""
     cpu = [point("cpu", 1, 1, 0.1), point("cpu", 1, 64, 6.4)]
     gpu = [point("cuda", 1, 1, 0.2), point("cuda", 1, 64, 0.64)]
 

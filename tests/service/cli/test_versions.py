@@ -175,7 +175,7 @@ def test_an_invalid_policy_is_not_overwritten(
 def test_the_versions_that_serve_are_chosen(
     models: Path, capsys: pytest.CaptureFixture[str], choice: str, written: object
 ) -> None:
-    """Existing aliases are not changed."""
+    """Choosing versions leaves the aliases of the policy unchanged."""
     publish_price(models)
     publish_price(models)
     options = ("--models", str(models))

@@ -81,7 +81,7 @@ def test_vectorized_decoding_never_accepts_rows_that_are_invalid(rows: list[obje
 
 
 def test_plain_rows_are_decoded_vectorized() -> None:
-    """Objects with keys in any order, and arrays."""
+    """Objects with keys in any order and arrays are decoded by the vectorized decoder."""
     rows = [{"level": 1, "rooms": 2, "size": 3.5}, [4, 5, 6]]
 
     matrix = QUICK.decode(rows)
@@ -120,9 +120,9 @@ def test_many_problems_are_counted_and_the_first_hundred_are_reported() -> None:
 
     assert rejected.value.count == 2500 * (3 + 2 + 1)
     assert str(rejected.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
-    places = [problem.row for problem in rejected.value.problems]
-    assert places[:7] == [0, 0, 0, 1, 1, 2, 4]
-    assert len(places) == 100
+    problem_rows = [problem.row for problem in rejected.value.problems]
+    assert problem_rows[:7] == [0, 0, 0, 1, 1, 2, 4]
+    assert len(problem_rows) == 100
 
 
 def test_many_problems_take_little_memory() -> None:
@@ -152,7 +152,7 @@ def test_problems_after_the_first_hundred_are_counted_by_the_same_rule() -> None
 def test_valid_rows_of_many_blocks_stay_in_order() -> None:
     """Rows that are decoded in blocks make one matrix."""
     codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
-    rows = [[None, place + 1, 1, "south", "red"] for place in range(3000)]
+    rows = [[None, index + 1, 1, "south", "red"] for index in range(3000)]
 
     matrix = codec.decode_rows(rows)
 

@@ -1,4 +1,4 @@
-"""Intervals and the unsure flag, as clients of the native protocol and of version 2 read them."""
+"""Intervals and the unsure flag in responses of the native protocol and of v2."""
 
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def test_a_prediction_has_the_requested_interval(
 
 
 def test_each_of_many_rows_has_its_interval(models: Path, start: StartApp) -> None:
-    """Rows of either bin in one request."""
+    """Rows of different bins in one request get the intervals of their bins."""
     publish_doubtful(models, interval("value"))
 
     rows = [{"size": 1}, {"size": 10}]
@@ -123,7 +123,7 @@ def test_an_unknown_level_is_rejected(
 
 
 def test_models_without_intervals_reject_the_parameter(models: Path, start: StartApp) -> None:
-    """A regression model without intervals, and a classifier."""
+    """A regression model without intervals and a classifier reject the parameter."""
     publish_price(models)
     publish_admission(models)
     client = start()

@@ -101,8 +101,8 @@ def requests(draw: st.DrawFn) -> str:
     kind = draw(st.sampled_from(["FP32", "FP64", "UINT8", "INT64", "UINT64", "BOOL", "FP99"]))
     data = f"[{','.join(numbers(draw, count))}]"
     parts = [f'"name": "x", "shape": [{count}]', f'"datatype": "{kind}"', f'"data": {data}']
-    beside = draw(st.sampled_from(["", ', "id": "a"', ', "parameters": {"top": {"k": 1.5}}']))
-    return f'{{"inputs": [{{{", ".join(draw(st.permutations(parts)))}}}]{beside}}}'
+    fields = draw(st.sampled_from(["", ', "id": "a"', ', "parameters": {"top": {"k": 1.5}}']))
+    return f'{{"inputs": [{{{", ".join(draw(st.permutations(parts)))}}}]{fields}}}'
 
 
 def changed(text: str, data: st.DataObject) -> bytes:
@@ -115,21 +115,21 @@ def changed(text: str, data: st.DataObject) -> bytes:
         start = data.draw(st.integers(0, len(text)))
         end = min(start + data.draw(st.integers(0, 3)), len(text))
         piece = data.draw(st.one_of(st.sampled_from(ODD), st.just(text[start:end])))
-        place = data.draw(st.integers(0, len(text)))
+        position = data.draw(st.integers(0, len(text)))
         text = text[:start] + text[end:] if data.draw(st.booleans()) else text
-        text = text[:place] + piece + text[place:]
+        text = text[:position] + piece + text[position:]
     return text.encode()
 
 
 @given(rows())
 def test_rows_are_the_numbers_of_another_json_parser(made: str) -> None:
-    """For any numbers and white space, bit for bit."""
+    """Any numbers and white space are read exactly as by a different parser."""
     assert_rows_agree(made.encode())
 
 
 @given(requests())
 def test_a_request_is_the_document_of_another_json_parser(made: str) -> None:
-    """The tensor, and the fields next to it."""
+    """The tensor and the other fields equal those of a different parser."""
     assert_requests_agree(made.encode())
 
 
@@ -240,7 +240,7 @@ def test_only_json_white_space_is_skipped(space: str) -> None:
     ],
 )
 def test_another_object_is_not_the_one_array(body: bytes) -> None:
-    """Two keys, another one, or other values."""
+    """An object with two keys, a different key or other values is not read as an array."""
     assert numbers_under(body.ljust(LONG), "image") is None
 
 
@@ -249,7 +249,7 @@ def test_threads_parse_at_the_same_time(read: Callable[[bytes], object]) -> None
     """Each thread gets the result of its own text, long or short."""
     texts = []
     for index in range(64):
-        flat = [index + place / 8 for place in range(100 * (1 + 200 * (index % 2)))]
+        flat = [index + column / 8 for column in range(100 * (1 + 200 * (index % 2)))]
         tensor = {"name": "x", "shape": [len(flat)], "datatype": "FP64", "data": flat}
         document = [flat] if read is rows_of_numbers else {"inputs": [tensor]}
         texts.append(orjson.dumps(document))
@@ -290,7 +290,7 @@ def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
 
 
 def test_without_simdjson_the_result_is_none() -> None:
-    """As on a version of Python that simdjson does not support yet."""
+    """The reader returns None on versions of Python that simdjson does not support."""
     code = (
         "import sys; sys.modules['simdjson'] = None\n"
         "from service.codecs.json_reader import *\n"

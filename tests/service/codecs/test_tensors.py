@@ -83,7 +83,7 @@ def test_one_long_string_among_numbers_takes_little_memory() -> None:
 
 @pytest.mark.parametrize("depth", [33, 65, 900])
 def test_deep_nesting_is_rejected_at_any_depth(depth: int) -> None:
-    """Also if it is deeper than the axes that numpy has."""
+    """Data with more axes than numpy supports is rejected too."""
     data: object = None
     for _ in range(depth):
         data = [data]
@@ -103,6 +103,6 @@ def test_base64_and_plain_strings_are_the_same_strings() -> None:
 
 @pytest.mark.parametrize("content", ["é", "=", "a", 7, None, [], "/w=="])
 def test_invalid_base64_of_text_is_rejected(content: object) -> None:
-    """Wrong letters, wrong length, other types, and bytes that are not UTF-8."""
+    """Invalid characters, lengths and types, and bytes that are not UTF-8, are rejected."""
     with pytest.raises(InvalidRequest, match="'b64' holds a UTF-8 string in base64"):
         without_base64([{"b64": content}], spec("BYTES"))

@@ -161,7 +161,7 @@ def test_requests_of_different_shapes_do_not_share_a_run() -> None:
 
 
 def test_a_request_without_rows_runs_alone() -> None:
-    """Whether it arrives before or after other requests."""
+    """A request without rows is not joined with requests before or after it."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -251,7 +251,7 @@ def test_each_request_of_a_failing_batch_gets_its_own_result() -> None:
 
 
 def test_closing_finishes_waiting_requests_and_rejects_new_ones() -> None:
-    """No accepted request is lost."""
+    """Every request that was accepted before closing gets its output."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:

@@ -61,5 +61,5 @@ def test_the_limit_of_the_root_applies_if_the_group_is_not_visible(
 
 
 def test_this_machine_has_at_least_one_core() -> None:
-    """According to its own files."""
+    """The limit that is read from the files of this machine allows at least one core."""
     assert 1 <= available_cores() <= ALL

@@ -88,7 +88,7 @@ def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: Start
 
 
 def test_every_client_of_an_endless_run_gets_an_error(models: Path, start: StartApp) -> None:
-    """Also after forty quick runs."""
+    """The run is terminated at the deadline even after forty quick runs."""
     publish_bare(models, "loop", counting_loop())
     client = start(deadline_seconds=0.5)
 
@@ -102,7 +102,7 @@ def test_every_client_of_an_endless_run_gets_an_error(models: Path, start: Start
 
 @pytest.mark.parametrize("name", ["loop", "product"])
 def test_the_service_stops_during_an_endless_run(models: Path, name: str) -> None:
-    """Also while one operator computes that nothing can interrupt."""
+    """The service stops even during the computation of one operator that cannot be interrupted."""
     publish_bare(models, "loop", counting_loop())
     publish_bare(models, "product", one_large_product())
     send, size = (iterate, FOR_EVER) if name == "loop" else (product, HUGE)
@@ -187,7 +187,7 @@ def replace_graph(folder: Path, content: bytes) -> None:
 
 
 def test_a_bundle_with_an_endless_self_test_is_rejected(models: Path, start: StartApp) -> None:
-    """After the deadline of a request; the other models serve."""
+    """The bundle is rejected after the deadline of a request, and the other models serve."""
     folder = endless_bundle(models)
     publish_bare(models, "same", one_node("Neg"))
 
@@ -237,7 +237,7 @@ UNBOUNDED: dict[str, tuple[bytes, str]] = {
 def test_a_graph_without_a_time_bound_never_runs_on_the_event_loop(
     models: Path, name: str, by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is configured; the log has the reason."""
+    """The graph runs in a thread for any configuration, and the log has the reason."""
     content, reason = UNBOUNDED[name]
     folder = publish_bare(models, "any", content)
     plan = ExecutionPlan()
@@ -276,7 +276,7 @@ def fixed_shape_graph() -> bytes:
 def test_a_bare_model_runs_in_a_thread_unless_configured_otherwise(
     models: Path, plan: ExecutionPlan, tuning: str, expected: tuple[str, str]
 ) -> None:
-    """However quick its runs are."""
+    """The model uses a thread even if its runs are quick."""
     folder = publish_bare(models, "fixed", fixed_shape_graph())
     if tuning:
         (folder.parent / "tuning.json").write_text(tuning)

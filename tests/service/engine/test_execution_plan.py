@@ -32,7 +32,7 @@ def test_a_quick_model_runs_inline(models: Path) -> None:
 
 
 def test_the_setting_overrides_the_timing(models: Path) -> None:
-    """Whatever was measured."""
+    """The setting decides where a model runs, for any measured time."""
     plan = plan_for(Settings(execution="batched", threads=2), "cpu")
 
     model = load_version(publish_admission(models), plan)
@@ -43,7 +43,7 @@ def test_the_setting_overrides_the_timing(models: Path) -> None:
 
 
 def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
-    """For threads, mode and batch size."""
+    """The tuning file of a model sets its threads, mode and batch size."""
     folder = publish_admission(models)
     tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=this_machine())
     replace_document(folder.parent / TUNING, tuning)
@@ -76,7 +76,7 @@ def test_a_model_with_an_invalid_tuning_file_serves(
 def test_a_tuning_of_another_machine_applies_with_a_warning(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning lists the differences."""
+    """The warning lists the differences between the two machines."""
     folder = publish_admission(models)
     other = Machine(cpu="Zilog Z80", cores=1000, runtime=this_machine().runtime)
     replace_document(folder.parent / TUNING, Tuning(execution="batched", machine=other))
@@ -110,7 +110,7 @@ def test_a_tuning_file_survives_a_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_new_tuning_file_changes_the_fingerprint(models: Path) -> None:
-    """So that the next scan reloads the version."""
+    """The next scan reloads a version with a new tuning file."""
     folder = publish_admission(models)
     before = fingerprint(folder)
 

@@ -199,14 +199,14 @@ def test_an_alias_moves_when_its_new_version_has_passed_its_self_test(models: Pa
 
     async def scenario(service: Service) -> None:
         (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
-        answering = []
+        served = []
         for version in (2, 3, 1, 7):
             set_alias(models, "stable", version)
             await service.reconciler.refresh()
-            answering.append(in_memory(service.registry, "price", "stable").version)
-            assert in_memory(service.registry, "price").version == answering[-1]
+            served.append(in_memory(service.registry, "price", "stable").version)
+            assert in_memory(service.registry, "price").version == served[-1]
 
-        assert answering == ["2", "2", "1", "1"]
+        assert served == ["2", "2", "1", "1"]
 
     run_scenario(models, scenario)
 

@@ -39,7 +39,7 @@ def traced(calls: list[str]) -> Iterator[None]:
 
 
 def test_a_bundle_becomes_ready_in_few_files(models: Path) -> None:
-    """From the scan of the models folder to the entry that serves."""
+    """Loading a bundle, from the scan of its folder until it serves, runs code of few files."""
     publish_admission(models)
     calls: list[str] = []
 

@@ -88,7 +88,7 @@ def submit_in_one_turn(requests: Requests, *rows: tuple[float, ...]) -> Requests
 
 
 def test_requests_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
-    """In the order in which they arrived."""
+    """The rows of a shared run are in the order in which the requests arrived."""
     run = Doubler()
 
     requests = submit_in_one_turn(Requests(run), (1,), (2, 3), (4,))
@@ -98,7 +98,7 @@ def test_requests_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
 
 
 def test_requests_of_different_turns_do_not_wait_for_each_other() -> None:
-    """There is no timer."""
+    """A request runs in its own iteration of the event loop, without a timer."""
     run = Doubler()
     requests = Requests(run)
 
@@ -124,7 +124,7 @@ def test_a_batch_is_limited_in_rows() -> None:
 
 
 def test_a_request_without_rows_runs_alone() -> None:
-    """Whether it arrives before or after other requests."""
+    """A request without rows is not joined with requests before or after it."""
     run = Doubler()
 
     requests = submit_in_one_turn(Requests(run), (), (1,), (), (2,), (3,))

@@ -160,7 +160,7 @@ NAMES = [b"\xff\xfe", b"line\nbreak", b"n" * 255, "zwölf".encode(), b"lost+foun
 def test_any_file_name_is_accepted_anywhere(
     models: Path, start: StartApp, name: bytes, where: str
 ) -> None:
-    """Invalid UTF-8, several lines, and the maximum length."""
+    """Names with invalid UTF-8, line breaks and the maximum length are accepted."""
     publish_price(models)
     (models / where).mkdir(exist_ok=True)
     os.mkdir(os.path.join(os.fsencode(models / where), name))  # noqa: PTH102, PTH118 - bytes

@@ -112,7 +112,7 @@ def test_a_service_without_models_is_not_ready(models: Path, strictness: Strictn
 
 
 def test_a_draining_service_is_not_ready(models: Path) -> None:
-    """Although its models still serve."""
+    """Readiness is false while the models still serve the last requests."""
     publish_price(models)
 
     async def scenario(readiness: Readiness, _: Reconciler) -> None:

@@ -137,7 +137,7 @@ def test_a_loaded_version_keeps_serving_if_its_files_are_damaged(models: Path) -
 def test_a_loaded_version_keeps_serving_without_its_manifest(
     models: Path, files: list[str]
 ) -> None:
-    """Whether it then seems to be an incomplete bundle or a bare model."""
+    """The version serves although its folder now looks incomplete or like a bare model."""
     publish_price(models, slope=2.0)
     folder = publish_price(models, slope=3.0)
 
@@ -185,7 +185,7 @@ def test_models_keep_serving_if_the_folder_is_missing(models: Path, start: Start
 
 
 def test_a_directory_loop_is_ignored(models: Path) -> None:
-    """Circular links are not versions."""
+    """A version that is a link to itself is not listed."""
     publish_price(models)
     (models / "loop").symlink_to(models)
     (models / "price" / "2").symlink_to(models / "price" / "2")
@@ -198,7 +198,7 @@ def test_a_directory_loop_is_ignored(models: Path) -> None:
 
 
 def test_a_replaced_model_releases_its_memory_and_thread(models: Path) -> None:
-    """After its last request, without the garbage collector."""
+    """Both are released after the last request, without the garbage collector."""
     publish_price(models, slope=1.0)
     rows = (np.ones((100, 1), np.float32),)
 

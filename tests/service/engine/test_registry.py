@@ -185,7 +185,7 @@ def test_only_numbered_folders_are_versions(models: Path) -> None:
 
 
 def test_an_empty_folder_is_not_ready(models: Path) -> None:
-    """Without a model that serves, readiness is false."""
+    """A registry without models is not ready."""
     assert not load_registry(models).is_ready
 
 

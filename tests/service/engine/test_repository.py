@@ -143,7 +143,7 @@ def test_a_file_that_becomes_readable_is_detected(models: Path) -> None:
 
 
 def test_a_policy_is_read_again_when_it_changes(models: Path) -> None:
-    """Written, invalid, fixed, removed."""
+    """A scan notices a policy that is written, invalid, fixed or removed."""
     model_folder = publish_price(models).parent
     repository = Repository(models)
     seen = []
@@ -176,7 +176,7 @@ def test_the_policy_of_triton_applies_if_there_is_no_other(models: Path) -> None
 
 
 def test_a_folder_may_be_removed_during_a_scan(models: Path) -> None:
-    """The other folders are found."""
+    """The scan finds the other folders."""
     publish_price(models, "price")
     removed = publish_price(models, "gone").parent
     repository = Repository(models)

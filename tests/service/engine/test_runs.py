@@ -55,12 +55,12 @@ def test_threads_get_their_own_outputs() -> None:
 def test_a_large_run_releases_its_memory() -> None:
     """Each session only keeps the memory of small runs."""
     grown = {}
-    for kept_rows in (100, 1_000_000):
-        session = Session.open(wide_graph(), "cpu", SessionConfig(arena_rows=kept_rows))
+    for arena_rows in (100, 1_000_000):
+        session = Session.open(wide_graph(), "cpu", SessionConfig(arena_rows=arena_rows))
         few = session.run((batch(4),))[0]
         before = resident_mib()
         session.run((batch(20_000),))
-        grown[kept_rows] = resident_mib() - before
+        grown[arena_rows] = resident_mib() - before
         np.testing.assert_array_equal(session.run((batch(4),))[0], few)
 
     # The run needs a tensor of 312 MiB.
@@ -120,7 +120,7 @@ def test_a_device_has_one_name(name: str) -> None:
 
 
 def test_every_device_of_this_build_is_known() -> None:
-    """By the names that ONNX Runtime lists."""
+    """The names of the devices are those that ONNX Runtime lists."""
     listed = onnxruntime.get_available_providers()
 
     assert {provider_name(device) for device in known_devices(listed)} == set(listed)

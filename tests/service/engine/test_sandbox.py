@@ -129,7 +129,7 @@ def test_a_version_that_passed_is_not_tried_again_and_errors_are_reported_by_the
 
 
 def test_the_sandbox_ends_with_the_service(models: Path) -> None:
-    """Even if the service is killed, because its input ends then."""
+    """The sandbox ends even if the service is killed, because its input is closed then."""
     publish_bare(models, "fine", sum_and_difference())
     program = (
         "import sys; from pathlib import Path\n"

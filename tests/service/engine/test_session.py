@@ -85,7 +85,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 
 def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
-    """With the error of the dynamic loader."""
+    """The reason contains the error of the dynamic loader."""
     provider = tmp_path / "libonnxruntime_providers_cuda.so"
     provider.write_bytes(b"not a library")
 
@@ -97,7 +97,7 @@ def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
 
 
 def test_telemetry_is_disabled_before_onnx_runtime_is_imported() -> None:
-    """Whatever the environment, the variable is 1 during the import."""
+    """The variable is 1 during the import in any environment."""
     program = (
         "import os, sys\n"
         "class Watch:\n"

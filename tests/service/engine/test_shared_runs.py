@@ -83,7 +83,7 @@ def test_requests_to_an_inline_model_share_runs_up_to_the_limit(
 def test_requests_to_a_bare_model_share_a_run_only_if_that_is_configured(
     models: Path, tuning: str, config: str, expected: int
 ) -> None:
-    """In the model's tuning.json, or else in Triton's config.pbtxt."""
+    """The model's tuning.json enables it, or Triton's config.pbtxt."""
     folder = publish_bare(models, "bare", doubled())
     if tuning:
         (folder.parent / "tuning.json").write_text(tuning)

@@ -34,7 +34,7 @@ def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("named", ['"../colors.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
 def test_a_path_to_another_folder_is_not_followed(tmp_path: Path, named: str) -> None:
-    """Only a file name is accepted."""
+    """A label file is read only if it is a file name without a folder."""
     model_folder = tmp_path / "model"
     model_folder.mkdir()
     write(model_folder, named)
@@ -87,7 +87,7 @@ def test_only_label_files_of_outputs_are_read(tmp_path: Path, config: str) -> No
     ],
 )
 def test_labels_belong_to_their_output(tmp_path: Path, config: str) -> None:
-    """Other outputs have none."""
+    """Only the output with a label file gets labels."""
     write(tmp_path, '"colors.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 

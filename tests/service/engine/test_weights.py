@@ -53,7 +53,7 @@ def sums(client: httpx.Client) -> list[float]:
 def test_a_loaded_model_serves_whatever_happens_to_its_weights_file(
     models: Path, start: StartApp, graph: Callable[[str], bytes], damage: Callable[[Path], None]
 ) -> None:
-    """Also where a subgraph has the weights."""
+    """Damage to the weights file has no effect, also if a subgraph uses it."""
     folder = publish_bare(models, "outside", graph("weights.bin"))
     (folder / "weights.bin").write_bytes(weights_file())
     client = start()
@@ -85,7 +85,7 @@ def test_truncated_large_weights_do_not_crash_the_process(models: Path) -> None:
 
 
 def test_changed_weights_are_loaded(models: Path) -> None:
-    """By the next scan, although neither the graph nor size and time of the file have changed."""
+    """The next scan loads them although the graph and the file's size and time are the same."""
     folder = publish_bare(models, "outside", with_weights_at("parts/weights.bin"))
     (folder / "parts").mkdir()
     path = folder / "parts" / "weights.bin"
@@ -103,7 +103,7 @@ def test_changed_weights_are_loaded(models: Path) -> None:
 
 
 def test_a_copy_with_the_same_size_and_time_has_another_fingerprint(models: Path) -> None:
-    """As made by ``cp -p`` and ``rsync -t``."""
+    """``cp -p`` and ``rsync -t`` make such copies."""
     folder = publish_bare(models, "outside", with_weights_at("weights.bin"))
     (folder / "weights.bin").write_bytes(weights_file())
     copy = folder.parent / "copy"
@@ -139,7 +139,7 @@ def test_weights_of_the_wrong_size_are_rejected(
 def test_files_of_the_current_folder_are_not_read(
     models: Path, start: StartApp, graph: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Although ONNX Runtime itself would search it."""
+    """The weights are not found there, although ONNX Runtime itself would read them."""
     publish_bare(models, "outside", graph("weights.bin"))
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
@@ -154,7 +154,7 @@ def test_files_of_the_current_folder_are_not_read(
 def test_weights_of_a_subgraph_are_only_read_from_the_folder_of_the_version(
     models: Path, start: StartApp, location: str
 ) -> None:
-    """Like those of the main graph."""
+    """The rule is that of the weights of the main graph."""
     folder = publish_bare(models, "outside", adds_in_a_branch(location))
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")

@@ -132,7 +132,7 @@ def test_images_of_one_line_are_read_or_rejected(kind: str, shape: tuple[int, in
 def test_dots_and_noise_are_read_or_rejected_by_a_digit_model(
     shape: tuple[int, int], share: float
 ) -> None:
-    """Images of two values with few or many dots are read, or have no foreground."""
+    """Images with few or many black pixels are read, or have no foreground."""
     for seed in range(3):
         sheet = dots(*shape, seed, share)
         for image in (sheet, 255 - sheet):
@@ -152,7 +152,7 @@ def test_dots_and_noise_are_read_or_rejected_by_a_digit_model(
     ],
 )
 def test_patterns_are_read_or_rejected_by_a_digit_model(image: Pixels) -> None:
-    """Checkerboards, stripes, single dots and lines, and blank images cause no other error."""
+    """Checkerboards, stripes, single pixels, lines and blank images cause no other error."""
     with np.errstate(divide="raise", invalid="raise"):
         assert outcome(encoded(image.astype(np.uint8)), DIGIT) in {"", _NO_FOREGROUND}
 
@@ -165,9 +165,9 @@ _NO_FOREGROUND = (
 
 @pytest.mark.parametrize("name", list(hostile_images(0)))
 def test_time_grows_at_most_linearly_with_the_size_of_a_file(name: str) -> None:
-    """A hostile file ten times as long takes about ten times as long, or is rejected earlier."""
-    contents = [hostile_images(size)[name] for size in (10_000, 100_000, 1_000_000)]
-    first, _, last = (min(seconds(content) for _ in range(3)) for content in contents)
+    """A hostile file a hundred times as long takes about as many times as long, or is rejected."""
+    contents = [hostile_images(size)[name] for size in (10_000, 1_000_000)]
+    first, last = (min(seconds(content) for _ in range(3)) for content in contents)
 
     # A hundred times the bytes: a thousand is far below the ten thousand of quadratic work.
     assert last < 1000 * max(first, 0.002)

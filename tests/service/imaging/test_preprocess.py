@@ -346,5 +346,5 @@ def test_many_threads_read_the_same_pixels() -> None:
 
 
 def test_the_decoder_is_named_with_its_version() -> None:
-    """Manifests record it."""
+    """The name that manifests record contains the version of Pillow."""
     assert DECODER.startswith("Pillow ")

@@ -25,7 +25,7 @@ BOUNDS = (
 
 
 def test_phase_histograms_equal_those_of_prometheus_client() -> None:
-    """For values of any size, including those on a bound and above the last one."""
+    """They are equal for values of any size, also at a bound and above the last one."""
     random = np.random.default_rng(1)
     seconds = [*(10 ** random.uniform(-6, 2, 300)).tolist(), *BOUNDS, 0.0, 100.0]
     oracle = Histogram("it", "it", registry=CollectorRegistry(), buckets=BOUNDS)
@@ -51,7 +51,7 @@ def test_phase_histograms_equal_those_of_prometheus_client() -> None:
 
 
 def test_two_scrapes_without_requests_in_between_are_equal() -> None:
-    """Nothing is counted twice."""
+    """A scrape does not count anything again."""
     metrics = Metrics()
     metrics.count_prediction("m", "1", "v2", 1, Phases(0, 0, 0, 0))
     metrics.count_response(200)
@@ -85,7 +85,7 @@ def counted(times: int) -> Snapshot:
 
 
 def test_the_sum_of_several_processes_equals_the_counts_of_one() -> None:
-    """For every field, also after a round trip through JSON."""
+    """They are equal in every field, also after a round trip through JSON."""
     sums = Counts()
     for snapshot in (counted(2), counted(1), Snapshot()):
         sums.add(Snapshot.from_json(snapshot.to_json()).counts)

@@ -47,7 +47,7 @@ def test_a_text_line_never_contains_a_line_break() -> None:
 
 
 def test_a_traceback_follows_its_event() -> None:
-    """In JSON it is a key of the line."""
+    """The traceback follows in text, and is a key of the line in JSON."""
     try:
         _ = 1 / 0
     except ZeroDivisionError as error:
@@ -80,7 +80,7 @@ def test_each_call_site_has_a_rate_limit_and_suppressed_lines_are_counted() -> N
 
 
 def test_lines_are_written_in_order_and_before_a_flush_returns() -> None:
-    """So that none are lost when the process ends."""
+    """No line is lost when the process ends after a flush."""
     read, write = os.pipe()
     with os.fdopen(read) as reader, os.fdopen(write, "w") as writer:
         handler = ThreadHandler(writer)

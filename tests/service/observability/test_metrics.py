@@ -57,7 +57,7 @@ def test_counts_are_summed_over_all_processes_and_states_over_running_ones() -> 
 
 
 def test_a_process_continues_from_the_counts_of_its_predecessor() -> None:
-    """For any number of predecessors; states are not restored."""
+    """The counts of any number of predecessors are restored, but not the states."""
     snapshot = used(Metrics(), "1").snapshot()
     for _ in range(2):
         metrics = Metrics()
@@ -74,7 +74,7 @@ def test_a_process_continues_from_the_counts_of_its_predecessor() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[[[", b'{"counts": 1}', b"\x00" * 100])
 def test_restoring_an_invalid_snapshot_is_an_error(content: bytes) -> None:
-    """Nothing is counted then."""
+    """No count changes if the snapshot is invalid."""
     metrics = Metrics()
 
     with pytest.raises(ValueError, match="Snapshot"):

@@ -45,7 +45,7 @@ def test_generated_ids_are_unique() -> None:
 
 
 def test_a_safe_id_of_the_client_is_used() -> None:
-    """Any other id is replaced."""
+    """An id with unsafe characters is replaced by a generated one."""
     assert request_id_from("mine-1") == "mine-1"
     for unsafe in ("", "two words", "x" * 129, "ü", "a\r\nb: c"):
         assert re.fullmatch("[0-9a-f]{32}", request_id_from(unsafe))

@@ -115,7 +115,7 @@ def test_a_candidate_that_fails_is_reported_and_affects_no_other(models: Path) -
 
 
 def test_versions_that_take_other_features_are_not_compared(models: Path) -> None:
-    """The tally has the reason."""
+    """The report gives the reason why nothing is compared."""
     serving = loaded(publish_price(models))
     candidate = loaded(publish_bare(models, "bare", sum_and_difference()))
 
@@ -145,7 +145,7 @@ def test_a_new_serving_version_starts_a_new_tally(models: Path) -> None:
 
 
 def test_a_reset_discards_earlier_copies(models: Path) -> None:
-    """Queued copies are discarded too."""
+    """A reset discards queued copies as well as counts."""
     serving, candidate = loaded(publish_price(models)), loaded(publish_price(models))
 
     async def scenario(shadows: ShadowRunner, _: Metrics) -> None:

@@ -92,7 +92,7 @@ def test_every_worker_reports_the_same(
 
 
 def test_an_unknown_model_is_reported(tmp_path: Path) -> None:
-    """Like with one worker; in the reply to another worker it has no versions."""
+    """The error is that of a single worker; the reply to another worker has no versions."""
 
     async def scenario(first: ClusterIndex, _: ClusterIndex) -> None:
         with pytest.raises(ModelNotFound, match="did you mean 'price'"):

@@ -141,7 +141,7 @@ def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_pat
 
 
 def test_a_removed_model_is_no_longer_unloaded(models: Path, tmp_path: Path) -> None:
-    """Published again, it serves."""
+    """A model that is published again after its removal serves."""
     publish_price(models)
 
     async def scenario(join: Join) -> None:

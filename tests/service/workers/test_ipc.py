@@ -43,7 +43,7 @@ async def hang(_: object) -> None:
 
 
 def test_every_other_worker_replies(tmp_path: Path) -> None:
-    """The sender gets no request."""
+    """A request gets one reply from each other worker and none from its sender."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
         second.handle("double", double)
@@ -124,7 +124,7 @@ def test_a_worker_that_has_ended_has_no_reply(tmp_path: Path) -> None:
 
 
 def test_a_single_worker_sends_no_requests() -> None:
-    """It needs no folder."""
+    """A service with one worker needs no folder of sockets."""
 
     async def run() -> list[Reply]:
         channel = Channel()

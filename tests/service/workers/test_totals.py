@@ -91,7 +91,7 @@ def test_counters_do_not_decrease_when_a_worker_ends(tmp_path: Path) -> None:
 
 
 def test_a_hanging_worker_is_exported_from_its_file(tmp_path: Path) -> None:
-    """With its counts and states, after a short timeout."""
+    """Its last counts and states are exported after a short timeout."""
 
     async def scenario(one: Worker, other: Worker) -> None:
         other.metrics.count_response(200)
@@ -184,7 +184,7 @@ def test_counting_continues_on_a_full_disk(
 
 
 def test_workers_keep_serving_on_a_full_disk_and_can_be_replaced(models: Path) -> None:
-    """Whether the disk is full from the start or later, every request gets its response."""
+    """Every request gets its response, also after a worker is killed and replaced."""
     publish_price(models)
 
     with several(models, 2) as service, httpx.Client(base_url=service.address) as client:

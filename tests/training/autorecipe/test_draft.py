@@ -212,7 +212,7 @@ def test_target_leakage_is_reported(tmp_path: Path) -> None:
 
 
 def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
-    """Separator, encoding, marks, header, family and split."""
+    """They describe separator, encoding, decimal separator, header, family and split."""
     rows = "".join(f"{k % 13},5;{k * 1.1:.2f}\n".replace(".", ",") for k in range(400))
 
     remarks = _draft(tmp_path, "x;y\n" + rows).remarks
@@ -260,14 +260,14 @@ def test_the_target_may_be_given_by_its_position(tmp_path: Path) -> None:
 def test_a_table_without_a_usable_target_or_feature_is_rejected(
     tmp_path: Path, text: str, sentence: str
 ) -> None:
-    """The message has the reason."""
+    """The error message gives the reason."""
     with pytest.raises(DataError, match=sentence):
         _draft(tmp_path, text)
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_written_recipe_is_read_back_unchanged(name: str, tmp_path: Path) -> None:
-    """`toml_of` writes the same recipe."""
+    """Reading the file that `toml_of` writes gives the same recipe."""
     recipe = read_any(name)
     path = tmp_path / "again.toml"
 

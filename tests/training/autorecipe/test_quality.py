@@ -48,7 +48,7 @@ def test_a_report_contains_the_remarks_of_the_draft(folders: Folders, tmp_path: 
 
 
 def test_unused_columns_are_listed(folders: Folders) -> None:
-    """With the reason, if they cannot be used."""
+    """Columns that cannot be used are listed with the reason."""
     recipe = read_recipe("king_county")
 
     said = describe_columns(recipe, load(recipe.data, folders))

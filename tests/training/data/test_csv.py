@@ -57,7 +57,7 @@ def test_a_column_name_has_one_line(tmp_path: Path) -> None:
 
 
 def test_single_quotes_are_detected(tmp_path: Path) -> None:
-    """Apostrophes around cells are removed."""
+    """Apostrophes around cells are removed like quotation marks."""
     table = read_csv(_written(tmp_path, "0.5,1.5,'-1'\n0.25,1.0,'1'\n"))
 
     assert table.frame["column_3"].to_list() == ["-1", "1"]

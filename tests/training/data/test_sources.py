@@ -126,7 +126,7 @@ def test_the_error_for_an_unavailable_data_set_says_how_to_get_it(tmp_path: Path
 
 
 def test_the_error_for_an_unknown_data_set_lists_the_known_ones(tmp_path: Path) -> None:
-    """A misspelt name is rejected."""
+    """A misspelled name of a data set is rejected with all known names."""
     with pytest.raises(DataError, match=r"'admision'; known: admissions, "):
         load(Data(source="admision"), Folders(None, tmp_path))
 

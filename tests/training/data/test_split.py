@@ -14,13 +14,13 @@ from training.recipe.table import Split
 def test_every_row_is_in_one_set(rows: int, seed: int, classes: bool) -> None:  # noqa: FBT001
     """The sets are disjoint and complete, and the same seed gives the same sets."""
     target = (np.arange(rows) % 2).astype(np.float64)
-    wish = Split(test=0.3, validation=0.3)
+    shares = Split(test=0.3, validation=0.3)
 
-    parts = split_rows(target, wish, seed, classes=classes)
+    parts = split_rows(target, shares, seed, classes=classes)
 
     together = np.concatenate([parts.training, parts.validation, parts.test])
     assert sorted(together) == list(range(rows))
-    again = split_rows(target, wish, seed, classes=classes)
+    again = split_rows(target, shares, seed, classes=classes)
     assert np.array_equal(again.test, parts.test)
     assert np.array_equal(again.training, parts.training)
 
@@ -36,7 +36,7 @@ def test_sets_are_stratified() -> None:
 
 
 def test_a_class_of_one_row_cannot_be_split() -> None:
-    """The message says what to do."""
+    """The message suggests how to fix the recipe."""
     with pytest.raises(DataError, match=r"split\.test = 0"):
         split_rows(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), Split(test=0.4), 1, classes=True)
 
@@ -57,7 +57,7 @@ def test_folds_measure_every_row_once(rows: int, count: int, classes: bool) -> N
 
 
 def test_more_folds_than_rows_are_rejected() -> None:
-    """The message has both numbers."""
+    """The message has the number of folds and the number of rows."""
     with pytest.raises(DataError, match="7 folds need as many rows; there are 6"):
         list(folds(np.zeros(6), 7, 1, classes=False))
     with pytest.raises(DataError, match="the rarest has 1"):

@@ -101,7 +101,7 @@ def test_rows_are_numbered_as_in_the_file() -> None:
 
 
 def test_an_unknown_label_is_rejected_or_dropped() -> None:
-    """As the recipe specifies for other classes."""
+    """The recipe specifies what happens to rows of other classes."""
     table = _table(y=["no", "perhaps", "yes"])
 
     with pytest.raises(DataError, match=r"row 2: the target 'y' is 'perhaps'"):
@@ -120,7 +120,7 @@ def test_the_case_of_labels_can_be_ignored() -> None:
 
 
 def test_the_error_for_an_unknown_column_lists_the_columns() -> None:
-    """A similar name is suggested."""
+    """The message also suggests a similar name."""
     table = _table(churned=["1", "2", "3"])
 
     with pytest.raises(DataError, match="no column 'z'; its columns: churned"):

@@ -28,7 +28,7 @@ def _fitted(rows: int, seed: int = 1) -> Interval:
 
 
 def test_each_level_covers_its_share_of_new_rows() -> None:
-    """Fitted on one sample, measured on another one."""
+    """Margins of one sample cover the rows of a second sample."""
     found = measure_coverage(_fitted(20_000), *_sample(50_000, seed=2))
 
     for level in found.levels:

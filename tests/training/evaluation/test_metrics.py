@@ -53,7 +53,7 @@ def test_baseline_predictions_only_use_the_training_target() -> None:
 
 
 def test_the_mean_has_an_r2_of_zero() -> None:
-    """On the rows that it was computed from."""
+    """R² of the mean is zero on the rows from which it was computed."""
     target = np.array([1.0, 2.0, 6.0])
     _, baseline = baseline_predictions(read_recipe("ice_cream"), target, 3)
 

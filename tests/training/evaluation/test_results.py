@@ -14,7 +14,7 @@ from training.run import run
 
 
 def test_the_page_has_every_published_model(folders: Folders, tmp_path: Path) -> None:
-    """Each with its targets, measurements and training run."""
+    """Each model is listed with its targets, measurements and training run."""
     for name in ("line", "xor"):
         run(read_recipe(name), tmp_path, folders)
 

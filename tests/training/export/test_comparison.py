@@ -83,7 +83,7 @@ def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
 
 
 def test_a_first_version_is_not_compared(models: Path) -> None:
-    """It serves."""
+    """The first version of a model serves without a comparison."""
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest.model_copy(update={"name": "other"})
 

@@ -137,7 +137,7 @@ def test_a_graph_that_disagrees_is_rejected() -> None:
 
 
 def test_missing_values_of_examples_are_null() -> None:
-    """In the JSON of the example rows."""
+    """The JSON of the example rows has null for a missing value."""
     predictor, _ = _learned(_recipe("linear", "regression", seed=1))
 
     examples = example_rows(predictor, _unusual_rows(), "value")

@@ -41,7 +41,7 @@ def test_the_folder_is_checked_before_the_data(
 def test_an_invalid_path_is_rejected_before_the_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a message instead of a traceback."""
+    """The command prints a message instead of a traceback."""
     deep = tmp_path.joinpath(*["d" * 200] * 20)
 
     assert main(["line", "--models", str(deep)]) == 2

@@ -97,7 +97,7 @@ def _predictions(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]
 @settings(max_examples=150, deadline=None)
 @given(_networks())
 def test_trimming_does_not_change_predictions(model: onnx.ModelProto) -> None:
-    """For any windows, padding and intermediate outputs."""
+    """Predictions are the same for any windows, padding and intermediate outputs."""
     height, width = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim[2:])
     images = np.random.default_rng(2).normal(size=(3, _CHANNELS, height, width)).astype(np.float32)
     before = _predictions(model, images)

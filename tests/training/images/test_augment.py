@@ -101,17 +101,17 @@ def test_strokes_become_thicker_and_thinner() -> None:
 
 
 def test_erasing_fills_a_rectangle_with_the_mean() -> None:
-    """In about the specified share of the images."""
+    """A rectangle is erased in about the specified share of the images."""
     images = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
 
     erased = augment(images, Augmentation(erasing=0.5), Generator().manual_seed(2))
 
-    gone = (erased != images).all(1)
+    erased_pixels = (erased != images).all(1)
     mean = images.mean((0, 2, 3))
-    hit = gone.flatten(1).any(1)
+    hit = erased_pixels.flatten(1).any(1)
     assert 60 < int(hit.sum()) < 130
-    assert torch.allclose(erased.permute(0, 2, 3, 1)[gone], mean)
-    assert gone.flatten(1).float().mean(1).max() <= 0.25
+    assert torch.allclose(erased.permute(0, 2, 3, 1)[erased_pixels], mean)
+    assert erased_pixels.flatten(1).float().mean(1).max() <= 0.25
 
 
 def test_colors_stay_within_bounds() -> None:

@@ -20,7 +20,7 @@ def _idx(array: np.typing.NDArray[np.uint8]) -> bytes:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_idx_file_is_read(tmp_path: Path, *, packed: bool) -> None:
-    """Plain or gzipped, with its shape and bytes."""
+    """The shape and bytes of a file are read, gzipped or not."""
     path = tmp_path / "some-images"
     path.write_bytes(gzip.compress(_idx(_PIXELS)) if packed else _idx(_PIXELS))
 

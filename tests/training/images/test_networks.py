@@ -31,7 +31,7 @@ def _recipe(name: str) -> ImageRecipe:
 def test_networks_have_the_expected_number_of_parameters(
     name: str, classes: int, parameters: int
 ) -> None:
-    """Counted by hand, layer by layer."""
+    """The number of parameters equals the sum of all layers, computed by hand."""
     network = build(_recipe(name), classes)
 
     assert sum(weight.numel() for weight in network.parameters()) == parameters
@@ -73,7 +73,7 @@ def test_pixels_are_standardized() -> None:
     ],
 )
 def test_an_invalid_network_is_rejected(plan: dict[str, object], sentence: str) -> None:
-    """With the reason."""
+    """The error message gives the reason."""
     with pytest.raises(ValidationError, match=sentence):
         Network.model_validate(plan)
 

@@ -77,12 +77,12 @@ def test_a_tree_may_predict_a_number(folders: Folders, tmp_path: Path) -> None:
         },
         "the test",
     )
-    asked = np.linspace(-3, 25, 57, dtype=np.float32)[:, np.newaxis]
+    points = np.linspace(-3, 25, 57, dtype=np.float32)[:, np.newaxis]
 
-    found = _predictions(run(recipe, tmp_path, folders).folder, asked)
+    found = _predictions(run(recipe, tmp_path, folders).folder, points)
 
     expected = DecisionTreeRegressor(random_state=recipe.seed).fit(x[:, np.newaxis], y)
-    assert found[:, 0] == pytest.approx(expected.predict(asked))
+    assert found[:, 0] == pytest.approx(expected.predict(points))
 
 
 def test_sections_that_scikit_learn_does_not_use_are_rejected() -> None:

@@ -26,7 +26,7 @@ def test_bins_between_equal_quantiles_are_steps() -> None:
 
 
 def test_maxout_is_the_maximum_of_two_linear_layers() -> None:
-    """For each unit."""
+    """Each unit returns the larger output of its two linear functions."""
     layer = Maxout(3, 2)
     x = torch.randn(5, 3)
 

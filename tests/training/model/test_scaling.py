@@ -34,7 +34,7 @@ def test_a_scaler_matches_its_formula(kind: ScalerKind, expected: Floats) -> Non
 
 @given(values=arrays(np.float64, (9, 2), elements=st.floats(-1e6, 1e6)))
 def test_the_inverse_undoes_scaling(values: Floats) -> None:
-    """Also for constant columns."""
+    """Scaling and its inverse return the original values, also for constant columns."""
     for kind in ("min-max", "standard", "mean", "robust", "none"):
         scaler = fit_scaler(kind, values)
         back = scaler.inverse(scaler(torch.from_numpy(values))).numpy()

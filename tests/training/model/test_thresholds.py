@@ -25,7 +25,7 @@ def test_unsure_predictions_are_ten_times_as_often_wrong_on_other_rows() -> None
 
 
 def test_the_threshold_maximizes_youdens_index() -> None:
-    """No other threshold is better."""
+    """No other threshold has a higher index."""
     confidence, right = predictions(400, seed=3)
 
     chosen = choose_low_confidence(confidence, right)
@@ -51,12 +51,12 @@ def test_the_threshold_maximizes_youdens_index() -> None:
 def test_there_is_no_threshold_if_none_is_useful(
     confidence: list[float], right: list[bool]
 ) -> None:
-    """With few wrong predictions, or if confidence does not separate them."""
+    """There is none if few predictions are wrong or the confidence does not separate them."""
     assert choose_low_confidence(np.array(confidence), np.array(right)) is None
 
 
 def test_a_prediction_at_the_threshold_is_not_unsure() -> None:
-    """Only lower probabilities are."""
+    """Only probabilities below the threshold are unsure."""
     found = low_confidence_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
 
     assert found["unsure_share"] == pytest.approx(1 / 3)

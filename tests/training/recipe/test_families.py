@@ -26,7 +26,7 @@ def test_every_table_family_has_a_builder(
 
 
 def test_every_image_family_has_a_builder() -> None:
-    """Its network can be built."""
+    """A network can be built for every family."""
     assert set(IMAGE_FAMILIES) == set(IMAGE_BUILDERS)
 
 

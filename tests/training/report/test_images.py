@@ -85,7 +85,7 @@ class Scene:
             unsure_below=_UNSURE_BELOW,
             calibration=Calibration(temperature=1.5, error_before=0.08, error_after=0.02),
         )
-        told = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
+        pets = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
         origin = DataOrigin(source="pets", sha256="0" * 64, rows=self.count * 5)
         sizes = SplitSizes(training=self.count * 3, validation=self.count, test=self.count)
         return Manifest(
@@ -96,7 +96,7 @@ class Scene:
             input=ImageInput(kind="image", decoder="one", **recipe.image.model_dump()),
             output=output,
             evaluation=_evaluation(tested),
-            provenance=describe.provenance(told, origin, sizes, 0.0),
+            provenance=describe.provenance(pets, origin, sizes, 0.0),
             files={},
         )
 
@@ -256,7 +256,7 @@ def test_a_file_name_in_another_encoding_is_shown_escaped() -> None:
 
 
 def test_labels_are_escaped_in_html() -> None:
-    """In text, attributes and charts."""
+    """Labels are escaped in text, attributes and charts."""
     page = Scene(("<b>cat", '"><img src=x onerror=alert(1)>', "hen")).page
 
     assert "<b>cat" not in page
@@ -279,7 +279,7 @@ def test_the_number_of_parameters_is_counted() -> None:
 
 
 def test_few_images_and_a_worse_calibration_are_caveats() -> None:
-    """Both are above the metrics."""
+    """Both caveats are displayed above the metrics."""
     scene = Scene(count=12)
     manifest = scene.manifest
     worse = Calibration(temperature=0.5, error_before=0.02, error_after=0.08)

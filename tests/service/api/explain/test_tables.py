@@ -189,7 +189,7 @@ def test_one_of_many_labels_is_explained(models: Path, start: StartApp) -> None:
 def test_an_invalid_request_for_an_explanation_is_rejected(
     models: Path, start: StartApp, path: str, body: object, sentence: str
 ) -> None:
-    """The error says what to do."""
+    """The error message states the valid request."""
     publish_admission(models)
     stated = manifest("price", [number("size")], ValueOutput(kind="value", name="price"))
     publish(models, stated, graph([[2.0]], [0.0], "value"), examples([[1.0]], [[2.0]], stated))
@@ -204,7 +204,7 @@ def test_an_invalid_request_for_an_explanation_is_rejected(
 
 
 def test_an_unknown_model_is_reported(models: Path, start: StartApp) -> None:
-    """The error is that of a prediction."""
+    """The explanation of an unknown model fails with the error of its prediction."""
     publish_admission(models)
 
     response = start().post("/models/admision/explain", json={})

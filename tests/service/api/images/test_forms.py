@@ -155,7 +155,7 @@ def test_boundaries_that_almost_match_take_linear_time(piece: bytes) -> None:
 def test_the_parser_logs_nothing_about_an_invalid_form(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its own warnings are suppressed."""
+    """The warnings of the form parser are suppressed."""
     response = client.post(PATH, content=b"--x\rbroken", headers={"content-type": TYPE})
 
     assert response.status_code == 400

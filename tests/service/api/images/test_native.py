@@ -251,7 +251,7 @@ def test_query_parameters_apply_to_images(client: httpx.Client) -> None:
 
 
 def test_an_image_is_explained_in_any_form(client: httpx.Client) -> None:
-    """The explanation is numbers or an overlay."""
+    """An image in any form gets an explanation as numbers or as an overlay."""
     path = "/models/mirror/explain?resolution=2"
     jpeg = {"content-type": "image/jpeg"}
 

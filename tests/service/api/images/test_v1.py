@@ -43,7 +43,7 @@ def test_inputs_are_a_column_of_images(client: httpx.Client) -> None:
 
 
 def test_images_are_classified(client: httpx.Client) -> None:
-    """Examples may be images too."""
+    """The examples of `:classify` may be images too."""
     response = client.post("/v1/models/mirror:classify", json={"examples": [{"image": CODED}]})
 
     (pairs,) = response.json()["results"]

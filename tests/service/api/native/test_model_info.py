@@ -40,9 +40,9 @@ def measured(models: Path) -> Path:
 @pytest.mark.usefixtures("measured")
 def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
     """Title, task, input, output, and the main metric with that of the baseline."""
-    (told,) = start().get("/models").json()["models"]
+    (document,) = start().get("/models").json()["models"]
 
-    assert told == {
+    assert document == {
         "name": "price",
         "version": "1",
         "ready": True,
@@ -61,15 +61,15 @@ def test_a_model_returns_its_evaluation(start: StartApp) -> None:
     """By name and by version: every metric, the number of rows, and the baseline."""
     client = start()
 
-    told = client.get("/models/price/metrics").json()
+    document = client.get("/models/price/metrics").json()
 
-    assert told == {
+    assert document == {
         "name": "price",
         "version": "1",
         "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
         **MEASURED.model_dump(exclude_none=True),
     }
-    assert client.get("/models/price/versions/1/metrics").json() == told
+    assert client.get("/models/price/versions/1/metrics").json() == document
 
 
 @pytest.mark.usefixtures("measured")

@@ -1,4 +1,4 @@
-"""The native protocol: what people post, and what they read."""
+"""Requests and responses of the native protocol."""
 
 from pathlib import Path
 
@@ -99,13 +99,13 @@ def test_a_model_returns_its_features_and_its_execution(models: Path, start: Sta
     """GET /models/{name} repeats the manifest's features, with device and versions."""
     publish_admission(models)
 
-    told = start().get("/models/admission").json()
+    document = start().get("/models/admission").json()
 
-    assert [feature["name"] for feature in told["features"]] == ["exam_1", "exam_2"]
-    assert told["features"][0]["unit"] == "points"
-    assert told["output"]["labels"] == ["not admitted", "admitted"]
-    assert (told["ready"], told["device"], told["version"]) == (True, "cpu", "1")
-    assert told["versions"] == [{"version": "1", "state": "READY"}]
+    assert [feature["name"] for feature in document["features"]] == ["exam_1", "exam_2"]
+    assert document["features"][0]["unit"] == "points"
+    assert document["output"]["labels"] == ["not admitted", "admitted"]
+    assert (document["ready"], document["device"], document["version"]) == (True, "cpu", "1")
+    assert document["versions"] == [{"version": "1", "state": "READY"}]
 
 
 def test_the_list_names_every_model_and_the_device(models: Path, start: StartApp) -> None:
@@ -113,10 +113,10 @@ def test_the_list_names_every_model_and_the_device(models: Path, start: StartApp
     publish_admission(models)
     publish_price(models)
 
-    told = start().get("/models").json()
+    document = start().get("/models").json()
 
-    assert [model["name"] for model in told["models"]] == ["admission", "price"]
-    assert told["device"] == {"requested": "cpu", "actual": "cpu"}
+    assert [model["name"] for model in document["models"]] == ["admission", "price"]
+    assert document["device"] == {"requested": "cpu", "actual": "cpu"}
 
 
 def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> None:

@@ -160,7 +160,7 @@ def test_a_byte_order_mark_is_returned(post: Post, mark: bytes) -> None:
     ],
 )
 def test_a_stated_encoding_is_decoded(post: Post, encoding: str, kind: str) -> None:
-    """The response is UTF-8."""
+    """A table in any supported encoding gets a response in UTF-8."""
     response = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
 
     assert [(row["café"], row["value"]) for row in rows_of(response, "\t")] == [("ü", "6.0")]
@@ -302,16 +302,16 @@ def test_the_response_to_a_table_may_be_json(post: Post) -> None:
     """The Accept header selects it; an invalid row has its error at its position."""
     response = post("price", "size\n3\nx\n4\n", accept="application/json")
 
-    told = response.json()
+    document = response.json()
     assert response.headers["content-type"] == "application/json"
-    assert [told["predictions"][row] for row in (0, 2)] == [
+    assert [document["predictions"][row] for row in (0, 2)] == [
         {"value": 6.0, "unit": "euros"},
         {"value": 8.0, "unit": "euros"},
     ]
-    assert told["predictions"][1]["code"] == "invalid_input"
-    assert told["predictions"][1]["error"].startswith("Line 3: feature 'size' must be a number")
-    assert told["predictions"][1]["details"][0]["feature"] == "size"
-    assert told["model_version"] == "1"
+    assert document["predictions"][1]["code"] == "invalid_input"
+    assert document["predictions"][1]["error"].startswith("Line 3: feature 'size' must be a number")
+    assert document["predictions"][1]["details"][0]["feature"] == "size"
+    assert document["model_version"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ MOST_ROWS = 4096
 
 CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 WIDE = FeatureCodec(
-    FeaturesInput(kind="features", features=[number(f"column_{place}") for place in range(300)])
+    FeaturesInput(kind="features", features=[number(f"column_{column}") for column in range(300)])
 )
 HEADER = b"size,rooms,garden,quarter,colour\n"
 
@@ -155,7 +155,7 @@ def test_any_csv_takes_linear_time(case: str, piece: int) -> None:
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("case", NDJSON)
 def test_any_lines_of_json_take_linear_time(case: str, piece: int) -> None:
-    """The same for newline-delimited JSON."""
+    """Newline-delimited JSON ten times as long takes about ten times as long."""
     assert grows_linearly(json_reader, NDJSON[case], piece)
 
 

@@ -52,7 +52,7 @@ def test_each_line_with_a_broken_quote_has_its_error(client: httpx.Client, line:
 
 
 def test_a_record_above_the_limit_is_an_error_row(models: Path, start: StartApp) -> None:
-    """In bytes and in lines; the rows after it are scored."""
+    """A row with too many bytes or lines gets an error, and the next rows are scored."""
     publish_price(models)
     client = start(max_csv_record_bytes=2000)
     long = b'"' + b"text\n" * 500 + b'",1\nlast,2\n'
@@ -112,7 +112,7 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
 def test_hostile_headers_get_a_short_message(
     client: httpx.Client, header: bytes, sentence: str
 ) -> None:
-    """However many names there are, and however long."""
+    """The message stays short for many names and for long names."""
     response = client.post(PATH, content=header + b"\n1\n", headers=CSV)
 
     assert response.status_code == 400
@@ -180,7 +180,7 @@ def test_bytes_outside_the_charset_are_a_client_error(
 
 
 def test_unknown_charsets_are_rejected_by_name(client: httpx.Client) -> None:
-    """Also names that Python knows, and names of any length."""
+    """Unsupported charsets that Python knows and names of any length are rejected too."""
     for charset in ("utf-7", "idna", "hex", "zlib", "punycode", "os", "..", "x" * 30_000):
         kind = {"content-type": f"text/csv; charset={charset}"}
         response = client.post(PATH, content=b"size\n1\n", headers=kind)
@@ -206,7 +206,7 @@ def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: Star
 
 
 def test_a_table_is_not_scored_to_its_end_after_a_disconnect(models: Path, start: StartApp) -> None:
-    """Even if all of its body has arrived; its slot and its file are released."""
+    """The slot and the file are released even if the whole body has arrived."""
     publish_price(models)
     client = start(max_concurrent_tables=1)
     before = unnamed_files()

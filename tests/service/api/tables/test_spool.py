@@ -19,8 +19,8 @@ MANY = 50
 
 async def written(spool: Spool) -> None:
     """Put pieces that contain their position."""
-    for place in range(MANY):
-        await spool.put(bytes([place]) * PIECE)
+    for index in range(MANY):
+        await spool.put(bytes([index]) * PIECE)
     await spool.end()
 
 
@@ -32,7 +32,7 @@ async def read(spool: Spool) -> bytes:
     return b"".join(pieces)
 
 
-WHOLE = b"".join(bytes([place]) * PIECE for place in range(MANY))
+WHOLE = b"".join(bytes([index]) * PIECE for index in range(MANY))
 
 
 def quota(limit: int) -> Quota:
@@ -77,7 +77,7 @@ def test_a_writer_waits_for_room(limit: int) -> None:
 
     async def run() -> int:
         async with Spool(shared) as spool:
-            return await placed_before_waiting(spool)
+            return await pieces_before_waiting(spool)
 
     assert 5 < asyncio.run(run()) < 20
     assert shared.used == 0
@@ -89,11 +89,11 @@ def test_spools_share_one_quota() -> None:
 
     async def run() -> tuple[int, int, int]:
         async with Spool(shared) as first, Spool(shared) as second:
-            filled = await placed_before_waiting(first)
-            less = await placed_before_waiting(second)
+            filled = await pieces_before_waiting(first)
+            less = await pieces_before_waiting(second)
             await first.get()
         async with Spool(shared) as third:
-            return filled, less, await placed_before_waiting(third)
+            return filled, less, await pieces_before_waiting(third)
 
     filled, less, again = asyncio.run(run())
 
@@ -129,9 +129,9 @@ async def run(most):
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
     async with Spool(shared) as spool:
         ready = await spool.prepare()
-        placed = [b"%06d" % place * 20_000 for place in range(60)]
+        pieces = [b"%06d" % index * 20_000 for index in range(60)]
         sent = 0
-        for piece in placed:
+        for piece in pieces:
             try:
                 async with asyncio.timeout(1):
                     await spool.put(piece)
@@ -142,7 +142,7 @@ async def run(most):
         seen = []
         while (data := await spool.get()) is not None:
             seen.append(data)
-        assert b"".join(seen) == b"".join(placed[:sent])
+        assert b"".join(seen) == b"".join(pieces[:sent])
         return ready, sent
 
 for most in (1000, 3 * 2**20, resource.RLIM_INFINITY):
@@ -167,12 +167,12 @@ def test_a_full_disk_stops_the_writer_and_loses_no_bytes() -> None:
     assert none[2] == some[2] == whole[2] == "0"
 
 
-async def placed_before_waiting(spool: Spool) -> int:
+async def pieces_before_waiting(spool: Spool) -> int:
     """Return the number of pieces that a spool takes without a reader."""
-    for placed in count():
+    for accepted in count():
         try:
             async with asyncio.timeout(0.6):
                 await spool.put(bytes(PIECE))
         except TimeoutError:
-            return placed
+            return accepted
     return -1

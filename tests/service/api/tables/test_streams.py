@@ -122,7 +122,7 @@ def test_pieces_of_any_size_make_the_same_response(models: Path, start: StartApp
 def test_a_compressed_table_is_decompressed_as_it_arrives(
     models: Path, start: StartApp, encoding: str
 ) -> None:
-    """Also a gzip file of several members."""
+    """Predictions are sent before the end of the table, which may have several gzip members."""
     publish_price(models)
     table = b"size\n" + b"1\n" * 100_000
     packed = zlib.compress(table) if encoding == "deflate" else gzip.compress(table[:7])

@@ -64,7 +64,7 @@ def test_half_plus_three_regresses_examples(models: Path, start: StartApp) -> No
 
 
 def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> None:
-    """Its path has ``/versions/1``."""
+    """The path with ``/versions/1`` selects version 1."""
     publish_half_plus(models, "half_plus_three", 3, ["n"])
     client = start()
 

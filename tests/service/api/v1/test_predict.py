@@ -126,7 +126,7 @@ def test_null_is_a_missing_value_of_an_optional_feature(client: httpx.Client) ->
 
 
 def test_predictions_are_counted_as_version_1(client: httpx.Client) -> None:
-    """The metrics distinguish the protocols."""
+    """The metrics distinguish v1 from the other protocols."""
     client.post("/v1/models/price:predict", json={"instances": [[1], [2]]})
 
     labels = 'model="price",outcome="ok",protocol="v1",version="1"'

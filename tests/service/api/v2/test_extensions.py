@@ -167,7 +167,7 @@ def test_a_single_probability_with_two_labels_is_two_classes() -> None:
 
 
 def test_strings_cannot_be_ranked() -> None:
-    """The error says what is needed."""
+    """The error message states that an output of numbers is required."""
     with pytest.raises(InvalidRequest, match="needs an output of numbers"):
         classify(np.array(["a"], object), 1, [])
 

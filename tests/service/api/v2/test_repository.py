@@ -41,7 +41,7 @@ def test_the_index_has_every_version_with_its_state_and_reason(
 
 @pytest.mark.parametrize("body", [b"[]", b'{"ready": "yes"}', b"7", b'{"ready": null}'])
 def test_an_invalid_filter_is_rejected(models: Path, start: StartApp, body: bytes) -> None:
-    """The error says what to send."""
+    """The error message states the valid filter."""
     publish_price(models)
 
     response = start().post(INDEX, content=body)

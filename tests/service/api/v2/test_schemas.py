@@ -51,7 +51,7 @@ def require(document: object, schema: schemas.Schema) -> None:
 
 
 def test_server_metadata_and_health_fit_their_schemas(client: httpx.Client) -> None:
-    """The paths have and lack a slash."""
+    """The responses conform to the schemas with and without a slash at the end of the path."""
     require(client.get("/v2").json(), schemas.METADATA_SERVER)
     require(client.get("/v2/").json(), schemas.METADATA_SERVER)
     require(client.get("/v2/health/live").json(), schemas.LIVE)
@@ -109,7 +109,7 @@ ERRORS = [
 def test_an_error_fits_its_schema(
     client: httpx.Client, verb: str, path: str, body: bytes | None
 ) -> None:
-    """It is an object with a sentence."""
+    """An error is an object whose value is a message."""
     response = client.request(verb, path, content=body)
 
     assert 400 <= response.status_code < 500

@@ -39,7 +39,7 @@ def test_an_empty_array_longer_than_memory_is_rejected(
 def test_an_empty_binary_array_longer_than_memory_is_rejected(
     models: Path, start: StartApp, datatype: str
 ) -> None:
-    """It has zero bytes, whatever its shape."""
+    """The shape is rejected although the array has zero bytes."""
     publish_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
     nothing = {"datatype": datatype, "parameters": {"binary_data_size": 0}}
     tensor = {"name": "INPUT0", "shape": [0, 2**62]} | nothing
