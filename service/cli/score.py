@@ -20,8 +20,8 @@ from service.codecs.csv_header import CsvFormat, Header
 from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import Endpoints
 from service.codecs.images import ImageCodec
+from service.codecs.messages import RowBatch, RowError
 from service.codecs.outputs import Parameters, read_parameters, require_supported
-from service.codecs.row_batch import RowBatch, RowError
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
