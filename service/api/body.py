@@ -18,7 +18,6 @@ from starlette.types import Message, Receive
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
 from service.scoring import Form, TableForm
-from service.values import whole_number
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024
@@ -101,7 +100,9 @@ class RequestHead:
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
         self.accept_encoding = self.fields.get(b"accept-encoding")
-        self.content_length = whole_number(self.fields.get(b"content-length", ""))
+        length = self.fields.get(b"content-length", "")
+        # The server has checked the number.
+        self.content_length = int(length) if length.isdecimal() else None
         """The declared length of the body; None if it is chunked."""
         given = self.content_type or JSON
         self.table_form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))

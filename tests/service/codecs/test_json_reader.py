@@ -278,10 +278,10 @@ def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
     high = float(np.finfo(np.float32).max)
     sent = np.array([1.0, -0.0, 0.1])
 
-    kept = convert_exactly(sent, "FP32")
+    array = convert_exactly(sent, "FP32")
 
-    assert kept is not None
-    assert kept.tobytes() == sent.astype(np.float32).tobytes()
+    assert array is not None
+    assert array.tobytes() == sent.astype(np.float32).tobytes()
     assert convert_exactly(np.array([high * 1.01]), "FP32") is None
     assert convert_exactly(np.array([1.0]), "FP16") is None
     assert convert_exactly(np.array([256, 0]), "UINT8") is None

@@ -103,7 +103,7 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
     ("header", "sentence"),
     [
         (b"1" * 20_000 + b"x", "no column 'size'"),
-        (b",".join(b"siz%d" % place for place in range(16_000)), "no column 'size'"),
+        (b",".join(b"siz%d" % column for column in range(16_000)), "no column 'size'"),
         (b"size," * 16_000, "in columns 1, 2, 3"),
         (b"," * 500_000, "500,001 columns, and at most 16,384 are read"),
         (b"1," * 10_000, "holds values"),
