@@ -64,7 +64,8 @@ class ReusePortSocket(socket.socket):
     def __reduce__(self) -> tuple[Callable[[str, int, int], socket.socket], tuple[str, int, int]]:
         """Pickle the socket as a new one on the same port."""
         host, port = self.getsockname()[:2]
-        return _bind_reuse_port, (host, port, _deferred_seconds(self))
+        deferred = self.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+        return _bind_reuse_port, (host, port, deferred)
 
 
 def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket:
@@ -244,10 +245,6 @@ def _bind(unbound: socket.socket, host: str, port: int, defer_seconds: int) -> s
             "it, or choose another port with --port or ONWARD_PORT."
         ) from error
     return unbound
-
-
-def _deferred_seconds(bound: socket.socket) -> int:
-    return bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -140,7 +140,7 @@ def test_an_alias_of_a_failed_version_reports_the_reason(models: Path, start: St
     response = client.post("/models/price/versions/canary/predict", json={"size": 1})
 
     assert "version 2 is not ready: model.onnx has 6" in assert_contract(response, 503)["error"]
-    assert 'outcome="model_not_ready",version="2"} 1.0' in client.get("/metrics").text
+    assert 'outcome="model_not_ready",protocol="native",version="2"} 1.0' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
