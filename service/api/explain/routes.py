@@ -9,14 +9,13 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compress, require_media_type
+from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import (
     PNG,
     draw_overlay,
     explain_images,
     require_one_image,
-    wants_png,
 )
 from service.api.explain.target import read_explanation_options, target_of
 from service.api.inference import materialize, outcome_of
@@ -109,21 +108,21 @@ class Explainer:
         endpoint = self._service.endpoints.of(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
-        options = read_explanation_options(query)
+        label, resolution = read_explanation_options(query)
         work = partial(self._protocol.decode, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
         rows = (await materialize(decoded.inputs))[0]
         self._require_few_rows(len(rows))
         manifest = endpoint.require_manifest()
-        as_image = wants_png(request.headers.get("accept", ""))
+        as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
         if as_image:
             require_one_image(manifest.input, len(rows))
         outputs = (await model.predict((rows,))).outputs
-        target = target_of(manifest.output, outputs[0], options.label)
+        target = target_of(manifest.output, outputs[0], label)
         if isinstance(manifest.input, FeaturesInput):
             found = await explain_rows(model, manifest.input, rows, outputs[0], target)
         else:
-            found = await explain_images(model, rows, outputs[0], target, options.resolution)
+            found = await explain_images(model, rows, outputs[0], target, resolution)
         explanations, shared_fields = found
         headers = {"x-model-version": model.version}
         if as_image:

@@ -28,21 +28,12 @@ Explanation = dict[str, object]
 """An explanation as JSON."""
 
 
-@dataclass(frozen=True)
-class ExplanationOptions:
-    """The options of the query string.
-
-    Args:
-        label: the class to explain; by default the predicted one.
-        resolution: the number of grid cells along each side of an image.
-    """
-
-    label: str | None = None
-    resolution: int | None = None
-
-
-def read_explanation_options(query: bytes) -> ExplanationOptions:
+def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
     """Read the query string of an explanation.
+
+    Returns:
+        The class label to explain, None for the predicted one, and the number of grid cells along
+        each side of an image, None for the default.
 
     Raises:
         InvalidRequest: a parameter is misspelt, or its value is invalid.
@@ -52,7 +43,7 @@ def read_explanation_options(query: bytes) -> ExplanationOptions:
         close = None if name in _PARAMETERS else nearest(name, _PARAMETERS)
         if close is not None:
             raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
-    return ExplanationOptions(given.get("label"), _resolution(given))
+    return given.get("label"), _resolution(given)
 
 
 def _resolution(given: Mapping[str, str]) -> int | None:

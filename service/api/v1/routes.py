@@ -19,6 +19,7 @@ from service.engine.registry import Entry, Registry, State
 from service.engine.tensors import TensorSpec
 from service.errors import NotFound
 from service.limits import Limits
+from service.values import shown
 from service.workers.coordination import Worker
 
 _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
@@ -151,7 +152,7 @@ def _unsupported_router(registry: Registry) -> APIRouter:
     @router.post("/models/{name}/labels/{label}:{verb}")
     async def reject_verb(name: str, verb: str) -> Response:
         registry.versions(name)
-        raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
+        raise NotFound(f"Model {name!r} cannot {shown(verb)}; use :predict, :classify or :regress.")
 
     return router
 
