@@ -30,7 +30,7 @@ from service.codecs.endpoint import (
     SharedMemorySlot,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
-from service.codecs.outputs import interval_ends, scores_by_label
+from service.codecs.outputs import interval_ends, most_probable, scores_by_label
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
@@ -274,7 +274,7 @@ def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
     # numpy cannot infer the number of classes with -1 if there are no rows.
     shape = (1, array.size) if is_flat else (len(array), prod(array.shape[1:]))
     rows = scores_by_label(array.reshape(shape), labels)
-    order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    order = most_probable(rows.astype(np.float64), count)
     ranked = np.empty(order.shape, np.object_)
     for position, index in np.ndenumerate(order):
         ranked[position] = _class_text(rows[position[0], index], int(index), labels)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.api.v2.shared_memory import Regions, slot_of
+from service.api.v2.shared_memory import Regions, is_count, slot_of
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
 from service.codecs.outputs import require_interval
@@ -60,7 +60,7 @@ class Payload:
         Raises:
             InvalidRequest: ``size`` is not a length, or exceeds the remaining bytes.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not is_count(size):
             raise InvalidRequest(
                 f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
             )
@@ -100,8 +100,8 @@ def json_length(body: bytes, stated: str | None) -> int:
         return len(body)
     if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:  # noqa: PLR2004 - digits of any body's length
         raise InvalidRequest(
-            f"Inference-Header-Content-Length is {stated[:60]!r}; it is the number of bytes "
-            "of the JSON part."
+            f"Inference-Header-Content-Length is {shown(stated)}; it is the number of bytes of the "
+            "JSON part."
         )
     length = int(stated)
     if length > len(body):
@@ -152,7 +152,7 @@ def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
     if not document.keys() <= _KNOWN:
         unknown = min(document.keys() - _KNOWN)
         raise InvalidRequest(
-            f"{unknown[:100]!r} is not part of an inference request; it has "
+            f"{shown(unknown)} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."
         )
     named = document.get("model_name", endpoint.name)
@@ -198,7 +198,7 @@ def requested_outputs(
         if not isinstance(name, str):
             raise InvalidRequest("Each output is an object with a 'name', a string.")
         if name not in names:
-            raise InvalidRequest(f"Unknown output {name[:100]!r}; {nearest_of(name, names)}")
+            raise InvalidRequest(f"Unknown output {shown(name)}; {nearest_of(name, names)}")
         if name in found:
             raise InvalidRequest(f"Output {name!r} is given twice.")
         found[name] = _requested_output(
@@ -216,7 +216,7 @@ def _requested_output(
     index: int, name: str, parameters: Mapping[str, Any], *, binary: bool
 ) -> RequestedOutput:
     classes = parameters.get("classification", 0)
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
+    if not is_count(classes):
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
     is_binary = _flag(parameters, "binary_data", default=binary)
     slot = slot_of(parameters, name)
@@ -277,7 +277,7 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
         if not isinstance(name, str):
             raise InvalidRequest("Each input must be an object with a string 'name'.")
         if name not in known:
-            raise InvalidRequest(f"Unknown input {name[:100]!r}; {nearest_of(name, known)}")
+            raise InvalidRequest(f"Unknown input {shown(name)}; {nearest_of(name, known)}")
         if name in found:
             raise InvalidRequest(f"Input {name!r} is given twice.")
         spec = endpoint.inputs[known.index(name)]
@@ -379,7 +379,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
         shape[0] = 1
     if shape.count(-1) > 1:
         raise InvalidRequest(
-            f"Input {spec.name!r} is {list(spec.shape)}; a raw request cannot tell which."
+            f"Input {spec.name!r} is {list(spec.shape)}; a raw request does not state the lengths."
         )
     if -1 in shape:
         known = DTYPES[spec.datatype].itemsize
@@ -422,9 +422,10 @@ def read_image_inputs(
     else:
         files = _flatten(tensor.get("data"))
     if len(files) != count:
+        # Reading ends after one too many.
+        found = f"more than {count}" if len(files) > count else str(len(files))
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_count_text(len(files), count)} images were sent, and its "
-            f"shape holds {count}."
+            f"Input {spec.name!r}: {found} images were sent, and its shape holds {count}."
         )
     return codec.decode(files, _element_prefix)
 
@@ -450,11 +451,6 @@ def _count(shape: object, name: str) -> int:
     raise InvalidRequest(
         f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
     )
-
-
-def _count_text(found: int, expected: int) -> str:
-    """Return the number of elements in words; reading ends after one too many."""
-    return f"more than {expected}" if found > expected else str(found)
 
 
 def _flatten(data: object) -> list[Any]:

@@ -32,6 +32,7 @@ from service.engine.registry import Entry, PublishedVersions, Readiness, Registr
 from service.engine.tensors import DTYPES, TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
+from service.values import shown
 from service.workers.coordination import Worker
 
 EXTENSIONS = [
@@ -372,8 +373,8 @@ def _add_cuda(router: APIRouter) -> None:
     @router.post("/cudasharedmemory/region/{name}/register", include_in_schema=False)
     async def register(name: str) -> Response:
         raise InvalidRequest(
-            f"CUDA shared memory, like region {name[:100]!r}, is not read here; send the tensors "
-            "in the body or in system shared memory."
+            f"CUDA shared memory, like region {shown(name)}, is not supported here; send the "
+            "tensors in the body or in system shared memory."
         )
 
     # Clients unregister both kinds before they start.

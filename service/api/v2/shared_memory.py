@@ -10,7 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from service.codecs.endpoint import SharedMemorySlot
 from service.errors import InvalidRequest, NotAllowed
@@ -147,14 +147,14 @@ class Regions:
         if slot.offset + slot.byte_size > region.byte_size:
             raise InvalidRequest(
                 f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
-                f"{slot.offset} on do not lie within."
+                f"{slot.offset} on are outside of it."
             )
         return _open_memory(region), region.offset + slot.offset
 
     def _region(self, name: str) -> Region:
         if name not in self._regions:
             raise InvalidRequest(
-                f"Unknown shared memory region {name[:100]!r}; "
+                f"Unknown shared memory region {shown(name)}; "
                 f"{nearest_of(name, list(self._regions))}"
             )
         return self._regions[name]
@@ -162,7 +162,7 @@ class Regions:
     def _require_allowed(self) -> None:
         if not self._allowed:
             raise NotAllowed(
-                "Shared memory is not read here; the operator enables it with "
+                "Shared memory is not supported here; the operator enables it with "
                 "ONWARD_SHARED_MEMORY=system. Send the tensors in the body."
             )
 
@@ -191,6 +191,11 @@ def _open_memory(region: Region) -> int:
 
 
 def _length(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not is_count(value):
         raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
     return value
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a JSON value is a whole number from zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
