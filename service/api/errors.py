@@ -118,10 +118,7 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Return the methods of a path over all its routes; the framework reports those of one route.
-
-    Empty if the route itself rejected the method.
-    """
+    """Return the methods of all routes of a path; none if the route itself rejected the method."""
 
     def is_handled(method: str) -> bool:
         scope = {**request.scope, "method": method}

@@ -78,16 +78,7 @@ class InferenceProtocol(Protocol[Context]):
         """Return the number of a body's first bytes that are JSON."""
 
     def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Context]:
-        """Decode a body to the model's inputs.
-
-        Args:
-            endpoint: of the model.
-            body: decompressed.
-            head: of the request.
-
-        Raises:
-            InvalidRequest: the body is invalid for the protocol or the model.
-        """
+        """Decode a decompressed body to inputs of the model; raise `InvalidRequest` if invalid."""
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: Context) -> EncodedBody:
         """Encode the model's outputs."""
@@ -121,15 +112,7 @@ async def materialize(inputs: Inputs) -> Arrays:
 
 
 class Inference(Generic[Context]):
-    """A prediction request to a model.
-
-    Args:
-        protocol: of the request and its response.
-        model: makes the prediction.
-        endpoint: of the model.
-        head: of the request.
-        metrics: count the prediction.
-    """
+    """A prediction request to a model."""
 
     __slots__ = (
         "_context",
@@ -160,8 +143,7 @@ class Inference(Generic[Context]):
     def decode(self, body: bytes) -> Inputs:
         """Decode the model's inputs, or return a coroutine function that decodes them in a thread.
 
-        Raises:
-            InvalidRequest: the body is invalid for the protocol or the model.
+        Raise `InvalidRequest` if the body is invalid for the protocol or the model.
         """
         started = perf_counter()
         inputs, self._context = self.protocol.decode(self.endpoint, body, self.head)
@@ -217,15 +199,15 @@ def count_failure(  # noqa: PLR0913 - all describe one failure
     model: ServedModel | None,
     seconds: float,
 ) -> None:
-    """Count a prediction that failed.
+    """Count a prediction that failed after so many seconds.
 
     Args:
         metrics: count the failure.
         error: its cause.
-        protocol: name of the protocol.
+        protocol: its name in the metrics.
         name: of the model in the request.
-        model: that was found, or None.
-        seconds: duration of the request.
+        model: None if none was found.
+        seconds: the duration of the request.
     """
     if model is not None:
         labels = (name, model.version)
@@ -258,15 +240,7 @@ class PredictTarget(NamedTuple):
 
 
 class FastInference:
-    """Responds to complete requests for models that are loaded and quick.
-
-    Args:
-        registry: of the models.
-        readiness: of the service, which may be stopping.
-        endpoints: of the models.
-        recorder: counts and logs the responses.
-        limits: shared by all requests.
-    """
+    """Responds to complete requests for models that are loaded and quick."""
 
     def __init__(
         self,
@@ -300,16 +274,15 @@ class FastInference:
         request_id: str,
         exclusive: bool = False,
     ) -> bool:
-        """Respond to a request in this or the next turn of the event loop.
+        """Respond to a complete request in this or the next turn of the event loop.
 
         Args:
             target: of the request.
             head: of the request.
-            body: complete.
+            body: of the request.
             on_response: called with the response and the request id.
             request_id: of the response and the log line.
-            exclusive: whether this is the only connection, so that no other request can share a
-                run.
+            exclusive: whether this is the only connection, so that no request can share a run.
 
         Returns:
             Whether it will respond; otherwise the request is unchanged and must go through ASGI.
@@ -336,10 +309,7 @@ class FastInference:
         on_response: OnResponse,
         request_id: str,
     ) -> bool:
-        """Reject a slow request if too many are in progress, and return whether it was rejected.
-
-        ASGI would reject it too, at ten times the cost.
-        """
+        """Reject a request, and return true, if too many are in progress; ASGI takes longer."""
         requests = self._limits.requests
         if requests.used + self._admitted < requests.limit:
             self._count_admitted()

@@ -107,10 +107,7 @@ def _explanation(of: str, names: Sequence[str], whole: ScoreSum) -> Explanation:
 
 
 def _typical(feature: Feature) -> float:
-    """Return the median of the training set, or its most frequent category, as the graph's input.
-
-    Booleans, and features without training statistics, have the value of the manifest's example.
-    """
+    """Return the median or the most frequent category; without statistics, that of the example."""
     if isinstance(feature, BooleanFeature):
         return float(feature.example)
     if isinstance(feature, CategoryFeature):

@@ -47,14 +47,7 @@ _EXPLAIN: dict[str, Any] = {
 
 
 class Explainer:
-    """Adds an explanation to each prediction of the native protocol.
-
-    Args:
-        service: finds the models, and reads and decodes bodies, as for predictions.
-        protocol: of the requests and responses.
-        metrics: count the explanations.
-        settings: the deadline, and the most rows of a request.
-    """
+    """Adds an explanation to each prediction of the native protocol."""
 
     def __init__(
         self,
@@ -69,15 +62,9 @@ class Explainer:
         self._settings = settings
 
     async def explain(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a request for explanations.
+        """Respond to a request for explanations; any error has been counted.
 
-        Args:
-            request: the request.
-            name: the model.
-            version: a version or an alias; None is the one that serves.
-
-        Raises:
-            Exception: any; it has been counted.
+        A ``version`` may be an alias; None is the one that serves.
         """
         model = None
         outcome = "client_left"  # a cancelled request raises no Exception
@@ -149,7 +136,7 @@ class Explainer:
 
 
 def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
-    """Encode a response, and compress it if the client accepts that; with the headers of that."""
+    """Encode a response, and compress it if its client accepts that; also return the headers."""
     content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     content, headers = compress(content, accepted)
     return content, dict(headers)

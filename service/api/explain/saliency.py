@@ -59,11 +59,7 @@ async def explain_images(
 
 
 def require_one_image(model_input: Input, rows: int) -> None:
-    """Reject a request for an overlay on anything but one image.
-
-    Raises:
-        InvalidRequest: the input is a table, or there are several images.
-    """
+    """Raise `InvalidRequest` if an overlay is requested for anything but one image."""
     if not isinstance(model_input, ImageInput):
         raise InvalidRequest(
             "Accept requests an image, and the explanations of a table's rows are numbers; remove "

@@ -104,10 +104,7 @@ def target_of(output: Output, predictions: Array, label: str | None) -> Target:
     Args:
         output: of the model.
         predictions: ``[rows, width]``, the outputs of the graph.
-        label: to be explained in every row.
-
-    Raises:
-        InvalidRequest: the model has no such label.
+        label: to be explained in every row; `InvalidRequest` is raised if the model lacks it.
     """
     if not isinstance(output, ClassesOutput):
         if label is not None:

@@ -61,14 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class TableHandler:
-    """Responds to the tables of one app, and records metrics of each.
-
-    Args:
-        service: finds the models.
-        metrics: of the process.
-        settings: timeouts, the longest record and the folder of temporary files.
-        limits: shared by all requests.
-    """
+    """Responds to the tables of one app, and records metrics of each."""
 
     def __init__(
         self,
@@ -86,11 +79,7 @@ class TableHandler:
     async def respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
-        """Respond to one table, from its first byte to its last.
-
-        Raises:
-            Exception: an unexpected error, which has been counted.
-        """
+        """Respond to one table, from its first byte to its last; any error has been counted."""
         model = None
         started = perf_counter()
         try:
@@ -116,11 +105,7 @@ class TableHandler:
     async def _score_while_connected(
         self, request: Request, model: ServedModel, form: TableForm, send: Send
     ) -> None:
-        """Score the table until the client disconnects.
-
-        Raises:
-            ClientDisconnect: the client has disconnected; nothing more is computed for it.
-        """
+        """Score the table; compute no more and raise `ClientDisconnect` if its client leaves."""
         incoming = StreamedBody(request.receive)
         scoring = asyncio.create_task(self._score(request, incoming, model, form, send))
         watching = asyncio.create_task(incoming.receive_until_disconnect())
@@ -201,11 +186,7 @@ class TableHandler:
             await spool.end()
 
     async def _send(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
-        """Send a piece; a client must read it in time once it has sent its whole table.
-
-        Raises:
-            ClientDisconnect: the client has not read for too long.
-        """
+        """Send a piece; a client must read it in time once it has sent its whole table."""
         message = {"type": "http.response.body", "body": piece, "more_body": True}
         loop, sending = asyncio.get_running_loop(), True
         try:
@@ -242,14 +223,7 @@ class TableResponse(Response):
 
 
 class NativePredictions:
-    """Responds to predictions by feature name: rows in JSON, or a table that streams.
-
-    Args:
-        service: responds to rows.
-        protocol: decodes the rows.
-        tables: responds to tables.
-        limits: shared by all requests.
-    """
+    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
         self,
@@ -264,13 +238,7 @@ class NativePredictions:
         self._tables = tables
 
     async def predict(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a request for predictions, of rows or of a table.
-
-        Args:
-            request: the request.
-            name: of the model.
-            version: a version or an alias; None is the serving version.
-        """
+        """Respond to rows or to a table; the version may be an alias, None is the serving one."""
         head: RequestHead = request.scope[HEAD]
         if head.table_form is None:
             return await self._service.predict(self._protocol, request, name, version)
@@ -443,7 +411,6 @@ def _response_start(pipeline: ScoringPipeline, model: ServedModel) -> dict[str, 
 
 
 async def _cancel(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel tasks, and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -38,12 +38,7 @@ class Task:
 
 
 class V1ExamplesProtocol(JsonProtocol):
-    """Requests with ``examples``, each joined with the values of ``context`` that all share.
-
-    Args:
-        task: the verb.
-        limits: of requests.
-    """
+    """Requests with ``examples``, each joined with the values of ``context`` that all share."""
 
     def __init__(self, task: Task, limits: Limits) -> None:
         super().__init__(limits)

@@ -56,11 +56,7 @@ _ONE_ROW = RowFormat(1)
 
 
 class JsonProtocol:
-    """What both forms of request have in common: their bodies are JSON.
-
-    Args:
-        limits: of requests.
-    """
+    """What both forms of request have in common: their bodies are JSON."""
 
     name = "v1"
 
@@ -166,13 +162,11 @@ def _key_of(document: Mapping[str, Any]) -> str:
 
 
 def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
-    """Parse the JSON object of a request.
-
-    Unknown keys are ignored, as TensorFlow Serving and KServe do.
+    """Parse the JSON object of a request; unknown keys are ignored, as TensorFlow Serving does.
 
     Args:
         body: of the request.
-        example: makes a valid request.
+        example: makes a valid request, for the message of an error.
 
     Raises:
         InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
@@ -188,11 +182,7 @@ def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
 
 
 def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """Return the rows under a key.
-
-    Raises:
-        InvalidRequest: it is not a list, or an empty one.
-    """
+    """Return the rows under a key; raise `InvalidRequest` if they are no list or empty."""
     rows = document.get(key)
     if not isinstance(rows, list):
         raise InvalidRequest(f"{key!r} must be a list with one item a row, got {shown(rows)}.")
@@ -202,16 +192,7 @@ def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: str) -> None:
-    """Reject unknown and missing inputs.
-
-    Args:
-        given: names of the inputs in the request.
-        specs: the inputs of the graph.
-        subject: of the sentence of the error.
-
-    Raises:
-        InvalidRequest: an input is unknown or missing.
-    """
+    """Raise `InvalidRequest`, about this subject, if the names of inputs are not the graph's."""
     names, known = set(given), [spec.name for spec in specs]
     if unknown := names - set(known):
         first = min(unknown)
@@ -254,8 +235,7 @@ def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
 def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     """Read the inputs of a bare model: the array of its only input, or all of them by name.
 
-    Raises:
-        InvalidRequest: a name, a value or a shape does not fit the graph.
+    Raise `InvalidRequest` if a name, a value or a shape does not fit the graph.
     """
     if not isinstance(given, dict) or is_base64(given):
         given = {_only_input(specs, "'inputs' is an array").name: given}
@@ -270,12 +250,6 @@ def feature_rows(
     codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
 ) -> Array:
     """Decode rows of named features, as in the native protocol or as ``{"features": [row]}``.
-
-    Args:
-        codec: of the bundle.
-        spec: the input of its graph.
-        rows: of the request.
-        booleans: whether the rows may contain booleans.
 
     Raises:
         InvalidInput: values are invalid for their features.
@@ -394,11 +368,7 @@ def instance_prefix(number: int) -> str:
 
 
 def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """Return the images of ``inputs``, bare or under the name of the graph's input.
-
-    Raises:
-        InvalidRequest: they are not a list, or an empty one.
-    """
+    """Return the images of ``inputs``, bare or by name; raise `InvalidRequest` if there is none."""
     if isinstance(given, dict) and set(given) == {KEY}:
         given = given[KEY]
     if not isinstance(given, list) or not given:
@@ -411,14 +381,8 @@ def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of 
 def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
     """Return a value for each row if there is one output, else an object by the outputs' names.
 
-    Args:
-        specs: the graph's outputs.
-        outputs: their values.
-        count: the number of rows in the request.
-        whole: whether the request was one row without an axis of rows.
-
-    Raises:
-        InvalidRequest: an output does not have one value for each of several rows.
+    ``whole`` says whether the request was one row without an axis of rows. Raise `InvalidRequest`
+    if an output does not have one value for each of several rows.
     """
     present = _present(specs, outputs)
     split = [_split(array, spec, count, whole=whole) for spec, array in present]

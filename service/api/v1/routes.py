@@ -88,7 +88,6 @@ def v1_routers(
 
 
 def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
-    """Create the routes of the three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     predicted = partial(service.predict, predict)
     classified = partial(service.predict, V1ExamplesProtocol(CLASSIFY, limits))
@@ -105,7 +104,6 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
 
 
 def _model_router(worker: Worker) -> APIRouter:
-    """Create the routes of the list of models, their state and their tensors."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     registry, readiness = worker.registry, worker.readiness
 

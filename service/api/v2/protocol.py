@@ -18,7 +18,6 @@ from service.api.v2.request import (
     read_raw,
     read_raw_image,
     read_response_format,
-    split,
 )
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import (
@@ -69,7 +68,8 @@ class V2Protocol:
         stated = head.fields.get(_JSON_LENGTH)
         if stated is None:
             return self._decode_json(endpoint, body)
-        text, binary = split(body, stated)
+        length = json_length(body, stated)
+        text, binary = body[:length], memoryview(body)[length:]
         if not text:
             all_outputs = tuple(
                 RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs))
@@ -123,7 +123,7 @@ class V2Protocol:
         documents: ResponseDocuments,
     ) -> EncodedBody:
         """Encode with the JSON that was written earlier for arrays of these shapes."""
-        arrays = [outputs[wanted.output] for wanted in context.outputs]
+        arrays = [outputs[entry.output] for entry in context.outputs]
         shapes = tuple([array.shape for array in arrays])
         document = documents.get(shapes)
         if document is None or any(array is ABSENT for array in arrays):
@@ -134,8 +134,8 @@ class V2Protocol:
             return encoded
         specs = endpoint.outputs
         buffers = [
-            write_binary(array, specs[wanted.output])
-            for array, wanted in zip(arrays, context.outputs, strict=True)
+            write_binary(array, specs[entry.output])
+            for array, entry in zip(arrays, context.outputs, strict=True)
         ]
         headers = {JSON_LENGTH: str(len(document))}
         return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
@@ -153,15 +153,15 @@ class V2Protocol:
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []
         is_binary = False
-        for wanted in context.outputs:
-            is_binary = is_binary or wanted.binary
-            array, spec = outputs[wanted.output], specs[wanted.output]
+        for entry in context.outputs:
+            is_binary = is_binary or entry.binary
+            array, spec = outputs[entry.output], specs[entry.output]
             if array is ABSENT:
                 continue
-            if wanted.classes:
-                array = classify(array, wanted.classes, endpoint.class_labels.get(spec.name, ()))
+            if entry.classes:
+                array = classify(array, entry.classes, endpoint.class_labels.get(spec.name, ()))
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
-            tensors.append(self._encode_output(array, spec, wanted, buffers))
+            tensors.append(self._encode_output(array, spec, entry, buffers))
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         if not is_binary:
@@ -180,7 +180,7 @@ class V2Protocol:
         return (array,)
 
     def _encode_output(
-        self, array: Array, spec: TensorSpec, wanted: RequestedOutput, buffers: list[bytes]
+        self, array: Array, spec: TensorSpec, entry: RequestedOutput, buffers: list[bytes]
     ) -> dict[str, object]:
         """Return the JSON of an output; the bytes of a binary one are added to ``buffers``."""
         tensor: dict[str, object] = {
@@ -188,11 +188,11 @@ class V2Protocol:
             "datatype": spec.datatype,
             "shape": array.shape,
         }
-        if wanted.slot is not None:
+        if entry.slot is not None:
             content = write_binary(array, spec)
-            self.regions.write(wanted.slot, content)
-            return tensor | {"parameters": _slot_parameters(wanted.slot, len(content))}
-        if wanted.binary:
+            self.regions.write(entry.slot, content)
+            return tensor | {"parameters": _slot_parameters(entry.slot, len(content))}
+        if entry.binary:
             buffers.append(write_binary(array, spec))
             return tensor | {"parameters": {"binary_data_size": len(buffers[-1])}}
         return tensor | {"data": write_json(array, spec)}
@@ -208,17 +208,7 @@ def _with_template(
     """Cache the decoded JSON of a request with one binary tensor, since clients repeat it exactly.
 
     Its meaning depends only on its bytes and the model. The JSON of the response depends on that
-    and on the shapes of the outputs.
-
-    Args:
-        endpoint: of the model.
-        text: the JSON.
-        document: the parsed JSON.
-        response: the requested format.
-        inputs: decoded from the request.
-
-    Returns:
-        The format, with a cache of response documents if the request was cached.
+    and on the shapes of the outputs, so the returned format has a cache for it.
     """
     tensors: Sequence[Mapping[str, Any]] = document["inputs"]
     if not isinstance(inputs, tuple) or len(tensors) != 1 or len(text) > _MAX_TEMPLATE_BYTES:
@@ -230,7 +220,7 @@ def _with_template(
     is_own = tensor.get("datatype") == spec.datatype and spec.datatype != "BYTES"
     if not is_own or parameters != {"binary_data_size": size}:
         return response
-    if any(wanted.slot or wanted.classes for wanted in response.outputs):
+    if any(entry.slot or entry.classes for entry in response.outputs):
         return response
     if len(endpoint.templates) >= _MAX_TEMPLATES:
         endpoint.templates.clear()

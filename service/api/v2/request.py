@@ -28,10 +28,7 @@ INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "hig
 class Payload:
     """The bytes after the JSON of a request, taken in order.
 
-    Args:
-        limits: of requests.
-        binary: the bytes.
-        may_hold_booleans: whether the JSON may contain booleans.
+    ``may_hold_booleans`` says whether the JSON may contain booleans.
     """
 
     def __init__(
@@ -55,11 +52,7 @@ class Payload:
             self._limits.require_values(prod(shape))
 
     def take(self, size: object, name: str) -> memoryview:
-        """Return the next ``size`` bytes.
-
-        Raises:
-            InvalidRequest: ``size`` is not a length, or exceeds the remaining bytes.
-        """
+        """Return the next bytes; raise `InvalidRequest` if the size is invalid or too large."""
         if not is_count(size):
             raise InvalidRequest(
                 f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
@@ -77,11 +70,7 @@ class Payload:
         return self._binary[self._taken :]
 
     def require_consumed(self) -> None:
-        """Reject bytes after those of the inputs.
-
-        Raises:
-            InvalidRequest: there are such bytes.
-        """
+        """Raise `InvalidRequest` if bytes follow those of the inputs."""
         if left := len(self.rest()):
             raise InvalidRequest(f"{left} bytes of the body belong to no input.")
 
@@ -90,7 +79,7 @@ def json_length(body: bytes, stated: str | None) -> int:
     """Return the number of a body's first bytes that are JSON.
 
     Args:
-        body: the whole body, decompressed.
+        body: decompressed.
         stated: the header's text; None for a body of JSON alone, "0" for one without JSON.
 
     Raises:
@@ -111,30 +100,8 @@ def json_length(body: bytes, stated: str | None) -> int:
     return length
 
 
-def split(body: bytes, stated: str) -> tuple[bytes, memoryview]:
-    """Split a body into its JSON and the bytes after it.
-
-    Args:
-        body: the whole body, decompressed.
-        stated: the header's text.
-
-    Raises:
-        InvalidRequest: the header is not a length, or exceeds the body.
-    """
-    length = json_length(body, stated)
-    return body[:length], memoryview(body)[length:]
-
-
 def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
-    """Read the requested format of the response.
-
-    Args:
-        document: the JSON.
-        endpoint: of the model.
-
-    Raises:
-        InvalidRequest: the document is not a request of the protocol, or not one for this model.
-    """
+    """Read the requested format; raise `InvalidRequest` if it is not one for this model."""
     request = _object(document, endpoint)
     identity = request.get("id")
     if identity is not None and not (isinstance(identity, str) and len(identity) <= _MAX_ID_LENGTH):
@@ -182,8 +149,7 @@ def requested_outputs(
 ) -> tuple[RequestedOutput, ...]:
     """Return the requested outputs in their order; all of them if a request has none.
 
-    Raises:
-        InvalidRequest: one is unknown, given twice, or has invalid parameters.
+    Raise `InvalidRequest` if one is unknown, given twice, or has invalid parameters.
     """
     binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")
@@ -231,11 +197,7 @@ def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
 
 
 def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the parameters of a request, an input or an output.
-
-    Raises:
-        InvalidRequest: they are not an object.
-    """
+    """Return the parameters of a request or tensor; raise `InvalidRequest` if no object."""
     parameters = owner.get("parameters")
     if parameters is None:
         return {}
@@ -249,10 +211,8 @@ def read_inputs(
 ) -> Arrays:
     """Read the arrays of all inputs in the graph's order; binary ones in the request's order.
 
-    An optional input that is omitted is `ABSENT`.
-
-    Raises:
-        InvalidRequest: an input is missing, unknown, given twice, or does not fit the graph.
+    An optional input that is omitted is `ABSENT`. Raise `InvalidRequest` if an input is missing,
+    unknown, given twice, or does not fit the graph.
     """
     given = document.get("inputs")
     if (tensor := _single_tensor(given, endpoint)) is not None:
@@ -302,8 +262,7 @@ def _single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | Non
 def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
     """Read the whole body as the model's only input, a batch of one.
 
-    Raises:
-        InvalidRequest: the model has several inputs, or the length does not fit its input.
+    Raise `InvalidRequest` if the model has several inputs, or the length does not fit its input.
     """
     if len(endpoint.inputs) != 1:
         raise InvalidRequest(
@@ -357,8 +316,7 @@ def tensor_bytes(
 ) -> memoryview | None:
     """Return the bytes of an input from the body or from shared memory; None if it has JSON data.
 
-    Raises:
-        InvalidRequest: the bytes are missing, or both sources are given.
+    Raise `InvalidRequest` if the bytes are missing, or both sources are given.
     """
     parameters = parameters_of(tensor)
     size = parameters.get("binary_data_size")

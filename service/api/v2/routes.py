@@ -166,11 +166,7 @@ async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN4
 
 
 async def _reject_browser(request: Request) -> None:
-    """Reject requests of browsers: a page of any site can post to this machine.
-
-    Raises:
-        NotAllowed: the request has the header that every browser adds to a post.
-    """
+    """Raise `NotAllowed` for a browser: a page of any site can post to this machine."""
     if "origin" in request.headers:
         raise NotAllowed(
             "Browsers may not load or unload models, or register or unregister shared memory; "
@@ -204,7 +200,6 @@ def v2_routers(
 def _server_router(
     readiness: Readiness, server_info: Mapping[str, object], statistics: StatisticsOfWorkers
 ) -> APIRouter:
-    """Create the routes of the server, its health, and the statistics of all models."""
     router = APIRouter(prefix="/v2", tags=[_TAG])
 
     @router.get(
@@ -231,7 +226,6 @@ def _model_router(
     protocol: V2Protocol,
     statistics: StatisticsOfWorkers,
 ) -> APIRouter:
-    """Create the routes of a model, or of one version of it."""
     registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
@@ -263,7 +257,6 @@ def _model_router(
 
 
 def _repository_router(worker: Worker) -> APIRouter:
-    """Create the routes of the model repository extension."""
     registry, control = worker.registry, worker.control
     router = APIRouter(prefix="/v2/repository", tags=[_TAG])
 

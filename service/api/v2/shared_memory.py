@@ -32,11 +32,7 @@ class Region:
 
 
 def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
-    """Return the slot in a tensor's parameters, or None.
-
-    Raises:
-        InvalidRequest: its region, offset or size is invalid.
-    """
+    """Return the slot in a tensor's parameters, or None; raise `InvalidRequest` if invalid."""
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
@@ -50,8 +46,7 @@ def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | No
 class Regions:
     """The regions that clients have registered with this process.
 
-    Args:
-        allowed: whether clients may use the shared memory of this machine.
+    All methods raise `NotAllowed` unless the shared memory of this machine is ``allowed``.
     """
 
     def __init__(self, *, allowed: bool) -> None:
@@ -61,10 +56,8 @@ class Regions:
     def register(self, name: str, document: object) -> None:
         """Register a region under a name.
 
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the description is invalid, the memory is missing or too short, or the
-                name is registered already.
+        Raise `InvalidRequest` if the description is invalid, the memory is missing or too short, or
+        the name is registered already.
         """
         self._require_allowed()
         if not isinstance(document, dict) or not isinstance(document.get("key"), str):
@@ -85,11 +78,7 @@ class Regions:
         self._regions[name] = region
 
     def unregister(self, name: str | None = None) -> None:
-        """Remove a region, or all of them; unknown names are ignored.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-        """
+        """Remove a region, or all of them; unknown names are ignored."""
         self._require_allowed()
         if name is None:
             self._regions.clear()
@@ -97,22 +86,12 @@ class Regions:
             self._regions.pop(name, None)
 
     def registered(self, name: str | None = None) -> list[Region]:
-        """Return all regions, or the one of this name.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the name is unknown.
-        """
+        """Return all regions, or that of a name; raise `InvalidRequest` if the name is unknown."""
         self._require_allowed()
         return list(self._regions.values()) if name is None else [self._region(name)]
 
     def read(self, slot: SharedMemorySlot) -> memoryview:
-        """Read the bytes of a slot.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the slot is not within a region, or its memory is missing.
-        """
+        """Read the bytes of a slot; raise `InvalidRequest` if it is not within a region."""
         file, start = self._open(slot)
         try:
             content = os.pread(file, slot.byte_size, start)
@@ -125,10 +104,7 @@ class Regions:
     def write(self, slot: SharedMemorySlot, content: bytes) -> None:
         """Write bytes to the start of a slot.
 
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the slot is not within a region, its memory is missing, or it is too
-                small.
+        Raise `InvalidRequest` if the slot is too small or not within an existing region.
         """
         if len(content) > slot.byte_size:
             raise InvalidRequest(
