@@ -1,6 +1,6 @@
 """Inference requests: tensors in JSON, in bytes or in shared memory, and requested outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -158,19 +158,27 @@ def requested_outputs(
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
-    found: dict[str, RequestedOutput] = {}
-    for output in given:
-        name = output.get("name") if isinstance(output, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequest("Each output is an object with a 'name', a string.")
-        if name not in names:
-            raise InvalidRequest(f"Unknown output {shown(name)}; {nearest_of(name, names)}")
+    return tuple(
+        _requested_output(names.index(name), name, parameters_of(output), binary=binary)
+        for name, output in _named(given, names, "output")
+    )
+
+
+def _named(
+    given: Sequence[object], known: Sequence[str], kind: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each object with its name, which must be a known one and not be given twice."""
+    found: set[str] = set()
+    for item in given:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(item, dict) or not isinstance(name, str):
+            raise InvalidRequest(f"Each {kind} must be an object with a 'name', a string.")
+        if name not in known:
+            raise InvalidRequest(f"Unknown {kind} {shown(name)}; {nearest_of(name, known)}")
         if name in found:
-            raise InvalidRequest(f"Output {name!r} is given twice.")
-        found[name] = _requested_output(
-            names.index(name), name, parameters_of(output), binary=binary
-        )
-    return tuple(found.values())
+            raise InvalidRequest(f"The {kind} {name!r} is given twice.")
+        found.add(name)
+        yield name, item
 
 
 @lru_cache(maxsize=64)
@@ -232,14 +240,7 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
     if not isinstance(given, list) or (not given and required):
         raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, known))}.")
     found: dict[str, Array] = {}
-    for tensor in given:
-        name = tensor.get("name") if isinstance(tensor, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequest("Each input must be an object with a string 'name'.")
-        if name not in known:
-            raise InvalidRequest(f"Unknown input {shown(name)}; {nearest_of(name, known)}")
-        if name in found:
-            raise InvalidRequest(f"Input {name!r} is given twice.")
+    for name, tensor in _named(given, known, "input"):
         spec = endpoint.inputs[known.index(name)]
         bundled = endpoint.manifest is not None
         found[name] = _array(tensor, spec, payload, regions, bundled=bundled)
