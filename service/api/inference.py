@@ -7,7 +7,7 @@ requests, and awaits each step.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -106,11 +106,6 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-async def materialize(inputs: Inputs) -> Arrays:
-    """Return the arrays; wait for those that are decoded in a thread."""
-    return inputs if isinstance(inputs, tuple) else await inputs()
-
-
 class Inference(Generic[Context]):
     """A prediction request to a model."""
 
@@ -150,10 +145,10 @@ class Inference(Generic[Context]):
         self._decode_seconds = perf_counter() - started
         return inputs
 
-    async def materialize(self, inputs: Inputs) -> Arrays:
-        """Return the arrays, and add the time to that of decoding."""
+    async def materialize(self, decode: Callable[[], Awaitable[Arrays]]) -> Arrays:
+        """Return arrays that are decoded in a thread, and add the time to that of decoding."""
         started = perf_counter()
-        arrays = await materialize(inputs)
+        arrays = await decode()
         self._decode_seconds += perf_counter() - started
         return arrays
 

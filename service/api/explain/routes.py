@@ -18,7 +18,7 @@ from service.api.explain.saliency import (
     require_one_image,
 )
 from service.api.explain.target import read_explanation_options, target_of
-from service.api.inference import materialize, outcome_of
+from service.api.inference import outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
@@ -98,7 +98,8 @@ class Explainer:
         label, resolution = read_explanation_options(query)
         work = partial(self._protocol.decode, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
-        rows = (await materialize(decoded.inputs))[0]
+        inputs = decoded.inputs
+        (rows,) = inputs if isinstance(inputs, tuple) else await inputs()
         self._require_few_rows(len(rows))
         manifest = endpoint.require_manifest()
         as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG

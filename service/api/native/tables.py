@@ -60,23 +60,33 @@ _STALLED_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 
-class TableHandler:
-    """Responds to the tables of one app, and records metrics of each."""
+class NativePredictions:
+    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
         self,
         service: InferenceService,
+        protocol: InferenceProtocol[Any],
         metrics: Metrics,
         settings: Settings,
         limits: Limits,
     ) -> None:
         self._service = service
+        self._protocol = protocol
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
         self._factory = ScoringFactory(service.endpoints, settings)
 
-    async def respond(
+    async def predict(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to rows or to a table; the version may be an alias, None is the serving one."""
+        head: RequestHead = request.scope[HEAD]
+        if head.table_form is None:
+            return await self._service.predict(self._protocol, request, name, version)
+        self._limits.require_query(request.scope["query_string"])
+        return TableResponse(partial(self._respond, request, name, version, head.table_form))
+
+    async def _respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
         """Respond to one table, from its first byte to its last; any error has been counted."""
@@ -220,30 +230,6 @@ class TableResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Read the body and send the response at the same time."""
         await self._respond(send)
-
-
-class NativePredictions:
-    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
-
-    def __init__(
-        self,
-        service: InferenceService,
-        protocol: InferenceProtocol[Any],
-        tables: TableHandler,
-        limits: Limits,
-    ) -> None:
-        self._limits = limits
-        self._service = service
-        self._protocol = protocol
-        self._tables = tables
-
-    async def predict(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to rows or to a table; the version may be an alias, None is the serving one."""
-        head: RequestHead = request.scope[HEAD]
-        if head.table_form is None:
-            return await self._service.predict(self._protocol, request, name, version)
-        self._limits.require_query(request.scope["query_string"])
-        return TableResponse(partial(self._tables.respond, request, name, version, head.table_form))
 
 
 class Spool:
