@@ -175,6 +175,8 @@ async def _reject_browser(request: Request) -> None:
 
 
 _REJECT_BROWSERS = [Depends(_reject_browser)]
+_IF_ALLOWED = fails_with(NotAllowed)
+_UNREGISTER: dict[str, Any] = {"dependencies": _REJECT_BROWSERS, "responses": _IF_ALLOWED}
 
 
 def v2_routers(
@@ -276,7 +278,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/load",
         summary="Load a model, or load it again",
         dependencies=_REJECT_BROWSERS,
-        responses=MODEL_ERRORS | fails_with(NotAllowed) | returns(),
+        responses=MODEL_ERRORS | _IF_ALLOWED | returns(),
     )
     async def load(name: str) -> Response:
         await control.load_model(name)
@@ -286,7 +288,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/unload",
         summary="Unload a model",
         dependencies=_REJECT_BROWSERS,
-        responses=fails_with(NotAllowed) | returns(),
+        responses=_IF_ALLOWED | returns(),
     )
     async def unload(name: str) -> Response:
         await control.unload_model(name)
@@ -310,26 +312,22 @@ def _index_entry(entry: Entry, published: PublishedVersions) -> dict[str, object
 def _shared_memory_router(regions: Regions) -> APIRouter:
     """Create the routes of the shared memory extensions; no CUDA memory can be registered."""
     router = APIRouter(prefix="/v2", tags=[_TAG])
-    if_allowed = fails_with(NotAllowed)
+    region = "/systemsharedmemory/region/{name}"
 
     @router.get(
         "/systemsharedmemory/status",
         summary="The shared memory that clients registered",
-        responses=if_allowed,
+        responses=_IF_ALLOWED,
     )
-    @router.get(
-        "/systemsharedmemory/region/{name}/status",
-        summary="One region of it",
-        responses=if_allowed,
-    )
+    @router.get(f"{region}/status", summary="One region of it", responses=_IF_ALLOWED)
     async def status(request: Request) -> Response:
         return json_response(regions.registered(request.path_params.get("name")))
 
     @router.post(
-        "/systemsharedmemory/region/{name}/register",
+        f"{region}/register",
         summary="Register shared memory",
         dependencies=_REJECT_BROWSERS,
-        responses=if_allowed | BODY_ERRORS,
+        responses=_IF_ALLOWED | BODY_ERRORS,
         openapi_extra=_REGION,
     )
     async def register(request: Request, name: str) -> Response:
@@ -337,18 +335,8 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         regions.register(name, await _read_document(request, example))
         return json_response({})
 
-    @router.post(
-        "/systemsharedmemory/unregister",
-        summary="Unregister all regions",
-        dependencies=_REJECT_BROWSERS,
-        responses=if_allowed,
-    )
-    @router.post(
-        "/systemsharedmemory/region/{name}/unregister",
-        summary="Unregister one region",
-        dependencies=_REJECT_BROWSERS,
-        responses=if_allowed,
-    )
+    @router.post("/systemsharedmemory/unregister", summary="Unregister all regions", **_UNREGISTER)
+    @router.post(f"{region}/unregister", summary="Unregister one region", **_UNREGISTER)
     async def unregister(request: Request) -> Response:
         regions.unregister(request.path_params.get("name"))
         return json_response({})
