@@ -70,8 +70,11 @@ def _details(model: ModelInfo, execution: Execution) -> dict[str, object]:
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Return each version of a model with its state and the reason for it."""
     return [
-        {"version": entry.version, "state": entry.state}
-        | ({"reason": entry.reason} if entry.reason else {})
+        {
+            "version": entry.version,
+            "state": entry.state,
+            **({"reason": entry.reason} if entry.reason else {}),
+        }
         for entry in entries
     ]
 
