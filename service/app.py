@@ -22,7 +22,7 @@ from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
 from service.api.middleware import PredictRoutingMiddleware, RequestContext
 from service.api.native.protocol import NativeProtocol, native_router
-from service.api.native.tables import NativePredictions, TableHandler
+from service.api.native.tables import NativePredictions
 from service.api.openapi import model_paths
 from service.api.operations import Documentation, documentation_router, operations_router
 from service.api.routing import (
@@ -117,9 +117,8 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     endpoints = Endpoints(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
-    tables = TableHandler(service, metrics, settings, limits)
     native = NativeProtocol(limits)
-    predictions = NativePredictions(service, native, tables, limits)
+    predictions = NativePredictions(service, native, metrics, settings, limits)
     v1 = V1Protocol(limits)
     v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (

@@ -83,7 +83,7 @@ class RequestHead:
 
     Args:
         fields: names in lower case, and values; the first of repeated names is used.
-        query: the query string.
+        query: without the question mark.
     """
 
     __slots__ = (
@@ -113,10 +113,8 @@ class RequestHead:
 async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> bytes:
     """Read the whole body, and decompress it.
 
-    Args:
-        request: whose body has not been read.
-        limit: in bytes, before and after decompression.
-        quotas: hold the bytes as they arrive.
+    The limit in bytes applies before and after decompression; the quotas hold the bytes as they
+    arrive.
 
     Raises:
         BodyTooLarge: its declared, received or decompressed size exceeds ``limit``.
@@ -150,11 +148,7 @@ async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> byte
 
 
 async def _next_message(request: Request) -> Message:
-    """Receive the next part of a body.
-
-    Raises:
-        ClientDisconnect: the client has disconnected.
-    """
+    """Receive the next part of a body; raise `ClientDisconnect` if there is none."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
@@ -234,11 +228,7 @@ def is_quick_to_decode(body: bytes) -> bool:
 
 
 def content_encoding(head: RequestHead) -> str:
-    """Return the encoding of the body: ``gzip``, ``deflate`` or ``identity``.
-
-    Raises:
-        UnsupportedContent: it is another one.
-    """
+    """Return ``gzip``, ``deflate`` or ``identity``; raise `UnsupportedContent` for any other."""
     encoding = head.fields.get(b"content-encoding", "").strip().lower()
     encoding = _ENCODING_ALIASES.get(encoding, encoding)
     if encoding not in WINDOW_BITS and encoding != "identity":
@@ -248,14 +238,9 @@ def content_encoding(head: RequestHead) -> str:
 
 
 def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> None:
-    """Reject other media types; a request without a media type passes.
+    """Raise `UnsupportedContent` if a Content-Type header has none of the accepted media types.
 
-    Args:
-        content_type: the header.
-        accepted: media types, or ranges such as ``image/*``.
-
-    Raises:
-        UnsupportedContent: the header has another media type.
+    A request without the header passes. Media types may be ranges such as ``image/*``.
     """
     if content_type is not None and not is_accepted(content_type, accepted):
         given = media_type_of(content_type)[:_MAX_SHOWN_LENGTH]
@@ -275,7 +260,7 @@ def media_type_of(content_type: str) -> str:
 
 
 def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
-    """Compress a response if the client accepts that and it is large enough.
+    """Compress a response if its client accepts that and it is large enough.
 
     Args:
         content: of the response.
@@ -353,11 +338,7 @@ class Decompressor:
         return b""
 
     def require_end(self) -> None:
-        """Check that the compressed data is complete.
-
-        Raises:
-            InvalidRequest: it is incomplete.
-        """
+        """Raise `InvalidRequest` if the compressed data is incomplete."""
         if not self._stream.eof:
             raise InvalidRequest(
                 f"The body's {self._encoding} data ends too early; send all of it."
@@ -435,11 +416,7 @@ def _weight(offer: str) -> float:
 
 
 class StreamedBody:
-    """A request body that is received while its first pieces are processed.
-
-    Args:
-        receive: of the request.
-    """
+    """A request body that is received while its first pieces are processed."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

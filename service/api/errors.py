@@ -73,8 +73,8 @@ def error_response(error: Exception) -> Response:
         return _response(status, str(error), error.code, problems)
     return _response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "This is a fault of the service, not of your request; its log has the trace under the "
-        "x-request-id of this response.",
+        "Internal error of the service; its log has the trace under the x-request-id of this "
+        "response.",
         _INTERNAL_ERROR,
     )
 
@@ -106,7 +106,7 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods_of(request) or [headers["Allow"]]
         headers["Allow"] = ", ".join(allowed)
-        sentence = f"{request.method} is not possible on {path}; use {' or '.join(allowed)}."
+        sentence = f"{request.method} is not allowed for {path}; use {' or '.join(allowed)}."
     elif error.status_code == HTTPStatus.NOT_FOUND:
         sentence = f"There is nothing at {path}; GET /models lists the models, /docs every path."
     else:
@@ -118,10 +118,7 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Return the methods of a path over all its routes; the framework reports those of one route.
-
-    Empty if the route itself rejected the method.
-    """
+    """Return the methods of all routes of a path; none if the route itself rejected the method."""
 
     def is_handled(method: str) -> bool:
         scope = {**request.scope, "method": method}

@@ -7,7 +7,7 @@ requests, and awaits each step.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -78,16 +78,7 @@ class InferenceProtocol(Protocol[Context]):
         """Return the number of a body's first bytes that are JSON."""
 
     def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Context]:
-        """Decode a body to the model's inputs.
-
-        Args:
-            endpoint: of the model.
-            body: decompressed.
-            head: of the request.
-
-        Raises:
-            InvalidRequest: the body is invalid for the protocol or the model.
-        """
+        """Decode a decompressed body to inputs of the model; raise `InvalidRequest` if invalid."""
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: Context) -> EncodedBody:
         """Encode the model's outputs."""
@@ -115,21 +106,8 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-async def materialize(inputs: Inputs) -> Arrays:
-    """Return the arrays; wait for those that are decoded in a thread."""
-    return inputs if isinstance(inputs, tuple) else await inputs()
-
-
 class Inference(Generic[Context]):
-    """A prediction request to a model.
-
-    Args:
-        protocol: of the request and its response.
-        model: makes the prediction.
-        endpoint: of the model.
-        head: of the request.
-        metrics: count the prediction.
-    """
+    """A prediction request to a model."""
 
     __slots__ = (
         "_context",
@@ -160,18 +138,17 @@ class Inference(Generic[Context]):
     def decode(self, body: bytes) -> Inputs:
         """Decode the model's inputs, or return a coroutine function that decodes them in a thread.
 
-        Raises:
-            InvalidRequest: the body is invalid for the protocol or the model.
+        Raise `InvalidRequest` if the body is invalid for the protocol or the model.
         """
         started = perf_counter()
         inputs, self._context = self.protocol.decode(self.endpoint, body, self.head)
         self._decode_seconds = perf_counter() - started
         return inputs
 
-    async def materialize(self, inputs: Inputs) -> Arrays:
-        """Return the arrays, and add the time to that of decoding."""
+    async def materialize(self, decode: Callable[[], Awaitable[Arrays]]) -> Arrays:
+        """Return arrays that are decoded in a thread, and add the time to that of decoding."""
         started = perf_counter()
-        arrays = await materialize(inputs)
+        arrays = await decode()
         self._decode_seconds += perf_counter() - started
         return arrays
 
@@ -217,15 +194,15 @@ def count_failure(  # noqa: PLR0913 - all describe one failure
     model: ServedModel | None,
     seconds: float,
 ) -> None:
-    """Count a prediction that failed.
+    """Count a prediction that failed after so many seconds.
 
     Args:
         metrics: count the failure.
         error: its cause.
-        protocol: name of the protocol.
+        protocol: its name in the metrics.
         name: of the model in the request.
-        model: that was found, or None.
-        seconds: duration of the request.
+        model: None if none was found.
+        seconds: the duration of the request.
     """
     if model is not None:
         labels = (name, model.version)
@@ -258,15 +235,7 @@ class PredictTarget(NamedTuple):
 
 
 class FastInference:
-    """Responds to complete requests for models that are loaded and quick.
-
-    Args:
-        registry: of the models.
-        readiness: of the service, which may be stopping.
-        endpoints: of the models.
-        recorder: counts and logs the responses.
-        limits: shared by all requests.
-    """
+    """Responds to complete requests for models that are loaded and quick."""
 
     def __init__(
         self,
@@ -300,16 +269,15 @@ class FastInference:
         request_id: str,
         exclusive: bool = False,
     ) -> bool:
-        """Respond to a request in this or the next turn of the event loop.
+        """Respond to a complete request in this or the next turn of the event loop.
 
         Args:
             target: of the request.
             head: of the request.
-            body: complete.
+            body: of the request.
             on_response: called with the response and the request id.
             request_id: of the response and the log line.
-            exclusive: whether this is the only connection, so that no other request can share a
-                run.
+            exclusive: whether this is the only connection, so that no request can share a run.
 
         Returns:
             Whether it will respond; otherwise the request is unchanged and must go through ASGI.
@@ -336,10 +304,7 @@ class FastInference:
         on_response: OnResponse,
         request_id: str,
     ) -> bool:
-        """Reject a slow request if too many are in progress, and return whether it was rejected.
-
-        ASGI would reject it too, at ten times the cost.
-        """
+        """Reject a request, and return true, if too many are in progress; ASGI takes longer."""
         requests = self._limits.requests
         if requests.used + self._admitted < requests.limit:
             self._count_admitted()

@@ -80,12 +80,7 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave the context.
-
-        Raises:
-            DeadlineExceeded: the deadline has passed.
-            ClientDisconnect: the client has disconnected.
-        """
+        """Raise `DeadlineExceeded`, or `ClientDisconnect` if that was why it was cancelled."""
         if self._timeout is None:
             return
         if self._watcher is not None:
@@ -115,9 +110,6 @@ class DecodeThreads:
     thread of their own, so that they do not wait for large ones. Few of them are submitted at once,
     so that a turn of the event loop has only so many decoded requests to run and encode. Without
     that bound, more requests would make a turn longer, and a longer turn would find more requests.
-
-    Args:
-        limits: of the process.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -154,11 +146,7 @@ class DecodeThreads:
 
 
 async def _result_of(job: "Future[T]", memory: Reservation | None = None) -> T:
-    """Wait for the result of a thread.
-
-    A thread cannot be interrupted. If the wait is cancelled, the memory stays reserved until the
-    thread has finished.
-    """
+    """Wait for the result of a thread, whose memory stays reserved until it has finished."""
     try:
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
@@ -181,16 +169,7 @@ def _release_after(job: "Future[T]", memory: Reservation) -> None:
 
 
 class InferenceService:
-    """Responds to predictions of every protocol, and finds the models of other requests.
-
-    Args:
-        worker: has the registry, and loads models.
-        endpoints: of the models.
-        metrics: count the predictions.
-        mirror: copies requests to shadow versions.
-        settings: deadline, body limit and traffic split.
-        limits: shared by all requests.
-    """
+    """Responds to predictions of every protocol, and finds the models of other requests."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each is used by a prediction
         self,
@@ -219,16 +198,9 @@ class InferenceService:
         name: str,
         version: str | None,
     ) -> Response:
-        """Respond to a prediction.
+        """Respond to a prediction; any error has been counted.
 
-        Args:
-            protocol: of the request and its response.
-            request: the request.
-            name: the model.
-            version: a version or an alias; None is the one that serves.
-
-        Raises:
-            Exception: any; it has been counted.
+        A ``version`` may be an alias; None is the one that serves.
         """
         model = None
         started = perf_counter()
@@ -263,12 +235,6 @@ class InferenceService:
 
         The deadline starts afterwards, since the speed of the client does not count.
 
-        Args:
-            protocol: of the request.
-            request: the request.
-            name: the model.
-            version: a version or an alias; None is the one that serves.
-
         Raises:
             OnwardError: no model serves, which is reported before the body is read; the media type
                 is not supported; or too many requests are being processed.
@@ -293,17 +259,7 @@ class InferenceService:
         decode: Callable[[], T],
         deadline: Deadline,
     ) -> T:
-        """Decode a body, in a thread if that takes long.
-
-        Args:
-            inference: the protocol, the model and the head.
-            body: of the request.
-            decode: decodes it.
-            deadline: of the request.
-
-        Raises:
-            OnwardError: as `DecodeThreads.decode` raises it.
-        """
+        """Decode a body, in a thread if that takes long; raise as `DecodeThreads.decode` does."""
         if is_quick_to_decode(body):
             return decode()
         protocol, model, head = inference
@@ -324,13 +280,7 @@ class InferenceService:
     async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
         """Return the model of a version or an alias; load it if it is not in memory.
 
-        Args:
-            name: the model.
-            version: a version or an alias; None is the one that serves.
-            deadline: of the request.
-
-        Raises:
-            OnwardError: no model serves; the message has the reason.
+        Raise `OnwardError` with the reason if no model serves.
         """
         model = self._registry.find(name, version)
         if model is None:

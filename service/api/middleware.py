@@ -49,13 +49,6 @@ class RequestContext:
     It gives a request its id and its quotas, counts and logs the response, and responds to errors
     that no other code has handled. Responses of unknown length are buffered for HTTP/1.0 clients.
     After a large request, the C library returns freed memory to the system.
-
-    Args:
-        app: the next ASGI application.
-        readiness: of the service, which may be stopping.
-        recorder: counts and logs each request.
-        settings: the timeouts of bodies.
-        limits: shared by all requests.
     """
 
     def __init__(
@@ -124,11 +117,7 @@ class RequestContext:
 
 
 class PredictRoutingMiddleware:
-    """ASGI middleware that responds to predictions, and passes other requests on.
-
-    Args:
-        routes: by protocol.
-    """
+    """ASGI middleware that responds to predictions, and passes other requests on."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[PredictRoute]) -> None:
         self._app = app
@@ -205,14 +194,7 @@ class _ResponseRecorder:
 
 
 class RequestBody:
-    """Receives the body of a request; a body that arrives too slowly ends the request.
-
-    Args:
-        scope: of the request.
-        receive: of the server.
-        settings: the timeout without progress, and the lowest rate.
-        limits: count stalled bodies, and interrupt one to make room for others.
-    """
+    """Receives the body of a request; a body that arrives too slowly ends the request."""
 
     def __init__(self, scope: Scope, receive: Receive, settings: Settings, limits: Limits) -> None:
         head: RequestHead = scope[HEAD]
@@ -240,12 +222,9 @@ class RequestBody:
         return self._left <= DRAINED_BODY_BYTES
 
     async def receive(self) -> Message:
-        """Receive the next ASGI message.
+        """Receive the next ASGI message; raise `BodyStalled` if the body arrives too slowly.
 
         Only the time of waiting for the client counts towards the timeout.
-
-        Raises:
-            BodyStalled: the body arrives too slowly.
         """
         if self.is_complete:
             return await self._receive()
@@ -300,7 +279,6 @@ class RequestBody:
             self._stall()
 
     def _stall(self) -> None:
-        """End the request, because too few bytes arrived within the timeout."""
         if self._error is None:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
 

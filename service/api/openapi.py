@@ -97,12 +97,7 @@ _WHOLE_NUMBERS: Schema = {"minimum": -WHOLE_MAX, "maximum": WHOLE_MAX}
 
 
 def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
-    """Return the paths of one model.
-
-    Args:
-        manifest: of the model.
-        max_explained_rows: the limit on rows of an explanation.
-    """
+    """Return the paths of one model, with the limit on rows of an explanation."""
     predict = _predict_operation(manifest)
     explain = _explain_operation(manifest, predict, max_explained_rows)
     return {
@@ -352,13 +347,7 @@ def _image_body(spec: ImageInput) -> Schema:
 
 
 def _explain_operation(manifest: Manifest, predict: Schema, max_rows: int) -> Schema:
-    """Derive the operation that explains predictions from the one that makes them.
-
-    Args:
-        manifest: of the model.
-        predict: the operation that makes predictions, which is not changed.
-        max_rows: the limit on rows of an explanation.
-    """
+    """Derive the operation that explains predictions from the one that makes them."""
     operation = copy.deepcopy(predict)
     operation["operationId"] = f"explain_{manifest.name}"
     operation["summary"] = f"{manifest.title}: explained"

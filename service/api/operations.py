@@ -58,12 +58,7 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
 def operations_router(
     readiness: Readiness, exposition: Callable[[], Awaitable[bytes]]
 ) -> APIRouter:
-    """Create the routes of liveness, readiness, metrics, and ``/``.
-
-    Args:
-        readiness: of the service.
-        exposition: writes the metrics in the Prometheus text format.
-    """
+    """Create the routes of health, metrics in the text format of ``exposition``, and ``/``."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/", include_in_schema=False)
@@ -83,13 +78,7 @@ def operations_router(
 
 
 class Documentation:
-    """The OpenAPI document of an application.
-
-    Args:
-        registry: has the models that the document describes.
-        of_routes: makes the part of the document that describes the routes.
-        of_model: makes the paths of one model.
-    """
+    """The OpenAPI document of an application: its routes, and the paths of each model."""
 
     def __init__(
         self,
@@ -117,11 +106,7 @@ class Documentation:
         return self._content
 
     def content(self, manifests: Manifests | None = None) -> bytes:
-        """Build the document; thread-safe.
-
-        Args:
-            manifests: of the models by name; by default of those that serve now.
-        """
+        """Build the document for these models by name, or for those that serve now; thread-safe."""
         found = self._manifests() if manifests is None else manifests
         cached = self._paths
         paths = {
@@ -139,7 +124,7 @@ class Documentation:
     def _build_paths(self, manifest: Manifest) -> tuple[Manifest, Mapping[str, orjson.Fragment]]:
         paths = self._of_model(manifest)
         # orjson cannot write the limits beyond 64 bits.
-        return manifest, {path: orjson.Fragment(json.dumps(it)) for path, it in paths.items()}
+        return manifest, {path: orjson.Fragment(json.dumps(part)) for path, part in paths.items()}
 
     async def _build(self) -> None:
         try:

@@ -35,7 +35,7 @@ def add_model_routes(  # noqa: PLR0913 - the parts of a route
     labels: bool = False,
     **options: Any,  # noqa: ANN401 - FastAPI's own
 ) -> None:
-    """Add the same route for a model and for one of its versions.
+    """Add the same route for a model, one of its versions and, with ``labels``, one of its labels.
 
     Args:
         router: whose prefix the paths follow.
@@ -43,7 +43,7 @@ def add_model_routes(  # noqa: PLR0913 - the parts of a route
         path: what follows the model or the version, such as ``/predict``.
         summary: of the route for a model.
         handler: gets the request, the model, and the version or alias; None is the serving version.
-        labels: whether to add the route for one of the model's labels too.
+        labels: whether there is a route by label.
         **options: of `APIRouter.add_api_route`.
     """
 
@@ -80,22 +80,14 @@ class PredictRoute(NamedTuple):
 
 
 class PredictTargets:
-    """Finds the protocol and the model of prediction URLs, with a cache.
-
-    Args:
-        routes: by protocol.
-    """
+    """Finds the protocol and the model of prediction URLs, with a cache."""
 
     def __init__(self, routes: Sequence[PredictRoute]) -> None:
         self._routes = routes
         self._cached = lru_cache(_MAX_TARGETS)(self._match)
 
     def of(self, url: bytes) -> PredictTarget | None:
-        """Return the target of a prediction URL; None for any other URL.
-
-        Args:
-            url: path and query, as sent.
-        """
+        """Return the target of a URL's path and query; None for anything but a prediction."""
         return self._cached(url) if len(url) <= _MAX_TARGET_BYTES else self._match(url)
 
     def _match(self, url: bytes) -> PredictTarget | None:

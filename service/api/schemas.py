@@ -97,11 +97,7 @@ def fails_with(*kinds: type[errors.OnwardError]) -> Responses:
 
 
 def returns(**kinds: str) -> Responses:
-    """Return the successful response of a route: an object.
-
-    Args:
-        kinds: the JSON type of each of its required keys.
-    """
+    """Return the successful response of a route: an object with these required keys and types."""
     schema = object_schema({name: {"type": kind} for name, kind in kinds.items()})
     return {"200": {"content": {JSON: {"schema": schema}}}}
 
@@ -189,5 +185,4 @@ def _response(status: HTTPStatus) -> Schema:
 
 
 def _meaning(kind: type[errors.OnwardError]) -> str:
-    """Return the first line of the docstring of an error."""
     return (inspect.getdoc(kind) or "").partition("\n")[0]

@@ -24,25 +24,14 @@ _RESET = "shadow reset"
 
 
 class ShadowMirror:
-    """Copies requests to the versions that shadow the serving one, after the response.
-
-    Args:
-        registry: has the shadows of each model.
-        shadows: runs the copies.
-    """
+    """Copies requests to the versions that shadow the serving one, after the response."""
 
     def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
         self._registry = registry
         self._shadows = shadows
 
     def task(self, model: ServedModel, inputs: Arrays, outputs: Arrays) -> BackgroundTask | None:
-        """Return the task that copies a request after its response; None without shadows.
-
-        Args:
-            model: that responded to a request without a version.
-            inputs: of the request.
-            outputs: of the model.
-        """
+        """Return the task that copies a request after its response; None without shadows."""
         candidates = self._registry.shadows(model.name)
         if not candidates:
             return None
@@ -103,11 +92,7 @@ class _Reports:
         channel.handle(_RESET, self._reset_own)
 
     async def of(self, name: str, version: str) -> dict[str, object]:
-        """Return the report of a candidate.
-
-        Raises:
-            NotFound: the version gets no copies.
-        """
+        """Return the report of a candidate; raise `NotFound` if the version gets no copies."""
         serving = self._registry.entry(name, serving=True).version
         replies = await self._channel.request(_TALLY, [name, version])
         contents = [await self._own([name, version]), *(reply.content for reply in replies)]

@@ -52,7 +52,7 @@ async def explain_rows(
         reasons = model.manifest.reasons
         explained = await asyncio.to_thread(_additive, reasons, names, rows, target)
         return explained, {"method": "additive", "meaning": _ADDITIVE}
-    reference = reference_row(model_input.features)
+    reference = [_typical(feature) for feature in model_input.features]
     mixed_outputs = await predict_mixtures(
         model, rows, predictions, np.array(reference, np.float32)
     )
@@ -70,15 +70,6 @@ async def explain_rows(
             for feature, number in zip(model_input.features, reference, strict=True)
         },
     }
-
-
-def reference_row(features: Sequence[Feature]) -> list[float]:
-    """Return a typical row, as inputs of the graph.
-
-    A number is the median of the training set, a category its most frequent one. Booleans, and
-    features without training statistics, are those of the manifest's example.
-    """
-    return [_typical(feature) for feature in features]
 
 
 def _additive(
@@ -116,6 +107,7 @@ def _explanation(of: str, names: Sequence[str], whole: ScoreSum) -> Explanation:
 
 
 def _typical(feature: Feature) -> float:
+    """Return the median or the most frequent category; without statistics, that of the example."""
     if isinstance(feature, BooleanFeature):
         return float(feature.example)
     if isinstance(feature, CategoryFeature):

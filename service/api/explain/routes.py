@@ -9,11 +9,11 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compress, require_media_type
+from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
 from service.api.explain.attributions import explain_rows
-from service.api.explain.saliency import PNG, explain_images, require_one_image, wants_png
+from service.api.explain.saliency import PNG, explain_images, require_one_image
 from service.api.explain.target import read_explanation_options, target_of
-from service.api.inference import materialize, outcome_of
+from service.api.inference import outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
@@ -43,14 +43,7 @@ _EXPLAIN: dict[str, Any] = {
 
 
 class Explainer:
-    """Adds an explanation to each prediction of the native protocol.
-
-    Args:
-        service: finds the models, and reads and decodes bodies, as for predictions.
-        protocol: of the requests and responses.
-        metrics: count the explanations.
-        settings: the deadline, and the most rows of a request.
-    """
+    """Adds an explanation to each prediction of the native protocol."""
 
     def __init__(
         self,
@@ -65,15 +58,9 @@ class Explainer:
         self._settings = settings
 
     async def explain(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a request for explanations.
+        """Respond to a request for explanations; any error has been counted.
 
-        Args:
-            request: the request.
-            name: the model.
-            version: a version or an alias; None is the one that serves.
-
-        Raises:
-            Exception: any; it has been counted.
+        A ``version`` may be an alias; None is the one that serves.
         """
         model = None
         outcome = "client_disconnected"  # a cancelled request raises no Exception
@@ -104,21 +91,22 @@ class Explainer:
         endpoint = self._service.endpoints.of(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
-        options = read_explanation_options(query)
+        label, resolution = read_explanation_options(query)
         work = partial(self._protocol.decode, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
-        rows = (await materialize(decoded.inputs))[0]
+        inputs = decoded.inputs
+        (rows,) = inputs if isinstance(inputs, tuple) else await inputs()
         self._require_few_rows(len(rows))
         manifest = endpoint.require_manifest()
-        as_image = wants_png(request.headers.get("accept", ""))
+        as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
         if as_image:
             require_one_image(manifest.input, len(rows))
         outputs = (await model.predict((rows,))).outputs
-        target = target_of(manifest.output, outputs[0], options.label)
+        target = target_of(manifest.output, outputs[0], label)
         if isinstance(manifest.input, FeaturesInput):
             found = await explain_rows(model, manifest.input, rows, outputs[0], target)
         else:
-            found = await explain_images(model, rows, outputs[0], target, options.resolution)
+            found = await explain_images(model, rows, outputs[0], target, resolution)
         explanations, shared_fields = found
         headers = {"x-model-version": model.version}
         if as_image:
@@ -145,7 +133,7 @@ class Explainer:
 
 
 def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
-    """Encode a response, and compress it if the client accepts that; with the headers of that."""
+    """Encode a response, and compress it if its client accepts that; also return the headers."""
     content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     content, headers = compress(content, accepted)
     return content, dict(headers)

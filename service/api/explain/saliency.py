@@ -1,6 +1,5 @@
 """Explain the predictions of image models: a grid of numbers, or an overlay on the image."""
 
-from service.api.body import JSON, preferred_type
 from service.api.explain.target import DEFAULT_CELLS, Explanation, Target
 from service.bundle.manifest import ImageInput, Input
 from service.engine.model import ServedModel
@@ -45,11 +44,6 @@ async def explain_images(
         drops = [(score - target.select(row, line)).tolist() for line in grid]
         explanations.append({"of": target.description(row), "score": score, "drops": drops})
     return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
-
-
-def wants_png(accept: str) -> bool:
-    """Return whether an Accept header requests an overlay rather than numbers."""
-    return preferred_type(accept, (PNG, JSON)) == PNG
 
 
 def require_one_image(model_input: Input, rows: int) -> None:

@@ -27,27 +27,18 @@ Explanation = dict[str, object]
 """An explanation as JSON."""
 
 
-@dataclass(frozen=True)
-class ExplanationOptions:
-    """The options of the query string.
-
-    Args:
-        label: the class to explain; by default the predicted one.
-        resolution: the number of grid cells along each side of an image.
-    """
-
-    label: str | None = None
-    resolution: int | None = None
-
-
-def read_explanation_options(query: bytes) -> ExplanationOptions:
+def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
     """Read the query string of an explanation.
+
+    Returns:
+        The class label to explain, None for the predicted one, and the number of grid cells along
+        each side of an image, None for the default.
 
     Raises:
         InvalidRequest: a parameter is misspelt, or its value is invalid.
     """
     given = parse_query(query, _PARAMETERS)
-    return ExplanationOptions(given.get("label"), _resolution(given))
+    return given.get("label"), _resolution(given)
 
 
 def _resolution(given: Mapping[str, str]) -> int | None:
@@ -109,10 +100,7 @@ def target_of(output: Output, predictions: Array, label: str | None) -> Target:
     Args:
         output: of the model.
         predictions: ``[rows, width]``, the outputs of the graph.
-        label: to be explained in every row.
-
-    Raises:
-        InvalidRequest: the model has no such label.
+        label: to be explained in every row; `InvalidRequest` is raised if the model lacks it.
     """
     if not isinstance(output, ClassesOutput):
         if label is not None:

@@ -46,11 +46,7 @@ class PostedImages(NamedTuple):
 
 
 def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImages:
-    """Find the images of a body, without decoding them.
-
-    Raises:
-        InvalidRequest: the body does not match its type, or has no image.
-    """
+    """Find the images of a body, without decoding them; raise `InvalidRequest` if it has none."""
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)

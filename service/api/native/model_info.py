@@ -15,12 +15,15 @@ _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accur
 
 def summary(entry: Entry) -> dict[str, object]:
     """Return the information by which users choose a model."""
-    info: dict[str, object] = {"name": entry.name, "version": entry.version}
-    info |= {"ready": entry.serves}
+    info: dict[str, object] = {
+        "name": entry.name,
+        "version": entry.version,
+        "ready": entry.serves,
+    }
     if not entry.serves:
         return info | {"reason": entry.reason}
     if entry.is_lazy:
-        info |= {"in_memory": False}
+        info["in_memory"] = False
     if entry.info is None:
         return info
     if entry.info.manifest is not None:
@@ -32,17 +35,17 @@ def facts(entry: Entry) -> dict[str, object]:
     """Return the content of the manifest, and how the model is executed."""
     info: dict[str, object] = {}
     if entry.model is not None:
-        info |= {"execution": entry.model.execution}
-    if entry.model is not None and entry.info is not None and entry.info.execution is not None:
-        info |= {"execution_details": _details(entry.info, entry.info.execution)}
+        info["execution"] = entry.model.execution
+        if entry.info is not None and entry.info.execution is not None:
+            info["execution_details"] = _details(entry.info, entry.info.execution)
     if entry.info is None or entry.info.manifest is None:
         return info
     manifest = entry.info.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
-        info |= {"image": stated["input"]}
+        info["image"] = stated["input"]
     else:
-        info |= {"features": stated["input"]["features"]}
+        info["features"] = stated["input"]["features"]
     return info | {
         key: stated[key]
         for key in ("output", "scaler", "evaluation", "provenance")
@@ -52,21 +55,28 @@ def facts(entry: Entry) -> dict[str, object]:
 
 def _details(model: ModelInfo, execution: Execution) -> dict[str, object]:
     """Return how a version is executed, why, and what was measured when it was loaded."""
-    info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    info |= {"threads": execution.threads, "max_batch_rows": model.shared_batch_rows}
+    info: dict[str, object] = {
+        "mode": execution.mode,
+        "chosen_by": execution.chosen_by,
+        "threads": execution.threads,
+        "max_batch_rows": model.shared_batch_rows,
+    }
     if execution.row_seconds is not None:
-        info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
-        info |= {"batch_rows_bitwise": execution.rows_bitwise}
+        info["row_microseconds"] = round(execution.row_seconds * 1e6, 1)
+        info["batch_rows_bitwise"] = execution.rows_bitwise
     return info
 
 
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Return each version of a model with its state and the reason for it."""
-    info: list[dict[str, object]] = []
-    for entry in entries:
-        reason = {"reason": entry.reason} if entry.reason else {}
-        info.append({"version": entry.version, "state": entry.state, **reason})
-    return info
+    return [
+        {
+            "version": entry.version,
+            "state": entry.state,
+            **({"reason": entry.reason} if entry.reason else {}),
+        }
+        for entry in entries
+    ]
 
 
 def aliases(registry: Registry, name: str) -> dict[str, object]:
@@ -89,25 +99,23 @@ def aliases(registry: Registry, name: str) -> dict[str, object]:
 def evaluation(model: ModelInfo) -> dict[str, object]:
     """Return the metrics of a model on its test set, and those of a baseline.
 
-    Raises:
-        NotFound: the model has no evaluation.
+    Raise `NotFound` if the model has no evaluation.
     """
     manifest = model.manifest
     if manifest is None or manifest.evaluation is None:
         raise NotFound(
             f"Model {model.name!r} has no evaluation; training writes one into a bundle."
         )
-    info: dict[str, object] = {"name": model.name, "version": model.version}
-    info |= {"metric": _main_metric(manifest, manifest.evaluation)}
-    return info | manifest.evaluation.model_dump(mode="json", exclude_none=True)
+    return {
+        "name": model.name,
+        "version": model.version,
+        "metric": _main_metric(manifest, manifest.evaluation),
+        **manifest.evaluation.model_dump(mode="json", exclude_none=True),
+    }
 
 
 def report(model: ModelInfo) -> bytes:
-    """Return the report of training, after comparing its digest.
-
-    Raises:
-        NotFound: the model has no report, or the file has changed.
-    """
+    """Return the report of training; raise `NotFound` if there is none, or the file has changed."""
     if model.manifest is None or REPORT not in model.manifest.files:
         raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
     try:
@@ -117,13 +125,12 @@ def report(model: ModelInfo) -> bytes:
 
 
 def _overview(manifest: Manifest) -> dict[str, object]:
-    """Return the topic, the input, the output and the main metric of a model."""
     output = manifest.output
     output_info: dict[str, object] = {"name": output.name}
     if not isinstance(output, ValueOutput):
-        output_info |= {"labels": output.labels}
+        output_info["labels"] = output.labels
     elif output.unit is not None:
-        output_info |= {"unit": output.unit}
+        output_info["unit"] = output.unit
     info: dict[str, object] = {
         "title": manifest.title,
         "description": manifest.description,
@@ -131,9 +138,9 @@ def _overview(manifest: Manifest) -> dict[str, object]:
         "input": manifest.input.kind,
         "output": output_info,
     }
-    if manifest.evaluation is None:
-        return info
-    return info | {"metric": _main_metric(manifest, manifest.evaluation)}
+    if manifest.evaluation is not None:
+        info["metric"] = _main_metric(manifest, manifest.evaluation)
+    return info
 
 
 def _main_metric(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:

@@ -44,11 +44,7 @@ _TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
 
 
 def documented_body(tables: Schema) -> Schema:
-    """Return the OpenAPI description of the request body for predictions or explanations.
-
-    Args:
-        tables: the media types of tables; empty for explanations.
-    """
+    """Return the OpenAPI description of a body: rows or images, and these media types of tables."""
     content = {
         JSON: _ONE_OR_MORE,
         **tables,
@@ -168,12 +164,7 @@ class NativeProtocol:
         return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warned))
 
     def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
-        """Return the parameters of a query.
-
-        Raises:
-            InvalidRequest: a parameter is unknown, or this model does not support it.
-            TooManyQueryParameters: there are too many.
-        """
+        """Return the parameters of a query, which this model must support."""
         self._limits.require_query(query)
         parameters = read_parameters(query)
         if parameters is not DEFAULT_PARAMETERS:
@@ -221,13 +212,7 @@ class NativeProtocol:
 def response_body(
     rows: list[JsonObject], common: Mapping[str, object], *, single: bool
 ) -> dict[str, object]:
-    """Return the body of a response.
-
-    Args:
-        rows: the predictions.
-        common: fields that follow them.
-        single: whether the request was one row without a list.
-    """
+    """Return the body of a response: the rows, or the only one itself, and the common fields."""
     return {**rows[0], **common} if single else {"predictions": rows, **common}
 
 

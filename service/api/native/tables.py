@@ -60,37 +60,36 @@ _STALLED_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 
-class TableHandler:
-    """Responds to the tables of one app, and records metrics of each.
-
-    Args:
-        service: finds the models.
-        metrics: of the process.
-        settings: timeouts, the longest record and the folder of temporary files.
-        limits: shared by all requests.
-    """
+class NativePredictions:
+    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
         self,
         service: InferenceService,
+        protocol: InferenceProtocol[Any],
         metrics: Metrics,
         settings: Settings,
         limits: Limits,
     ) -> None:
         self._service = service
+        self._protocol = protocol
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
         self._lock = asyncio.Lock()
 
-    async def respond(
+    async def predict(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to rows or to a table; the version may be an alias, None is the serving one."""
+        head: RequestHead = request.scope[HEAD]
+        if head.table_form is None:
+            return await self._service.predict(self._protocol, request, name, version)
+        self._limits.require_query(request.scope["query_string"])
+        return TableResponse(partial(self._respond, request, name, version, head.table_form))
+
+    async def _respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
-        """Respond to one table, from its first byte to its last.
-
-        Raises:
-            Exception: an unexpected error, which has been counted.
-        """
+        """Respond to one table, from its first byte to its last; any error has been counted."""
         model = None
         started = perf_counter()
         try:
@@ -116,11 +115,7 @@ class TableHandler:
     async def _score_while_connected(
         self, request: Request, model: ServedModel, form: TableForm, send: Send
     ) -> None:
-        """Score the table until the client disconnects.
-
-        Raises:
-            ClientDisconnect: the client has disconnected; nothing more is computed for it.
-        """
+        """Score the table; compute no more and raise `ClientDisconnect` if its client leaves."""
         incoming = StreamedBody(request.receive)
         scoring = asyncio.create_task(self._score(request, incoming, model, form, send))
         watching = asyncio.create_task(incoming.receive_until_disconnect())
@@ -209,11 +204,7 @@ class TableHandler:
             await spool.end()
 
     async def _send(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
-        """Send a piece; a client must read it in time once it has sent its whole table.
-
-        Raises:
-            ClientDisconnect: the client has not read for too long.
-        """
+        """Send a piece; a client must read it in time once it has sent its whole table."""
         message = {"type": "http.response.body", "body": piece, "more_body": True}
         loop, sending = asyncio.get_running_loop(), True
         try:
@@ -247,43 +238,6 @@ class TableResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Read the body and send the response at the same time."""
         await self._respond(send)
-
-
-class NativePredictions:
-    """Responds to predictions by feature name: rows in JSON, or a table that streams.
-
-    Args:
-        service: responds to rows.
-        protocol: decodes the rows.
-        tables: responds to tables.
-        limits: shared by all requests.
-    """
-
-    def __init__(
-        self,
-        service: InferenceService,
-        protocol: InferenceProtocol[Any],
-        tables: TableHandler,
-        limits: Limits,
-    ) -> None:
-        self._limits = limits
-        self._service = service
-        self._protocol = protocol
-        self._tables = tables
-
-    async def predict(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a request for predictions, of rows or of a table.
-
-        Args:
-            request: the request.
-            name: of the model.
-            version: a version or an alias; None is the serving version.
-        """
-        head: RequestHead = request.scope[HEAD]
-        if head.table_form is None:
-            return await self._service.predict(self._protocol, request, name, version)
-        self._limits.require_query(request.scope["query_string"])
-        return TableResponse(partial(self._tables.respond, request, name, version, head.table_form))
 
 
 class Spool:
@@ -451,7 +405,6 @@ def _response_start(pipeline: ScoringPipeline, model: ServedModel) -> dict[str, 
 
 
 async def _cancel(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel tasks, and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

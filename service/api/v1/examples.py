@@ -9,7 +9,7 @@ import orjson
 from service.api.body import RequestHead
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
-    MEDIA_TYPES,
+    JsonProtocol,
     feature_rows,
     instance_prefix,
     read_document,
@@ -37,45 +37,29 @@ class Task:
     results: Callable[[Endpoint, Arrays, int], Sequence[object]]
 
 
-class V1ExamplesProtocol:
+class V1ExamplesProtocol(JsonProtocol):
     """Requests with ``examples``, each joined with the values of ``context`` that all share."""
 
-    name = "v1"
-
     def __init__(self, task: Task, limits: Limits) -> None:
-        self._limits = limits
+        super().__init__(limits)
         self._task = task
-
-    def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """Return JSON, and the media type of curl for JSON."""
-        return MEDIA_TYPES
-
-    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
-        """Return the length of the body, which is JSON."""
-        return len(body)
 
     def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[int]:  # noqa: ARG002 - of the interface
         """Decode the examples; the response depends on their number."""
-        if endpoint.manifest is None:
-            template: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
-            examples = self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
-            rows = [_match_ranks(example, endpoint.inputs) for example in examples]
-            return DecodedRequest(stack_rows(endpoint.inputs, rows).arrays, len(rows))
-        if not isinstance(endpoint.manifest.output, self._task.output):
+        manifest = endpoint.manifest
+        if manifest is not None and not isinstance(manifest.output, self._task.output):
             raise InvalidRequest(
-                f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
+                f"Model {endpoint.name!r} is a {manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        if (images := endpoint.images) is not None:
-            template = {KEY: {"b64": "the image's file in base64"}}
-            image_examples = list(
-                self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
-            )
-            return DecodedRequest(
-                images.decode(image_examples, instance_prefix), len(image_examples)
-            )
-        codec = endpoint.require_features()
-        examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
+        document = read_document(body, lambda: {_EXAMPLES: [_template(endpoint)]})
+        examples = self._examples(document)
+        if endpoint.images is not None:
+            images = list(examples)
+            return DecodedRequest(endpoint.images.decode(images, instance_prefix), len(images))
+        if (codec := endpoint.features) is None:
+            rows = [_match_ranks(example, endpoint.inputs) for example in examples]
+            return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))
         known = {feature.name for feature in codec.features}
         rows = [_unwrap_scalars(example, known) for example in examples]
         return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
@@ -94,6 +78,15 @@ class V1ExamplesProtocol:
         self._limits.require_rows(len(examples))
         self._limits.require_values(len(examples) * len(context))
         return _joined(context, examples)
+
+
+def _template(endpoint: Endpoint) -> Mapping[str, object]:
+    """Return a valid example for the model."""
+    if endpoint.images is not None:
+        return {KEY: {"b64": "the image's file in base64"}}
+    if endpoint.features is not None:
+        return endpoint.features.example
+    return {spec.name: "…" for spec in endpoint.inputs}
 
 
 def _joined(context: Mapping[str, Any], examples: Sequence[object]) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,6 @@
 """Version 1: ``:predict`` of TensorFlow Serving and KServe, in rows or in columns."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -31,11 +30,8 @@ from service.spelling import closest_name
 from service.values import listed, shown, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
-# In a document with neither key, the most keys that are compared, and their first characters.
+# In a document with neither key, the most keys that are compared.
 _MAX_KEYS_COMPARED = 10
-_MAX_CHARACTERS_COMPARED = 100
-# The documented examples of TensorFlow Serving use curl, which declares every body a form.
-MEDIA_TYPES = (JSON, FORM)
 
 Example = Callable[[], Mapping[str, object]]
 _MATRIX_AXES = 2
@@ -59,8 +55,8 @@ class RowFormat(NamedTuple):
 _ONE_ROW = RowFormat(1)
 
 
-class V1Protocol:
-    """Requests with either ``instances`` or ``inputs``."""
+class JsonProtocol:
+    """What both forms of request have in common: their bodies are JSON."""
 
     name = "v1"
 
@@ -68,12 +64,16 @@ class V1Protocol:
         self._limits = limits
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """Return JSON, and the media type of curl for JSON."""
-        return MEDIA_TYPES
+        """Return JSON, and what curl declares every body in TensorFlow Serving's examples."""
+        return (JSON, FORM)
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
         """Return the length of the body, which is JSON."""
         return len(body)
+
+
+class V1Protocol(JsonProtocol):
+    """Requests with either ``instances`` or ``inputs``."""
 
     def decode(
         self,
@@ -86,8 +86,7 @@ class V1Protocol:
         if numbers is not None and (matrix := _decode_numbers(endpoint, numbers)) is not None:
             self._limits.require_rows(len(matrix))
             return DecodedRequest((matrix,), RowFormat(len(matrix)))
-        document = parse_json(body, lambda: orjson.dumps(_example(endpoint)))
-        require_document(document, lambda: _example(endpoint))
+        document = read_document(body, lambda: _example(endpoint))
         if _key_of(document) == _COLUMNS:
             return DecodedRequest(self._columns(endpoint, document[_COLUMNS]), RowFormat())
         rows = read_list(document, _ROWS)
@@ -101,8 +100,8 @@ class V1Protocol:
             booleans = may_hold_booleans(body)
             decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
             return DecodedRequest((decoded,), RowFormat(len(rows)))
-        read = stack_rows(endpoint.inputs, rows)
-        return DecodedRequest(read.arrays, RowFormat(read.count, read.whole))
+        arrays, whole = stack_rows(endpoint.inputs, rows)
+        return DecodedRequest(arrays, RowFormat(len(rows), whole))
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: RowFormat) -> EncodedBody:
         """Encode ``predictions`` for rows, ``outputs`` for columns."""
@@ -119,7 +118,9 @@ class V1Protocol:
             column = image_column(given)
             self._limits.require_rows(len(column))
             return images.decode(column, instance_prefix)
-        self._limits.require_rows(longest_column(given))
+        columns = given.values() if isinstance(given, dict) else [given]
+        lengths = (len(column) for column in columns if isinstance(column, list))
+        self._limits.require_rows(max(lengths, default=0))
         codec = endpoint.features
         if codec is None:
             return read_columns(endpoint.inputs, given)
@@ -152,8 +153,8 @@ def _key_of(document: Mapping[str, Any]) -> str:
         raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
     advice = ""
     for key in islice(document, _MAX_KEYS_COMPARED):
-        if close := closest_name(key[:_MAX_CHARACTERS_COMPARED], (_ROWS, _COLUMNS)):
-            advice = f" Did you mean {close!r} by {key[:_MAX_CHARACTERS_COMPARED]!r}?"
+        if close := closest_name(key, (_ROWS, _COLUMNS)):
+            advice = f" Did you mean {close!r} instead of {shown(key)}?"
             break
     raise InvalidRequest(
         f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
@@ -161,43 +162,27 @@ def _key_of(document: Mapping[str, Any]) -> str:
 
 
 def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
-    """Parse the JSON object of a request.
-
-    Unknown keys are ignored, as TensorFlow Serving and KServe do.
+    """Parse the JSON object of a request; unknown keys are ignored, as TensorFlow Serving does.
 
     Args:
         body: of the request.
-        example: makes a valid request.
+        example: makes a valid request, for the message of an error.
 
     Raises:
         InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
     """
-    document: Any = parse_json(body, lambda: orjson.dumps(example()))
-    require_document(document, example)
-    read: Mapping[str, Any] = document
-    return read
-
-
-def require_document(document: object, example: Example) -> None:
-    """Reject a document that is not a request.
-
-    Raises:
-        InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
-    """
+    document = parse_json(body, lambda: orjson.dumps(example()))
     if not isinstance(document, dict):
         text = orjson.dumps(example()).decode()
         raise InvalidRequest(f"Expected an object, got {shown(document)}. Send {text}")
     signature = document.get("signature_name")
     if signature is not None and not isinstance(signature, str):
         raise InvalidRequest(f"'signature_name' must be a string, got {shown(signature)}.")
+    return document
 
 
 def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """Return the rows under a key.
-
-    Raises:
-        InvalidRequest: it is not a list, or an empty one.
-    """
+    """Return the rows under a key; raise `InvalidRequest` if they are no list or empty."""
     rows = document.get(key)
     if not isinstance(rows, list):
         raise InvalidRequest(f"{key!r} must be a list with one item a row, got {shown(rows)}.")
@@ -207,41 +192,23 @@ def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: str) -> None:
-    """Reject unknown and missing inputs.
-
-    Args:
-        given: names of the inputs in the request.
-        specs: the inputs of the graph.
-        subject: of the sentence of the error.
-
-    Raises:
-        InvalidRequest: an input is unknown or missing.
-    """
+    """Raise `InvalidRequest`, about this subject, if the names of inputs are not the graph's."""
     names, known = set(given), [spec.name for spec in specs]
     if unknown := names - set(known):
         first = min(unknown)
-        advice = suggestion(first[:_MAX_CHARACTERS_COMPARED], known)
-        raise InvalidRequest(f"{subject} has an unknown input {shown(first)}; {advice}")
+        raise InvalidRequest(
+            f"{subject} has an unknown input {shown(first)}; {suggestion(first, known)}"
+        )
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
-        raise InvalidRequest(f"{subject} lacks the input {missing[0]!r}.")
+        raise InvalidRequest(f"{subject} is missing the input {missing[0]!r}.")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Arrays made of rows, in the order of the graph's inputs.
-
-    ``whole`` means one row for a graph whose inputs have no axis of rows.
-    """
-
-    arrays: Arrays
-    count: int
-    whole: bool = False
-
-
-def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Rows:
+def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> tuple[Arrays, bool]:
     """Stack the rows of a bare model, each of them a value, or an object by the inputs' names.
 
-    An optional input that all rows omit is `ABSENT`.
+    Returns:
+        The arrays in the order of the graph's inputs, and whether they are one row for a graph
+        whose inputs have no axis of rows. An optional input that all rows omit is `ABSENT`.
 
     Raises:
         InvalidRequest: a row does not fit the graph, or rows differ in shape.
@@ -250,7 +217,7 @@ def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Rows:
     stacked = {spec.name: _stack(values[spec.name], spec) for spec in specs if spec.name in values}
     whole = len(rows) == 1 and all(is_whole for _, is_whole in stacked.values())
     arrays = tuple(stacked[spec.name][0] if spec.name in stacked else ABSENT for spec in specs)
-    return Rows(arrays, len(rows), whole)
+    return arrays, whole
 
 
 def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
@@ -269,8 +236,7 @@ def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
 def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     """Read the inputs of a bare model: the array of its only input, or all of them by name.
 
-    Raises:
-        InvalidRequest: a name, a value or a shape does not fit the graph.
+    Raise `InvalidRequest` if a name, a value or a shape does not fit the graph.
     """
     if not isinstance(given, dict) or is_base64(given):
         given = {_only_input(specs, "'inputs' is an array").name: given}
@@ -281,22 +247,10 @@ def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     )
 
 
-def longest_column(given: object) -> int:
-    """Return the number of rows in ``inputs``: the length of its longest array."""
-    values = given.values() if isinstance(given, dict) else [given]
-    return max((len(column) for column in values if isinstance(column, list)), default=0)
-
-
 def feature_rows(
     codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
 ) -> Array:
     """Decode rows of named features, as in the native protocol or as ``{"features": [row]}``.
-
-    Args:
-        codec: of the bundle.
-        spec: the input of its graph.
-        rows: of the request.
-        booleans: whether the rows may contain booleans.
 
     Raises:
         InvalidInput: values are invalid for their features.
@@ -379,15 +333,12 @@ def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
 def _with_shape(natural: Array, spec: TensorSpec) -> Array:
     if not natural.size and shape_fits(natural.shape, spec.shape[: natural.ndim]):
         # JSON has the axes of an empty array only up to the first empty one.
-        return cast(natural, spec).reshape(*natural.shape, *_shortest(spec.shape[natural.ndim :]))
+        others = [max(axis, 0) for axis in spec.shape[natural.ndim :]]
+        return cast(natural, spec).reshape(*natural.shape, *others)
     # An empty shape may also mean an unknown rank, which only the runtime checks.
     if spec.shape and not shape_fits(natural.shape, spec.shape):
         raise _shape_error(natural, spec)
     return cast(natural, spec)
-
-
-def _shortest(axes: Sequence[int]) -> list[int]:
-    return [max(axis, 0) for axis in axes]
 
 
 def _natural(data: object, spec: TensorSpec) -> Array:
@@ -418,11 +369,7 @@ def instance_prefix(number: int) -> str:
 
 
 def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """Return the images of ``inputs``, bare or under the name of the graph's input.
-
-    Raises:
-        InvalidRequest: they are not a list, or an empty one.
-    """
+    """Return the images of ``inputs``, bare or by name; raise `InvalidRequest` if there is none."""
     if isinstance(given, dict) and set(given) == {KEY}:
         given = given[KEY]
     if not isinstance(given, list) or not given:
@@ -435,14 +382,8 @@ def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of 
 def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
     """Return a value for each row if there is one output, else an object by the outputs' names.
 
-    Args:
-        specs: the graph's outputs.
-        outputs: their values.
-        count: the number of rows in the request.
-        whole: whether the request was one row without an axis of rows.
-
-    Raises:
-        InvalidRequest: an output does not have one value for each of several rows.
+    ``whole`` says whether the request was one row without an axis of rows. Raise `InvalidRequest`
+    if an output does not have one value for each of several rows.
     """
     present = _present(specs, outputs)
     split = [_split(array, spec, count, whole=whole) for spec, array in present]

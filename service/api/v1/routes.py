@@ -19,6 +19,7 @@ from service.engine.registry import Entry, Registry, State
 from service.engine.tensors import TensorSpec
 from service.errors import NotFound
 from service.limits import Limits
+from service.values import shown
 from service.workers.coordination import Worker
 
 _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
@@ -87,7 +88,6 @@ def v1_routers(
 
 
 def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
-    """Create the routes of the three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     predicted = partial(service.predict, predict)
     classified = partial(service.predict, V1ExamplesProtocol(CLASSIFY, limits))
@@ -104,7 +104,6 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
 
 
 def _model_router(worker: Worker) -> APIRouter:
-    """Create the routes of the list of models, their state and their tensors."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     registry, readiness = worker.registry, worker.readiness
 
@@ -151,7 +150,7 @@ def _unsupported_router(registry: Registry) -> APIRouter:
     @router.post("/models/{name}/labels/{label}:{verb}")
     async def reject_verb(name: str, verb: str) -> Response:
         registry.versions(name)
-        raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
+        raise NotFound(f"Model {name!r} cannot {shown(verb)}; use :predict, :classify or :regress.")
 
     return router
 

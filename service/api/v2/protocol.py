@@ -18,7 +18,6 @@ from service.api.v2.request import (
     read_raw,
     read_raw_image,
     read_response_format,
-    split,
 )
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import (
@@ -30,7 +29,7 @@ from service.codecs.endpoint import (
     SharedMemorySlot,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
-from service.codecs.outputs import finite_ends
+from service.codecs.outputs import finite_ends, most_probable
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
@@ -70,7 +69,8 @@ class V2Protocol:
         stated = head.fields.get(_JSON_LENGTH)
         if stated is None:
             return self._decode_json(endpoint, body)
-        text, binary = split(body, stated)
+        length = json_length(body, stated)
+        text, binary = body[:length], memoryview(body)[length:]
         if not text:
             all_outputs = tuple(
                 RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs))
@@ -124,7 +124,7 @@ class V2Protocol:
         documents: ResponseDocuments,
     ) -> EncodedBody:
         """Encode with the JSON that was written earlier for arrays of these shapes."""
-        arrays = [outputs[wanted.output] for wanted in context.outputs]
+        arrays = [outputs[entry.output] for entry in context.outputs]
         shapes = tuple([array.shape for array in arrays])
         document = documents.get(shapes)
         if document is None or any(array is ABSENT for array in arrays):
@@ -135,8 +135,8 @@ class V2Protocol:
             return encoded
         specs = endpoint.outputs
         buffers = [
-            write_binary(array, specs[wanted.output])
-            for array, wanted in zip(arrays, context.outputs, strict=True)
+            write_binary(array, specs[entry.output])
+            for array, entry in zip(arrays, context.outputs, strict=True)
         ]
         headers = {JSON_LENGTH: str(len(document))}
         return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
@@ -154,15 +154,15 @@ class V2Protocol:
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []
         is_binary = False
-        for wanted in context.outputs:
-            is_binary = is_binary or wanted.binary
-            array, spec = outputs[wanted.output], specs[wanted.output]
+        for entry in context.outputs:
+            is_binary = is_binary or entry.binary
+            array, spec = outputs[entry.output], specs[entry.output]
             if array is ABSENT:
                 continue
-            if wanted.classes:
-                array = classify(array, wanted.classes, endpoint.class_labels.get(spec.name, ()))
+            if entry.classes:
+                array = classify(array, entry.classes, endpoint.class_labels.get(spec.name, ()))
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
-            tensors.append(self._encode_output(array, spec, wanted, buffers))
+            tensors.append(self._encode_output(array, spec, entry, buffers))
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         if not is_binary:
@@ -181,7 +181,7 @@ class V2Protocol:
         return (array,)
 
     def _encode_output(
-        self, array: Array, spec: TensorSpec, wanted: RequestedOutput, buffers: list[bytes]
+        self, array: Array, spec: TensorSpec, entry: RequestedOutput, buffers: list[bytes]
     ) -> dict[str, object]:
         """Return the JSON of an output; the bytes of a binary one are added to ``buffers``."""
         tensor: dict[str, object] = {
@@ -189,11 +189,11 @@ class V2Protocol:
             "datatype": spec.datatype,
             "shape": array.shape,
         }
-        if wanted.slot is not None:
+        if entry.slot is not None:
             content = write_binary(array, spec)
-            self.regions.write(wanted.slot, content)
-            return tensor | {"parameters": _slot_parameters(wanted.slot, len(content))}
-        if wanted.binary:
+            self.regions.write(entry.slot, content)
+            return tensor | {"parameters": _slot_parameters(entry.slot, len(content))}
+        if entry.binary:
             buffers.append(write_binary(array, spec))
             return tensor | {"parameters": {"binary_data_size": len(buffers[-1])}}
         return tensor | {"data": write_json(array, spec)}
@@ -209,17 +209,7 @@ def _with_template(
     """Cache the decoded JSON of a request with one binary tensor, since clients repeat it exactly.
 
     Its meaning depends only on its bytes and the model. The JSON of the response depends on that
-    and on the shapes of the outputs.
-
-    Args:
-        endpoint: of the model.
-        text: the JSON.
-        document: the parsed JSON.
-        response: the requested format.
-        inputs: decoded from the request.
-
-    Returns:
-        The format, with a cache of response documents if the request was cached.
+    and on the shapes of the outputs, so the returned format has a cache for it.
     """
     tensors: Sequence[Mapping[str, Any]] = document["inputs"]
     if not isinstance(inputs, tuple) or len(tensors) != 1 or len(text) > _MAX_TEMPLATE_BYTES:
@@ -231,7 +221,7 @@ def _with_template(
     is_own = tensor.get("datatype") == spec.datatype and spec.datatype != "BYTES"
     if not is_own or parameters != {"binary_data_size": size}:
         return response
-    if any(wanted.slot or wanted.classes for wanted in response.outputs):
+    if any(entry.slot or entry.classes for entry in response.outputs):
         return response
     if len(endpoint.templates) >= _MAX_TEMPLATES:
         endpoint.templates.clear()
@@ -275,7 +265,7 @@ def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
     # numpy cannot infer the number of classes with -1 if there are no rows.
     shape = (1, array.size) if is_flat else (len(array), prod(array.shape[1:]))
     rows = scores_by_label(array.reshape(shape), labels)
-    order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    order = most_probable(rows.astype(np.float64), count)
     ranked = np.empty(order.shape, np.object_)
     for position, index in np.ndenumerate(order):
         ranked[position] = _class_text(rows[position[0], index], int(index), labels)

@@ -1,6 +1,6 @@
 """Inference requests: tensors in JSON, in bytes or in shared memory, and requested outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.api.v2.shared_memory import Regions, slot_of
+from service.api.v2.shared_memory import Regions, is_count, slot_of
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
 from service.codecs.outputs import invalid_level, require_interval
@@ -35,10 +35,7 @@ INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "hig
 class Payload:
     """The bytes after the JSON of a request, taken in order.
 
-    Args:
-        limits: of requests.
-        binary: the bytes.
-        may_hold_booleans: whether the JSON may contain booleans.
+    ``may_hold_booleans`` says whether the JSON may contain booleans.
     """
 
     def __init__(
@@ -62,12 +59,8 @@ class Payload:
             self._limits.require_values(prod(shape))
 
     def take(self, size: object, name: str) -> memoryview:
-        """Return the next ``size`` bytes.
-
-        Raises:
-            InvalidRequest: ``size`` is not a length, or exceeds the remaining bytes.
-        """
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        """Return the next bytes; raise `InvalidRequest` if the size is invalid or too large."""
+        if not is_count(size):
             raise InvalidRequest(
                 f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
             )
@@ -84,11 +77,7 @@ class Payload:
         return self._binary[self._taken :]
 
     def require_consumed(self) -> None:
-        """Reject bytes after those of the inputs.
-
-        Raises:
-            InvalidRequest: there are such bytes.
-        """
+        """Raise `InvalidRequest` if bytes follow those of the inputs."""
         if left := len(self.rest()):
             raise InvalidRequest(f"{left} bytes of the body belong to no input.")
 
@@ -97,7 +86,7 @@ def json_length(body: bytes, stated: str | None) -> int:
     """Return the number of a body's first bytes that are JSON.
 
     Args:
-        body: the whole body, decompressed.
+        body: decompressed.
         stated: the header's text; None for a body of JSON alone, "0" for one without JSON.
 
     Raises:
@@ -107,8 +96,8 @@ def json_length(body: bytes, stated: str | None) -> int:
         return len(body)
     if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:  # noqa: PLR2004 - digits of any body's length
         raise InvalidRequest(
-            f"Inference-Header-Content-Length is {stated[:60]!r}; it is the number of bytes "
-            "of the JSON part."
+            f"Inference-Header-Content-Length is {shown(stated)}; it is the number of bytes of the "
+            "JSON part."
         )
     length = int(stated)
     if length > len(body):
@@ -118,30 +107,8 @@ def json_length(body: bytes, stated: str | None) -> int:
     return length
 
 
-def split(body: bytes, stated: str) -> tuple[bytes, memoryview]:
-    """Split a body into its JSON and the bytes after it.
-
-    Args:
-        body: the whole body, decompressed.
-        stated: the header's text.
-
-    Raises:
-        InvalidRequest: the header is not a length, or exceeds the body.
-    """
-    length = json_length(body, stated)
-    return body[:length], memoryview(body)[length:]
-
-
 def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
-    """Read the requested format of the response.
-
-    Args:
-        document: the JSON.
-        endpoint: of the model.
-
-    Raises:
-        InvalidRequest: the document is not a request of the protocol, or not one for this model.
-    """
+    """Read the requested format; raise `InvalidRequest` if it is not one for this model."""
     request = _object(document, endpoint)
     identity = request.get("id")
     if identity is not None and not (isinstance(identity, str) and len(identity) <= _MAX_ID_LENGTH):
@@ -159,7 +126,7 @@ def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
     if not document.keys() <= _KNOWN:
         unknown = min(document.keys() - _KNOWN)
         raise InvalidRequest(
-            f"{unknown[:100]!r} is not part of an inference request; it has "
+            f"{shown(unknown)} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."
         )
     named = document.get("model_name", endpoint.name)
@@ -186,8 +153,7 @@ def requested_outputs(
 ) -> tuple[RequestedOutput, ...]:
     """Return the requested outputs in their order; all of them if a request has none.
 
-    Raises:
-        InvalidRequest: one is unknown, given twice, or has invalid parameters.
+    Raise `InvalidRequest` if one is unknown, given twice, or has invalid parameters.
     """
     binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")
@@ -196,19 +162,27 @@ def requested_outputs(
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
-    found: dict[str, RequestedOutput] = {}
-    for output in given:
-        name = output.get("name") if isinstance(output, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequest("Each output is an object with a 'name', a string.")
-        if name not in names:
-            raise InvalidRequest(f"Unknown output {name[:100]!r}; {suggestion(name, names)}")
+    return tuple(
+        _requested_output(names.index(name), name, parameters_of(output), binary=binary)
+        for name, output in _named(given, names, "output")
+    )
+
+
+def _named(
+    given: Sequence[object], known: Sequence[str], kind: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each object with its name, which must be a known one and not be given twice."""
+    found: set[str] = set()
+    for item in given:
+        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(item, dict) or not isinstance(name, str):
+            raise InvalidRequest(f"Each {kind} must be an object with a 'name', a string.")
+        if name not in known:
+            raise InvalidRequest(f"Unknown {kind} {shown(name)}; {suggestion(name, known)}")
         if name in found:
-            raise InvalidRequest(f"Output {name!r} is given twice.")
-        found[name] = _requested_output(
-            names.index(name), name, parameters_of(output), binary=binary
-        )
-    return tuple(found.values())
+            raise InvalidRequest(f"The {kind} {name!r} is given twice.")
+        found.add(name)
+        yield name, item
 
 
 @lru_cache(maxsize=64)
@@ -220,7 +194,7 @@ def _requested_output(
     index: int, name: str, parameters: Mapping[str, Any], *, binary: bool
 ) -> RequestedOutput:
     classes = parameters.get("classification", 0)
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
+    if not is_count(classes):
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
     is_binary = _flag(parameters, "binary_data", default=binary)
     slot = slot_of(parameters, name)
@@ -235,11 +209,7 @@ def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
 
 
 def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the parameters of a request, an input or an output.
-
-    Raises:
-        InvalidRequest: they are not an object.
-    """
+    """Return the parameters of a request or tensor; raise `InvalidRequest` if no object."""
     parameters = owner.get("parameters")
     if parameters is None:
         return {}
@@ -253,10 +223,8 @@ def read_inputs(
 ) -> Arrays:
     """Read the arrays of all inputs in the graph's order; binary ones in the request's order.
 
-    An optional input that is omitted is `ABSENT`.
-
-    Raises:
-        InvalidRequest: an input is missing, unknown, given twice, or does not fit the graph.
+    An optional input that is omitted is `ABSENT`. Raise `InvalidRequest` if an input is missing,
+    unknown, given twice, or does not fit the graph.
     """
     given = document.get("inputs")
     if (tensor := _single_tensor(given, endpoint)) is not None:
@@ -276,14 +244,7 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
     if not isinstance(given, list) or (not given and required):
         raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, known))}.")
     found: dict[str, Array] = {}
-    for tensor in given:
-        name = tensor.get("name") if isinstance(tensor, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequest("Each input must be an object with a string 'name'.")
-        if name not in known:
-            raise InvalidRequest(f"Unknown input {name[:100]!r}; {suggestion(name, known)}")
-        if name in found:
-            raise InvalidRequest(f"Input {name!r} is given twice.")
+    for name, tensor in _named(given, known, "input"):
         spec = endpoint.inputs[known.index(name)]
         bundled = endpoint.manifest is not None
         found[name] = _array(tensor, spec, payload, regions, bundled=bundled)
@@ -306,8 +267,7 @@ def _single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | Non
 def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
     """Read the whole body as the model's only input, a batch of one.
 
-    Raises:
-        InvalidRequest: the model has several inputs, or the length does not fit its input.
+    Raise `InvalidRequest` if the model has several inputs, or the length does not fit its input.
     """
     if len(endpoint.inputs) != 1:
         raise InvalidRequest(
@@ -361,8 +321,7 @@ def tensor_bytes(
 ) -> memoryview | None:
     """Return the bytes of an input from the body or from shared memory; None if it has JSON data.
 
-    Raises:
-        InvalidRequest: the bytes are missing, or both sources are given.
+    Raise `InvalidRequest` if the bytes are missing, or both sources are given.
     """
     parameters = parameters_of(tensor)
     size = parameters.get("binary_data_size")
@@ -383,7 +342,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
         shape[0] = 1
     if shape.count(-1) > 1:
         raise InvalidRequest(
-            f"Input {spec.name!r} is {list(spec.shape)}; a raw request cannot tell which."
+            f"Input {spec.name!r} is {list(spec.shape)}; a raw request does not state the lengths."
         )
     if -1 in shape:
         known = DTYPES[spec.datatype].itemsize
@@ -426,9 +385,10 @@ def read_image_inputs(
     else:
         files = _flatten(tensor.get("data"))
     if len(files) != count:
+        # Reading ends after one too many.
+        found = f"more than {count}" if len(files) > count else str(len(files))
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_count_text(len(files), count)} images were sent, and its "
-            f"shape holds {count}."
+            f"Input {spec.name!r}: {found} images were sent, and its shape holds {count}."
         )
     return codec.decode(files, _element_prefix)
 
@@ -454,11 +414,6 @@ def _count(shape: object, name: str) -> int:
     raise InvalidRequest(
         f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
     )
-
-
-def _count_text(found: int, expected: int) -> str:
-    """Return the number of elements in words; reading ends after one too many."""
-    return f"more than {expected}" if found > expected else str(found)
 
 
 def _flatten(data: object) -> list[Any]:

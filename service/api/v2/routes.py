@@ -32,6 +32,7 @@ from service.engine.registry import Entry, PublishedVersions, Readiness, Registr
 from service.engine.tensors import DTYPES, TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
+from service.values import shown
 from service.workers.coordination import Worker
 
 EXTENSIONS = [
@@ -165,11 +166,7 @@ async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN4
 
 
 async def _reject_browser(request: Request) -> None:
-    """Reject requests of browsers: a page of any site can post to this machine.
-
-    Raises:
-        NotAllowed: the request has the header that every browser adds to a post.
-    """
+    """Raise `NotAllowed` for a browser: a page of any site can post to this machine."""
     if "origin" in request.headers:
         raise NotAllowed(
             "Browsers may not load or unload models, or register or unregister shared memory; "
@@ -178,6 +175,8 @@ async def _reject_browser(request: Request) -> None:
 
 
 _REJECT_BROWSERS = [Depends(_reject_browser)]
+_IF_ALLOWED = fails_with(NotAllowed)
+_UNREGISTER: dict[str, Any] = {"dependencies": _REJECT_BROWSERS, "responses": _IF_ALLOWED}
 
 
 def v2_routers(
@@ -203,7 +202,6 @@ def v2_routers(
 def _server_router(
     readiness: Readiness, server_info: Mapping[str, object], statistics: StatisticsOfWorkers
 ) -> APIRouter:
-    """Create the routes of the server, its health, and the statistics of all models."""
     router = APIRouter(prefix="/v2", tags=[_TAG])
 
     @router.get(
@@ -230,7 +228,6 @@ def _model_router(
     protocol: V2Protocol,
     statistics: StatisticsOfWorkers,
 ) -> APIRouter:
-    """Create the routes of a model, or of one version of it."""
     registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
@@ -262,7 +259,6 @@ def _model_router(
 
 
 def _repository_router(worker: Worker) -> APIRouter:
-    """Create the routes of the model repository extension."""
     registry, control = worker.registry, worker.control
     router = APIRouter(prefix="/v2/repository", tags=[_TAG])
 
@@ -282,7 +278,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/load",
         summary="Load a model, or load it again",
         dependencies=_REJECT_BROWSERS,
-        responses=MODEL_ERRORS | fails_with(NotAllowed) | returns(),
+        responses=MODEL_ERRORS | _IF_ALLOWED | returns(),
     )
     async def load(name: str) -> Response:
         await control.load_model(name)
@@ -292,7 +288,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/unload",
         summary="Unload a model",
         dependencies=_REJECT_BROWSERS,
-        responses=fails_with(NotAllowed) | returns(),
+        responses=_IF_ALLOWED | returns(),
     )
     async def unload(name: str) -> Response:
         await control.unload_model(name)
@@ -316,26 +312,22 @@ def _index_entry(entry: Entry, published: PublishedVersions) -> dict[str, object
 def _shared_memory_router(regions: Regions) -> APIRouter:
     """Create the routes of the shared memory extensions; no CUDA memory can be registered."""
     router = APIRouter(prefix="/v2", tags=[_TAG])
-    if_allowed = fails_with(NotAllowed)
+    region = "/systemsharedmemory/region/{name}"
 
     @router.get(
         "/systemsharedmemory/status",
         summary="The shared memory that clients registered",
-        responses=if_allowed,
+        responses=_IF_ALLOWED,
     )
-    @router.get(
-        "/systemsharedmemory/region/{name}/status",
-        summary="One region of it",
-        responses=if_allowed,
-    )
+    @router.get(f"{region}/status", summary="One region of it", responses=_IF_ALLOWED)
     async def status(request: Request) -> Response:
         return json_response(regions.registered(request.path_params.get("name")))
 
     @router.post(
-        "/systemsharedmemory/region/{name}/register",
+        f"{region}/register",
         summary="Register shared memory",
         dependencies=_REJECT_BROWSERS,
-        responses=if_allowed | BODY_ERRORS,
+        responses=_IF_ALLOWED | BODY_ERRORS,
         openapi_extra=_REGION,
     )
     async def register(request: Request, name: str) -> Response:
@@ -343,18 +335,8 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         regions.register(name, await _read_document(request, example))
         return json_response({})
 
-    @router.post(
-        "/systemsharedmemory/unregister",
-        summary="Unregister all regions",
-        dependencies=_REJECT_BROWSERS,
-        responses=if_allowed,
-    )
-    @router.post(
-        "/systemsharedmemory/region/{name}/unregister",
-        summary="Unregister one region",
-        dependencies=_REJECT_BROWSERS,
-        responses=if_allowed,
-    )
+    @router.post("/systemsharedmemory/unregister", summary="Unregister all regions", **_UNREGISTER)
+    @router.post(f"{region}/unregister", summary="Unregister one region", **_UNREGISTER)
     async def unregister(request: Request) -> Response:
         regions.unregister(request.path_params.get("name"))
         return json_response({})
@@ -372,8 +354,8 @@ def _add_cuda(router: APIRouter) -> None:
     @router.post("/cudasharedmemory/region/{name}/register", include_in_schema=False)
     async def register(name: str) -> Response:
         raise InvalidRequest(
-            f"CUDA shared memory, like region {name[:100]!r}, is not read here; send the tensors "
-            "in the body or in system shared memory."
+            f"CUDA shared memory, like region {shown(name)}, is not supported here; send the "
+            "tensors in the body or in system shared memory."
         )
 
     # Clients unregister both kinds before they start.

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from service.codecs.endpoint import SharedMemorySlot
 from service.errors import InvalidRequest, NotAllowed
@@ -32,11 +32,7 @@ class Region:
 
 
 def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
-    """Return the slot in a tensor's parameters, or None.
-
-    Raises:
-        InvalidRequest: its region, offset or size is invalid.
-    """
+    """Return the slot in a tensor's parameters, or None; raise `InvalidRequest` if invalid."""
     region = parameters.get("shared_memory_region")
     if region is None:
         return None
@@ -50,8 +46,7 @@ def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | No
 class Regions:
     """The regions that clients have registered with this process.
 
-    Args:
-        allowed: whether clients may use the shared memory of this machine.
+    All methods raise `NotAllowed` unless the shared memory of this machine is ``allowed``.
     """
 
     def __init__(self, *, allowed: bool) -> None:
@@ -61,10 +56,8 @@ class Regions:
     def register(self, name: str, document: object) -> None:
         """Register a region under a name.
 
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the description is invalid, the memory is missing or too short, or the
-                name is registered already.
+        Raise `InvalidRequest` if the description is invalid, the memory is missing or too short, or
+        the name is registered already.
         """
         self._require_allowed()
         if not isinstance(document, dict) or not isinstance(document.get("key"), str):
@@ -85,11 +78,7 @@ class Regions:
         self._regions[name] = region
 
     def unregister(self, name: str | None = None) -> None:
-        """Remove a region, or all of them; unknown names are ignored.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-        """
+        """Remove a region, or all of them; unknown names are ignored."""
         self._require_allowed()
         if name is None:
             self._regions.clear()
@@ -97,22 +86,12 @@ class Regions:
             self._regions.pop(name, None)
 
     def registered(self, name: str | None = None) -> list[Region]:
-        """Return all regions, or the one of this name.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the name is unknown.
-        """
+        """Return all regions, or that of a name; raise `InvalidRequest` if the name is unknown."""
         self._require_allowed()
         return list(self._regions.values()) if name is None else [self._region(name)]
 
     def read(self, slot: SharedMemorySlot) -> memoryview:
-        """Read the bytes of a slot.
-
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the slot is not within a region, or its memory is missing.
-        """
+        """Read the bytes of a slot; raise `InvalidRequest` if it is not within a region."""
         file, start = self._open(slot)
         try:
             content = os.pread(file, slot.byte_size, start)
@@ -125,10 +104,7 @@ class Regions:
     def write(self, slot: SharedMemorySlot, content: bytes) -> None:
         """Write bytes to the start of a slot.
 
-        Raises:
-            NotAllowed: shared memory is disabled.
-            InvalidRequest: the slot is not within a region, its memory is missing, or it is too
-                small.
+        Raise `InvalidRequest` if the slot is too small or not within an existing region.
         """
         if len(content) > slot.byte_size:
             raise InvalidRequest(
@@ -147,14 +123,14 @@ class Regions:
         if slot.offset + slot.byte_size > region.byte_size:
             raise InvalidRequest(
                 f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
-                f"{slot.offset} on do not lie within."
+                f"{slot.offset} on are outside of it."
             )
         return _open_memory(region), region.offset + slot.offset
 
     def _region(self, name: str) -> Region:
         if name not in self._regions:
             raise InvalidRequest(
-                f"Unknown shared memory region {name[:100]!r}; "
+                f"Unknown shared memory region {shown(name)}; "
                 f"{suggestion(name, list(self._regions))}"
             )
         return self._regions[name]
@@ -162,7 +138,7 @@ class Regions:
     def _require_allowed(self) -> None:
         if not self._allowed:
             raise NotAllowed(
-                "Shared memory is not read here; the operator enables it with "
+                "Shared memory is not supported here; the operator enables it with "
                 "ONWARD_SHARED_MEMORY=system. Send the tensors in the body."
             )
 
@@ -191,6 +167,11 @@ def _open_memory(region: Region) -> int:
 
 
 def _length(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not is_count(value):
         raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
     return value
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a JSON value is a whole number from zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api.body import compress, parameter_of, response_form
-from service.api.explain.saliency import wants_png
+from service.api.body import JSON, compress, parameter_of, preferred_type, response_form
+from service.api.explain.saliency import PNG
 from tests.conftest import StartApp
 from tests.models import publish_price
 from tests.service.api.test_invalid_requests import assert_contract
@@ -114,7 +114,7 @@ def test_a_large_body_of_a_repository_call_is_rejected(start: StartApp) -> None:
 )
 def test_an_overlay_is_sent_to_clients_that_prefer_an_image(accept: str, *, expected: bool) -> None:
     """Weights decide, of equal ones the first, and the end of an overlong list is ignored."""
-    assert wants_png(accept) is expected
+    assert (preferred_type(accept, (PNG, JSON)) == PNG) is expected
 
 
 def test_the_end_of_an_overlong_accept_header_is_ignored() -> None:

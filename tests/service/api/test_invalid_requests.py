@@ -201,7 +201,7 @@ def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunk
         ("POST /models/..%2F..%2Fetc/predict", 404, "/models"),
         ("GET /models/admission/predict", 405, "use POST."),
         ("PUT /models/admission/predict", 405, "use POST."),
-        ("DELETE /models", 405, "DELETE is not possible on /models; use GET or HEAD."),
+        ("DELETE /models", 405, "DELETE is not allowed for /models; use GET or HEAD."),
         ("POST /metrics", 405, "use GET."),
     ],
 )

@@ -125,9 +125,9 @@ BINARIES: list[tuple[bytes, bytes, str | None, str]] = [
     (binary(True), BYTES, None, "not a number of bytes"),  # noqa: FBT003 - JSON's own
     (binary(2**40), BYTES, None, "the body has 64 bytes left"),
     (binary(64, data=[1] * 16), BYTES, None, "send one of them"),
-    (GOOD, BYTES, "-1", "is '-1'; it is the number of bytes"),
-    (GOOD, BYTES, "many", "is 'many'"),
-    (GOOD, BYTES, "1e3", "is '1e3'"),
+    (GOOD, BYTES, "-1", 'is "-1"; it is the number of bytes'),
+    (GOOD, BYTES, "many", 'is "many"'),
+    (GOOD, BYTES, "1e3", 'is "1e3"'),
     (GOOD, BYTES, "²", "it is the number of bytes"),
     (GOOD, BYTES, "9" * 40, "it is the number of bytes"),
     (GOOD, BYTES, "999999", "is 999999, and the body has"),

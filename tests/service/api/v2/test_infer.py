@@ -148,10 +148,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [ROW | {"data": [1, 1e300]}]}, "does not fit FP32"),
     ({"inputs": [ROW | {"data": {"a": 1}}]}, "must be a list"),
     ({"inputs": [ROW | {"data": [1, 101]}]}, "'exam_2' must be a number of points from 0 to 100"),
-    ({"inputs": [ROW], "outputs": [{"name": "label"}]}, "Unknown output 'label'"),
+    ({"inputs": [ROW], "outputs": [{"name": "label"}]}, 'Unknown output "label"'),
     ({"inputs": [ROW], "outputs": {}}, "'outputs' must be a list"),
     ({"inputs": [ROW], "id": 7}, "'id' must be a string"),
-    ({"inputs": [ROW], "input": []}, "'input' is not part of"),
+    ({"inputs": [ROW], "input": []}, '"input" is not part of'),
 ]
 
 

@@ -149,8 +149,8 @@ def test_an_invalid_region_cannot_be_registered(
 WRONG_SLOTS: list[tuple[dict[str, object], str]] = [
     ({"region": "value", "byte_size": 64}, "did you mean 'values'?"),
     ({"region": 7, "byte_size": 64}, "is 7, not a name"),
-    ({"region": "values", "byte_size": 64, "offset": 65}, "do not lie within"),
-    ({"region": "values", "byte_size": 2**62, "offset": 2**62}, "do not lie within"),
+    ({"region": "values", "byte_size": 64, "offset": 65}, "are outside of it"),
+    ({"region": "values", "byte_size": 2**62, "offset": 2**62}, "are outside of it"),
     ({"region": "values", "byte_size": 60}, "60 bytes were sent, INT32 [1, 16] takes 64"),
 ]
 
