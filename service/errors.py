@@ -445,13 +445,7 @@ class SpoolFull(Unavailable):
 
 
 class WorkerFailed(Unavailable):
-    """Some of the other workers did not apply a load or unload.
-
-    Args:
-        name: the model.
-        reasons: why a worker did not apply it, by process id.
-        workers: the number of workers.
-    """
+    """Some workers did not apply a load or unload; ``reasons`` say why, by process id."""
 
     code = "worker_failed"
 

@@ -39,9 +39,7 @@ def both_labels(scores: npt.NDArray[Number]) -> npt.NDArray[Number]:
 def scores_by_label(scores: npt.NDArray[Number], labels: Sized) -> npt.NDArray[Number]:
     """Return scores ``[rows, labels]``; one column for two labels is that of the second.
 
-    Args:
-        scores: ``[rows, columns]``.
-        labels: the class labels, empty if they are not known.
+    Of models without known labels, ``labels`` is empty, and the scores remain ``[rows, columns]``.
     """
     return both_labels(scores) if len(labels) == _BINARY_CLASSES else scores
 
@@ -61,12 +59,7 @@ def predicted_labels(scores: npt.NDArray[Any], threshold: float = DEFAULT_THRESH
 def label_probabilities(
     probabilities: npt.NDArray[Number], labels: Sequence[int] | npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[Number]:
-    """Return the probability of one label of each row, ``[rows]``.
-
-    Args:
-        probabilities: ``[rows, labels]``.
-        labels: the position of each row's label.
-    """
+    """Return the probability of one label of each row of ``[rows, labels]``, by its position."""
     chosen: npt.NDArray[Number] = probabilities[np.arange(len(probabilities)), labels]
     return chosen
 
@@ -74,12 +67,9 @@ def label_probabilities(
 def low_confidence(
     output: ClassesOutput, probabilities: npt.NDArray[Any], labels: Sequence[int]
 ) -> list[bool] | None:
-    """Return whether each prediction is unsure; None if the model has no limit for it.
+    """Return whether each row's predicted label is unsure; None if the model has no limit for it.
 
-    Args:
-        output: with the probability below which a prediction is unsure.
-        probabilities: ``[rows, labels]``.
-        labels: the position of each row's predicted label.
+    ``probabilities`` are ``[rows, labels]``, and ``labels`` the positions of the predicted ones.
     """
     if output.unsure_below is None:
         return None
@@ -116,14 +106,9 @@ def row_classifier(
 
 
 def most_probable(probabilities: npt.NDArray[Any], top: int) -> Ints:
-    """Return the positions of each row's most probable labels; of equal ones the first comes first.
+    """Return the positions of each row's most probable labels, ``[rows, top]``.
 
-    Args:
-        probabilities: ``[rows, labels]``.
-        top: the number of labels; more than there are is all of them.
-
-    Returns:
-        ``[rows, top]``.
+    Of equal ones the first comes first; a ``top`` above the number of labels is all of them.
     """
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
 
@@ -136,12 +121,9 @@ def interval_bins(edges: Sequence[float], values: npt.NDArray[Any]) -> Ints:
 def interval_ends(
     interval: Interval, level: IntervalLevel, values: npt.NDArray[Any]
 ) -> tuple[Floats, Floats]:
-    """Return the low and the high end of each value's interval, ``[rows]``.
+    """Return the low and the high end of the interval around each value, ``[rows]``.
 
-    Args:
-        interval: of the model.
-        level: one of its levels.
-        values: the predicted values, ``[rows]``, in the output's unit.
+    ``level`` is one of the interval's; values and ends are in the output's unit.
     """
     margin = np.array(level.margins)[interval_bins(interval.edges, values)]
     value = values.astype(np.float64)

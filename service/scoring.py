@@ -219,12 +219,9 @@ class ScoringPipeline:
         """Why scoring stopped before the end of the table."""
 
     async def run(self, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of the response as soon as they are encoded.
+        """Yield the bytes of the response as soon as they are encoded; ``rest`` follows the sample.
 
         An error that makes it impossible to continue is written as a last row.
-
-        Args:
-            rest: the bytes that the reader does not have yet.
         """
         yield self._writer.start()
         try:
@@ -245,7 +242,6 @@ class ScoringPipeline:
         yield self._writer.end()
 
     async def _score_available(self) -> AsyncIterator[bytes]:
-        """Yield the encoded rows of all that has arrived."""
         while True:
             async with self._lock:
                 await asyncio.sleep(0)  # small requests first
@@ -302,11 +298,7 @@ class ScoringPipeline:
         return np.concatenate(parts)
 
     async def _run_model(self, matrix: Matrix) -> Array:
-        """Return the graph's output; try again while the queue of the model is full.
-
-        Raises:
-            DeadlineExceeded: the timeout has passed.
-        """
+        """Return the graph's output; try again while the queue of the model is full."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:

@@ -19,11 +19,7 @@ def join_names(
 ) -> str:
     """Join the first names with commas, and say how many more there are.
 
-    Args:
-        names: at least the first ones.
-        most: the number of names to show.
-        show: returns how to write a name.
-        count: of all names; None if ``names`` is complete.
+    ``show`` returns how to write a name; ``count`` is that of all names if ``names`` has only some.
     """
     more = (len(names) if count is None else count) - most
     text = ", ".join(map(show, names[:most]))
@@ -33,12 +29,8 @@ def join_names(
 def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the known word that ``word`` is most likely a misspelling of, if one is close enough.
 
-    Only short words are compared, and only with the first 750 known ones.
-
-    Args:
-        word: as a client wrote it.
-        known: the words to choose from.
-        likeness: the least similarity from 0 to 1 (`difflib.SequenceMatcher.ratio`).
+    Only short words are compared, and only with the first 750 known ones. ``likeness`` is the least
+    similarity from 0 to 1 (`difflib.SequenceMatcher.ratio`).
     """
     if len(word) > LONGEST_WORD:
         return None

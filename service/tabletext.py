@@ -175,8 +175,7 @@ def begins_like_json(text: str) -> bool:
 def decoded(sample: bytes, encoding: str) -> str:
     """Return the first bytes of a table as text, without an incomplete character at the end.
 
-    Raises:
-        UnicodeDecodeError: the bytes are in another encoding.
+    Raises `UnicodeDecodeError` if the bytes are in another encoding.
     """
     return codecs.getincrementaldecoder(encoding)().decode(sample)
 
@@ -196,11 +195,7 @@ def quoted(cell: str, separator: str, quote: str = '"') -> str:
 
 
 def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
-    """Return the number of titles above the header of a table.
-
-    Args:
-        rows: the first ten, or as many as there are.
-    """
+    """Return the number of titles above the header, among the first ten rows of a table."""
     return next((k for k, row in enumerate(rows[:MAX_TITLES]) if not is_title(row)), 0)
 
 
@@ -214,12 +209,7 @@ def is_title(row: Sequence[str | None]) -> bool:
 
 
 def column_name(number: int, cell: str | None = None) -> str:
-    """Return the name of a column on one line; without a name, one made of its number.
-
-    Args:
-        number: of the column, from 1.
-        cell: of the header; None without a header.
-    """
+    """Return the name of a column, counted from 1, on one line; without one, one of its number."""
     lines = filter(None, map(str.strip, (cell or "").splitlines()))
     return " ".join(lines) or f"column_{number}"
 

@@ -14,7 +14,8 @@ def test_no_sentence_is_left_without_a_remedy(shipped_client: ShippedClient) -> 
     remedies = (
         *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),
         *("did you mean", "available", "remove", "give", "close", "fix", "list", "required"),
-        *("needs it", "known names:", "must be", "chooses among", "swapped?"),
+        *("needs it", "known names", "must be", "chooses among", "swapped?"),
+        *("quote", "multiply"),
     )
 
     assert len(MISTAKES) >= 30

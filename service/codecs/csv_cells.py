@@ -57,12 +57,7 @@ def marks_of(feature: Feature) -> Numerals | None:
 
 
 class CellReader:
-    """Decodes the cells of one feature by the rules of training, with the marks of one table.
-
-    Args:
-        feature: of a model.
-        numerals: the marks of the table's numbers.
-    """
+    """Decodes the cells of one feature by the rules of training, with the marks of one table."""
 
     def __init__(self, feature: Feature, numerals: Numerals = POINT) -> None:
         self._feature = feature
@@ -194,10 +189,7 @@ def numeric_cells(
 ) -> Iterator[NumericCell]:
     """Yield the cells of numeric features that are not missing.
 
-    Args:
-        rows: the cells of each row, with its line.
-        columns: the column of each feature.
-        features: of the model.
+    Each row has its line, and ``columns`` the column of each feature.
     """
     readers = [
         (column, CellReader(feature), marks_of(feature))
@@ -212,12 +204,7 @@ def numeric_cells(
 
 
 def number_hint(cell: str, numerals: Numerals = POINT) -> str:
-    """Say what to write instead of a cell that is not a number.
-
-    Args:
-        cell: without white space around it.
-        numerals: the marks of the table's numbers.
-    """
+    """Say what to write instead of a cell that is not a number, without white space around it."""
     if cell.casefold().lstrip("+-") in _INFINITY:
         return "Infinity is not accepted."
     if len(cell) > LONGEST_WORD:
@@ -228,7 +215,6 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
 
 
 def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
-    """Return a hint for a cell of only digits and marks."""
     decimal = numerals.decimal
     if grouped := _GROUPED.fullmatch(cell):
         return _hint_on_groups(cell, grouped[1], numerals)
@@ -240,7 +226,6 @@ def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
 
 
 def _hint_on_affix(cell: str) -> str | None:
-    """Return a hint for a number with a unit or currency."""
     within = _WITHIN.fullmatch(cell)
     if within is None:
         return None

@@ -133,12 +133,7 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
 def _read_head(
     head: bytes, codec: FeatureCodec, charset: str | None, longest: int, *, whole: bool
 ) -> tuple[CsvDialect, Lines, Header, Sequence[Record]]:
-    """Return the dialect, the remaining lines, the header, and rows that were read below it.
-
-    Raises:
-        InvalidRequest: there is no header, not one for this model, or no row below it.
-        RecordTooLarge: the header is longer than allowed.
-    """
+    """Return the dialect, the remaining lines, the header, and rows that were read below it."""
     trained = codec.table or TableFormat()
     dialect, fallback = _sniff_dialect(head, charset, codec, trained)
     line_end = "\r" if dialect.line_end == "\r" else "\n"
@@ -161,11 +156,7 @@ def _head_length(sample: bytes) -> int:
 
 
 def _require_table(head: bytes) -> None:
-    """Reject a file that is known not to be a table; the message names its type.
-
-    Raises:
-        InvalidRequest: the file has the signature of another type.
-    """
+    """Reject a file with the signature of another type; the message names it."""
     if head.startswith(GZIP_SIGNATURE):
         raise InvalidRequest(
             "The body is compressed with gzip; send the header Content-Encoding: gzip."
@@ -178,11 +169,7 @@ def _require_table(head: bytes) -> None:
 def _sniff_dialect(
     head: bytes, charset: str | None, codec: FeatureCodec, trained: TableFormat
 ) -> tuple[CsvDialect, str | None]:
-    """Return the dialect of a table, and the encoding of its lines that are not UTF-8.
-
-    Raises:
-        InvalidRequest: the table is empty, not text, or not in its stated encoding.
-    """
+    """Return the dialect of a table, and the encoding of its lines that are not UTF-8."""
     encoding, marked = _find_encoding(head, charset)
     fallback = None
     if charset is None and encoding == "utf-8" and trained.encoding is not None:
@@ -245,15 +232,7 @@ def _not_text(head: bytes) -> str:
 def _read_header(
     lines: Lines, dialect: CsvDialect, codec: FeatureCodec, trained: TableFormat
 ) -> tuple[Header, Sequence[Record]]:
-    """Find the header below any titles.
-
-    Returns:
-        The columns, and the rows that were read below them.
-
-    Raises:
-        InvalidRequest: there is no header, or not one for this model.
-        RecordTooLarge: the header is longer than allowed.
-    """
+    """Return the columns of the header below any titles, and the rows that were read below it."""
     names = [feature.name for feature in codec.features]
     records = Records(lines, dialect.separator, dialect.quote)
     first = records.take(1 + dialect.declared)
@@ -279,7 +258,6 @@ def _read_header(
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
-    """Return whether a row has the name of a known column."""
     return any(column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell)
 
 
@@ -309,9 +287,6 @@ def _find_marks(
 
     They are those that training read, unless the client states a decimal mark, or another decimal
     mark makes more cells numbers.
-
-    Raises:
-        InvalidRequest: the table has both decimal marks, or one that may separate thousands.
     """
     trained = [marks_of(feature) for feature in codec.features]
     if decimal is None and any(trained):
@@ -379,18 +354,7 @@ def _require_columns(
     repeated: Sequence[Feature],
     line: int,
 ) -> None:
-    """Reject a header unless all that it lacks is optional.
-
-    Args:
-        names: of the columns.
-        features: of the model.
-        lacking: the features without a column of their name.
-        repeated: the features with several columns.
-        line: of the header, from 1.
-
-    Raises:
-        InvalidInput: the column of a feature is missing, misspelt, or repeated.
-    """
+    """Reject a header unless all features that it lacks are optional, and none is repeated."""
     found = ProblemCollector()
     if len(lacking) == len(features) and any(map(_NUMBER.fullmatch, names)):
         found.add(1, [_missing_header_problem(names, features, line)])

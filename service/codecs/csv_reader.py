@@ -17,11 +17,9 @@ import numpy as np
 from service.bundle.features import Feature
 from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
-from service.codecs.messages import Matrix, RowBatch, RowError
+from service.codecs.messages import SURPLUS_SHOWN, Matrix, RowBatch, RowError, width_error
 from service.errors import InvalidInput, Problem, RecordTooLarge
-from service.spelling import join_names
 from service.tabletext import CsvDialect, quoted
-from service.values import shown
 
 # Records are bounded before the csv module sees them.
 csv.field_size_limit(sys.maxsize)
@@ -31,8 +29,6 @@ _INVALID = InvalidInput.code
 _MAX_LINES = 1000
 # An invalid row takes a hundred times as long as a valid one, so a batch ends after this many.
 _MAX_SLOW_ROWS = 64
-# Surplus cells that an error message quotes.
-_MAX_SHOWN = 3
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _NOT_UTF8 = (
     "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
@@ -103,16 +99,11 @@ class Lines:
         return lines
 
     def require_next(self) -> None:
-        """Reject the next line if it is longer than allowed.
-
-        Raises:
-            RecordTooLarge: the next line is too long, and no other line is waiting.
-        """
+        """Raise `RecordTooLarge` if the next line is too long, and no other line is waiting."""
         if self._too_long and not self.waiting:
             raise RecordTooLarge(self.longest)
 
     def _add(self, lines: list[str]) -> None:
-        """Append complete lines, and the beginning of another."""
         *whole, rest = lines
         self._rest, self._rest_length = [rest], len(rest)
         if max(map(len, whole), default=0) > self.longest:
@@ -221,7 +212,6 @@ class Records:
         return Record(cells, text, number) if cells else None
 
     def _split(self, lines: Sequence[str], position: str) -> list[str] | RowError:
-        """Return the cells of one record, or the reason why it has none."""
         if (excess := self._excess()) is not None:
             return RowError.of(excess, position)
         if self._in_quotes:
@@ -246,12 +236,7 @@ def quote_patterns(separator: str, quote: str = '"') -> tuple[re.Pattern[str], r
 
 
 class TableReader(ABC):
-    """Decodes the rows of one format from bytes as they arrive.
-
-    Args:
-        codec: of the model.
-        lines: of the table.
-    """
+    """Decodes the rows of one format from bytes as they arrive."""
 
     def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
         self._codec = codec
@@ -348,8 +333,10 @@ class CsvReader(TableReader):
                 del lines[rows:]
             for row in uneven[:_MAX_SLOW_ROWS]:
                 # The message shows only the first surplus cells.
-                cells = lines[row].split(self._separator, self._width + _MAX_SHOWN)
-                errors[row] = self._width_error(cells, counts[row] + 1, numbers[row])
+                cells = lines[row].split(self._separator, self._width + SURPLUS_SHOWN)
+                errors[row] = width_error(
+                    numbers[row], cells, counts[row] + 1, self._width, self._separator
+                )
                 lines[row] = self._fit(cells)
         cells = self._separator.join(lines).split(self._separator)
         columns = [cells[column :: self._width] for _, column, _ in self._columns]
@@ -361,12 +348,7 @@ class CsvReader(TableReader):
         return batch
 
     def _pad(self, lines: list[str], counts: Sequence[int]) -> Sequence[int]:
-        """Add cells that may be missing to short rows; return the other rows of the wrong width.
-
-        Args:
-            lines: of the rows.
-            counts: the separators in each line.
-        """
+        """Add cells that may be missing to short rows; return the other rows of the wrong width."""
         uneven = []
         for row, count in enumerate(counts):
             if self._least_width <= count + 1 < self._width:
@@ -391,7 +373,9 @@ class CsvReader(TableReader):
             elif self._least_width <= count < self._width:
                 table[row] = [*record.cells, *blank[count:]]
             else:
-                errors[row] = self._width_error(record.cells, count, record.line)
+                errors[row] = width_error(
+                    record.line, record.cells, count, self._width, self._separator
+                )
         columns = [[cells[column] for cells in table] for _, column, _ in self._columns]
         return self._decode(texts, [record.line for record in records], columns, errors)
 
@@ -402,14 +386,7 @@ class CsvReader(TableReader):
         columns: Sequence[Sequence[str]],
         errors: dict[int, RowError],
     ) -> RowBatch:
-        """Decode the cells of rows; the batch ends early if many of them are invalid.
-
-        Args:
-            texts: of the rows.
-            lines: their numbers.
-            columns: the cells of each feature.
-            errors: of rows that cannot be split into cells.
-        """
+        """Decode the cells of each feature; the batch ends early if many rows are invalid."""
         sent = np.full((len(texts), len(self._codec.features)), np.nan)
         for (position, _, reader), cells in zip(self._columns, columns, strict=True):
             sent[:, position] = reader.numbers(cells)
@@ -446,25 +423,6 @@ class CsvReader(TableReader):
 
         row: Matrix = self._codec.decode_rows([values], describe_cell)[0]
         return row
-
-    def _width_error(self, cells: Sequence[str], count: int, line: int) -> RowError:
-        """Describe a row with more or fewer cells than the table has columns.
-
-        Args:
-            cells: the first ones, at least those that the message shows.
-            count: of all cells.
-            line: where the row begins.
-        """
-        columns = f"{self._width} column{'' if self._width == 1 else 's'}"
-        found = f"{count} cell{'' if count == 1 else 's'}"
-        message = f"Line {line}: {found} where the header has {columns};"
-        if count < self._width:
-            return RowError(f"{message} write an empty cell for each missing value.", _INVALID)
-        surplus = join_names(cells[self._width :], _MAX_SHOWN, shown, count - self._width)
-        advice = f"quote a cell that contains {shown(self._separator)}"
-        if self._separator == ",":
-            advice += ", and mark decimals by a point"
-        return RowError(f"{message} {advice}. Extra cells: {surplus}.", _INVALID)
 
     def _fit(self, cells: Sequence[str]) -> str:
         """Return a row with the first cells, and empty ones up to the width of the table."""

@@ -23,10 +23,7 @@ from service.tabletext import quoted
 class CsvWriter:
     """Writes predictions with the separator, quotes, marks and line ends of the table.
 
-    Args:
-        output: of the model.
-        parameters: of the request.
-        table: the format of the table; None if it is not CSV, and only predictions are written.
+    Without a table's format, ``table`` is None, and only predictions are written.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"

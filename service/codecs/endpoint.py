@@ -69,12 +69,7 @@ class DocumentTemplate(NamedTuple):
 
 
 class Endpoint:
-    """Codecs and fixed response parts of one model.
-
-    Args:
-        info: of the model.
-        decoding: limits and threads for decoding images, shared by the process.
-    """
+    """Codecs and fixed response parts of one model."""
 
     def __init__(self, info: ModelInfo, decoding: DecodingPool) -> None:
         self.name = info.name
@@ -99,11 +94,7 @@ class Endpoint:
                 self.images = ImageCodec(info.manifest.input, decoding)
 
     def require_manifest(self) -> Manifest:
-        """Return the manifest, which names features and class labels.
-
-        Raises:
-            InvalidRequest: the model has no manifest.
-        """
+        """Return the manifest, which names features and labels, or raise `InvalidRequest`."""
         if self.manifest is None:
             raise InvalidRequest(
                 f"Model {self.name!r} has no manifest, so its features have no names here; "
@@ -112,11 +103,7 @@ class Endpoint:
         return self.manifest
 
     def require_features(self) -> FeatureCodec:
-        """Return the codec of a model that takes named features.
-
-        Raises:
-            InvalidRequest: the model takes images, or has no manifest.
-        """
+        """Return the codec of a model that takes named features, or raise `InvalidRequest`."""
         self.require_manifest()
         if self.features is None:
             raise InvalidRequest(
@@ -127,12 +114,7 @@ class Endpoint:
 
 
 class Endpoints:
-    """The endpoints of the loaded models, each built on the first request to its model.
-
-    Args:
-        settings: limits of images and bodies.
-        limits: shared by all requests.
-    """
+    """The endpoints of the loaded models, each built on the first request to its model."""
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self._decoding = DecodingPool(settings.max_image_pixels, settings.max_body_bytes, limits)

@@ -115,11 +115,7 @@ class FeatureCodec:
         return np.concatenate(blocks)
 
     def check(self, matrix: Matrix) -> None:
-        """Check the numbers of an input matrix against the rules of their features.
-
-        Raises:
-            InvalidInput: the first values that break a rule, and the number of all.
-        """
+        """Raise `InvalidInput` if numbers of an input matrix break the rules of their features."""
         if self._vector.within_bounds(matrix):
             return
         found = ProblemCollector()
@@ -247,13 +243,7 @@ class TrainingRange:
 
 
 def swap_hint(features: Sequence[Feature], row: Sequence[float], column: int) -> str | None:
-    """Return a hint if the values of two features are probably swapped.
-
-    Args:
-        features: of the row.
-        row: their numbers.
-        column: of a value that breaks a rule.
-    """
+    """Return a hint if the value of a column breaks a rule because two features are swapped."""
     own = features[column]
     if not _is_in_training_range(own, row[column]):
         for other, value in zip(features, row, strict=True):
@@ -389,7 +379,6 @@ class VectorRows:
         return low[:rows], high[:rows]
 
     def _cells_within_bounds(self, cells: Sequence[float]) -> bool:
-        """Check the few cells of one row."""
         for value, (low, high) in zip(cells, self._ends, strict=True):
             if not low <= value <= high:
                 return False
@@ -418,16 +407,15 @@ def _are_exact(numbers: npt.NDArray[np.float64]) -> Mask:
 
 
 def packed(flat: Sequence[object]) -> Matrix:
-    """Convert numbers to 32 bits, three times as fast as numpy converts a list.
+    """Convert numbers and booleans to 32 bits, three times as fast as numpy converts a list.
 
     Raises:
-        struct.error: a value is not a number; booleans are converted.
+        struct.error: a value is not a number.
         OverflowError: a number does not fit.
     """
     return np.frombuffer(struct.pack(f"{len(flat)}f", *flat), np.float32)
 
 
 def _typical_range(feature: NumberFeature | IntegerFeature) -> tuple[float, float]:
-    """Return the range that is both allowed and within the training range."""
     lows, highs = zip(_valid_range(feature), _training_range(feature), strict=True)
     return max(-_HIGHEST, *lows), min(_HIGHEST, *highs)

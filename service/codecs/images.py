@@ -176,11 +176,7 @@ class ImageCodec:
         self.require_room(count)
 
     def require_room(self, count: int) -> None:
-        """Reject more images than a request may hold.
-
-        Raises:
-            InvalidRequest: there are too many.
-        """
+        """Raise `InvalidRequest` for more images than a request may hold."""
         most = self._decoding.max_bytes // prod(self._shape)
         if count > most:
             raise InvalidRequest(
@@ -219,7 +215,6 @@ class ImageCodec:
         )
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
-        """Return whether pixels of this shape have the model's own size."""
         height, width, channels = self._shape
         return shape in (self._shape, (prod(self._shape),)) or (
             channels == 1 and shape == (height, width)
@@ -227,11 +222,7 @@ class ImageCodec:
 
 
 def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
-    """Return the bytes of an image file, or pixels.
-
-    Raises:
-        InvalidImage: the value is neither, or its text cannot be decoded.
-    """
+    """Return the bytes of an image file, or pixels; raise `InvalidImage` for any other value."""
     value = _unwrapped(value)
     if isinstance(value, bytes):
         return value
@@ -266,8 +257,7 @@ def _encoded_size(value: Any) -> int:  # noqa: ANN401 - as above
 def read_pixels(data: Sequence[Any]) -> Pixels:
     """Convert nested lists to an array of the same shape.
 
-    Raises:
-        InvalidImage: the lists are ragged, or hold other values than numbers from 0 to 255.
+    Raises `InvalidImage` if they are ragged, or hold other values than numbers from 0 to 255.
     """
     if not data:
         raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
@@ -298,13 +288,7 @@ def whole_pixels(numbers: Numbers) -> Pixels | None:
 
 
 class _PendingImages:
-    """The images of one request, decoded one after another, by one thread at a time.
-
-    Args:
-        open_image: returns the pixels or the `InputImage` of a value.
-        images: the values.
-        prefix: returns the beginning of a message about the image with this number.
-    """
+    """The images of one request, decoded one after another, by one thread at a time."""
 
     def __init__(
         self, open_image: Callable[[Any], Opened], images: Sequence[Any], prefix: Prefix
@@ -322,9 +306,7 @@ class _PendingImages:
         """Decode images up to the first that does not fit; return whether all are decoded.
 
         That image is opened again later, so that the memory of its decoder is not held meanwhile.
-
-        Raises:
-            TimeoutError: the client has disconnected or the request has timed out.
+        Raises `TimeoutError` if the client has disconnected or the request has timed out.
         """
         for number in range(self._position, len(self._images)):
             if self.abandoned.is_set():
@@ -343,11 +325,7 @@ class _PendingImages:
         return True
 
     def tensor(self) -> Pixels:
-        """Return all images as ``[images, height, width, channels]``.
-
-        Raises:
-            InvalidInput: some images are invalid; the message names them.
-        """
+        """Return all images as ``[images, height, width, channels]``, or raise `InvalidInput`."""
         self._problems.raise_any()
         # A batch of one needs no copy.
         return self._decoded[0][None] if len(self._decoded) == 1 else np.stack(self._decoded)

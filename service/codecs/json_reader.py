@@ -63,14 +63,9 @@ def may_hold_booleans(body: bytes) -> bool:
 
 
 def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
-    """Parse a JSON body.
+    """Parse a JSON body; ``example`` returns a valid one, for the message of an error.
 
-    Args:
-        body: of the request.
-        example: returns a valid body, for the message of an error.
-
-    Raises:
-        InvalidRequest: the body is empty, not JSON, or nested too deeply.
+    Raises `InvalidRequest` if the body is empty, not JSON, or nested too deeply.
     """
     try:
         document = orjson.loads(body)
@@ -91,15 +86,7 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
 
 
 def _require_shallow(body: bytes, document: object) -> None:
-    """Reject arrays and objects nested too deeply for recursive functions.
-
-    Args:
-        body: JSON.
-        document: the parsed body.
-
-    Raises:
-        InvalidRequest: the document has more than `_MAX_LEVELS` levels.
-    """
+    """Reject arrays and objects nested too deeply for recursive functions."""
     if body.count(b"[") + body.count(b"{") <= _MAX_LEVELS:
         return
     # Each replacement removes the innermost level of the brackets that are left.
@@ -133,8 +120,7 @@ def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
 def rows_of_numbers(body: bytes) -> Numbers | None:
     """Parse a body of only an array of rows of numbers, bare or under ``instances``.
 
-    Returns:
-        ``[rows, numbers]``, or None for any other body.
+    The result is ``[rows, numbers]``, or None for any other body.
     """
     if simdjson is None or len(body) < _SHORTEST or body.find(b'"', _LAST_QUOTE) >= 0:
         return None

@@ -98,7 +98,6 @@ class _ClassesWriter:
         return b"".join((b'{"predictions":[', *pieces, b"]", self._end))
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
-        """Return the pieces of all rows, in order."""
         count, width = len(self._row), len(self._keys)
         pieces = self._row * len(chosen)
         pieces[0::count] = [self._starts[position] for position in chosen]

@@ -20,12 +20,14 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
-from service.spelling import closest_name
+from service.spelling import closest_name, join_names
 from service.values import listed, not_a_number, shown, shown_number, with_row
 
 Matrix = npt.NDArray[np.float32]
 
 _NAME_SHOWN = 100
+SURPLUS_SHOWN = 3
+"""Surplus cells of a row that its message quotes."""
 # A row of two bytes may lack a thousand features.
 _MAX_ROW_PROBLEMS = 10
 
@@ -49,11 +51,7 @@ class ProblemCollector:
         self.problems += islice(problems, self.remaining)
 
     def raise_any(self) -> None:
-        """Reject the request if it has problems.
-
-        Raises:
-            InvalidInput: with the reported problems, and the number of all.
-        """
+        """Raise `InvalidInput` if there are problems."""
         if self.count:
             raise InvalidInput(self.problems, self.count)
 
@@ -169,12 +167,7 @@ class RowError:
 
     @classmethod
     def of(cls, error: OnwardError, position: str) -> "RowError":
-        """Return the error of a request with one row as the error of a row in a table.
-
-        Args:
-            error: about this row alone.
-            position: of the row, such as "Line 7".
-        """
+        """Return the error of a request with one row as that of a row at a position ("Line 7")."""
         problems = error.problems if isinstance(error, InvalidInput) else ()
         reported = problems[:_MAX_ROW_PROBLEMS]
         text = " ".join([problem.text for problem in reported] or [str(error)])
@@ -196,3 +189,24 @@ class RowBatch:
     errors: Mapping[int, RowError]
     line_numbers: Sequence[int]
     texts: Sequence[str] | None = None
+
+
+def width_error(
+    line: int, cells: Sequence[str], count: int, width: int, separator: str
+) -> RowError:
+    """Describe a row with more or fewer cells than the table has columns.
+
+    ``cells`` are at least the first ones, which the message shows, and ``count`` is that of all.
+    """
+    columns = f"{width} column{'' if width == 1 else 's'}"
+    found = f"{count} cell{'' if count == 1 else 's'}"
+    message = f"Line {line}: {found} where the header has {columns};"
+    if count < width:
+        message += " write an empty cell for each missing value."
+    else:
+        message += f" quote a cell that contains {shown(separator)}"
+        if separator == ",":
+            message += ", and mark decimals by a point"
+        surplus = join_names(cells[width:], SURPLUS_SHOWN, shown, count - width)
+        message += f". Extra cells: {surplus}."
+    return RowError(message, InvalidInput.code)

@@ -86,11 +86,7 @@ class NdjsonReader(TableReader):
         return RowBatch(matrix, errors, line_numbers)
 
     def _decode(self, texts: Sequence[str]) -> Matrix:
-        """Return the rows of complete lines as ``[rows, columns]``.
-
-        Raises:
-            InvalidRequest: a line is not JSON, or not a row of this model.
-        """
+        """Return the rows of complete lines as ``[rows, columns]``, or raise `InvalidRequest`."""
         try:
             rows = list(map(orjson.loads, texts))
         except orjson.JSONDecodeError as error:
@@ -104,12 +100,7 @@ class NdjsonReader(TableReader):
 
 
 class NdjsonWriter:
-    """Writes one prediction a line, or the error of the row.
-
-    Args:
-        output: of the model.
-        parameters: of the request.
-    """
+    """Writes one prediction a line, or the error of the row."""
 
     media_type = "application/x-ndjson"
 
@@ -145,7 +136,6 @@ class NdjsonWriter:
     def _rows(
         self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]
     ) -> Iterator[JsonObject]:
-        """Yield one object for each row of a batch."""
         predicted = iter(predictions(self._output, scores, self._parameters) if len(scores) else ())
         for row in range(len(batch.line_numbers)):
             if row in batch.errors:

@@ -64,8 +64,7 @@ DEFAULT_PARAMETERS = Parameters()
 def read_parameters(query: bytes) -> Parameters:
     """Read the parameters of a prediction from a query string.
 
-    Raises:
-        InvalidRequest: a parameter is misspelt, or its value is invalid.
+    Raises `InvalidRequest` if one is misspelt, or its value is invalid.
     """
     if not query:
         return DEFAULT_PARAMETERS
@@ -84,8 +83,7 @@ def read_parameters(query: bytes) -> Parameters:
 def parse_query(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
     """Return the parameters of a query string; unknown ones are ignored.
 
-    Raises:
-        InvalidRequest: an unknown name resembles a known one.
+    Raises `InvalidRequest` if an unknown name resembles a known one.
     """
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     for name in values:
@@ -122,7 +120,6 @@ def invalid_level(level: object) -> InvalidRequest:
 
 
 def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:
-    """Return the choice of one parameter; None if the query does not have it."""
     text = values.get(name)
     if text is None:
         return None
@@ -133,12 +130,7 @@ def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T])
 
 
 def require_supported(output: Output, parameters: Parameters) -> None:
-    """Reject parameters that this model does not support.
-
-    Raises:
-        InvalidRequest: ``top`` of a model without class labels, or an interval that the model does
-            not have.
-    """
+    """Raise `InvalidRequest` if this model has no such interval, or no labels for ``top``."""
     if parameters.interval is not None:
         require_interval(output, parameters.interval)
     if isinstance(output, ValueOutput) and parameters.top is not None:
@@ -146,26 +138,17 @@ def require_supported(output: Output, parameters: Parameters) -> None:
 
 
 def finite_ends(output: Output, level: float, values: Array) -> Ends:
-    """Return the low and the high end of each value's interval, as finite float32.
+    """Return the low and the high end of each value's interval, as finite float32, ``[rows]``.
 
-    Args:
-        output: of the model.
-        level: the expected share of true values within their intervals.
-        values: the predicted values, ``[rows]``.
-
-    Raises:
-        InvalidRequest: the model has no intervals, or none of this level.
+    Raises `InvalidRequest` if the model has no interval of this level, the expected share of true
+    values within it.
     """
     low, high = interval_ends(*_find_interval(output, level), values)
     return _clipped(low), _clipped(high)
 
 
 def require_interval(output: Output, level: float) -> None:
-    """Reject a level that the model does not have, before it runs.
-
-    Raises:
-        InvalidRequest: the model has no interval of this level; the message lists its levels.
-    """
+    """Raise `InvalidRequest` if the model has no interval of this level."""
     _find_interval(output, level)
 
 
@@ -192,13 +175,7 @@ def _clipped(ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 def predictions(output: Output, scores: Array, parameters: Parameters) -> list[JsonObject]:
-    """Return one JSON object for each row of the graph's output, with numpy's numbers.
-
-    Args:
-        output: of the manifest.
-        scores: ``[rows, columns]``.
-        parameters: of the request.
-    """
+    """Return one JSON object for each row of scores ``[rows, columns]``, with numpy's numbers."""
     if isinstance(output, ValueOutput):
         return _values(output, scores[:, 0], parameters.interval)
     probabilities = scores_by_label(scores, output.labels)

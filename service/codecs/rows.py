@@ -68,9 +68,7 @@ class FeatureSchema:
 class RowDecoder:
     """Decodes the rows of one request.
 
-    Args:
-        schema: the features of the model.
-        describe_type: describes a value of the wrong type.
+    ``describe_type`` describes a value of the wrong type.
     """
 
     def __init__(self, schema: FeatureSchema, describe_type: TypeProblem = type_problem) -> None:
@@ -108,7 +106,6 @@ class RowDecoder:
         number: int | None,
         found: ProblemCollector,
     ) -> Sequence[float]:
-        """Return the numbers of an object or an array, in the order of the features."""
         wrong: list[int] = []
         cells = self._blank
         if layout.columns:

@@ -42,13 +42,9 @@ _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 
 
 def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
-    """Convert a flat list of JSON numbers to the element type of an input, in one pass.
+    """Convert a flat list of JSON numbers, without booleans, to the element type of an input.
 
     None if a value is not a number or does not fit; `read_natural` and `cast` report why.
-
-    Args:
-        data: without booleans, which would pass for numbers.
-        spec: the graph's input.
     """
     dtype = DTYPES[spec.datatype]
     if dtype.kind not in "fiu" or dtype.char == "e":
@@ -75,13 +71,8 @@ def convert_exactly(numbers: Array, datatype: str) -> Array | None:
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:
     """Convert JSON ``data`` to an array of its values, in the shape of its nesting.
 
-    Args:
-        data: of the request.
-        spec: the input of the graph.
-        nulls: whether null is allowed among floating-point numbers.
-
-    Raises:
-        InvalidRequest: the data is ragged, or has values of another type.
+    ``nulls`` allows null among floating-point numbers. Raises `InvalidRequest` if the data is
+    ragged, or has values of another type.
     """
     if (array := _rows_of_numbers(data, spec)) is not None:
         return array
@@ -125,10 +116,9 @@ def _rows_of_numbers(data: object, spec: TensorSpec) -> Array | None:
 
 
 def cast(natural: Array, spec: TensorSpec) -> Array:
-    """Convert checked JSON values to the element type of an input; null becomes NaN.
+    """Convert JSON values to the element type of an input; null becomes NaN.
 
-    Raises:
-        InvalidRequest: a value is outside the range of the type.
+    Raises `InvalidRequest` if a value is outside the range of the type.
     """
     dtype = DTYPES[spec.datatype]
     try:
@@ -159,8 +149,7 @@ def is_base64(value: object) -> bool:
 def without_base64(data: object, spec: TensorSpec) -> object:
     """Replace each ``{"b64": "…"}`` in the data by its string.
 
-    Raises:
-        InvalidRequest: a string is not base64, or its bytes are not UTF-8.
+    Raises `InvalidRequest` if a string is not base64, or its bytes are not UTF-8.
     """
     natural = np.array(data, np.object_)
     flat = natural.ravel().tolist()
@@ -190,13 +179,8 @@ def _decoded(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON is any 
 def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     """Return the shape that a request states, if it matches the graph.
 
-    Args:
-        shape: of the request.
-        spec: the input of the graph.
-        rows_needed: whether to reject a first axis of length zero.
-
-    Raises:
-        InvalidRequest: the value is not a shape, or not one that the graph takes.
+    ``rows_needed`` rejects a first axis of length zero. Raises `InvalidRequest` if the value is not
+    a shape, or not one that the graph takes.
     """
     if isinstance(shape, list) and _is_plain_shape(shape, spec):
         return tuple(shape)
@@ -267,8 +251,7 @@ def _convert_plain(data: object, shape: Shape, spec: TensorSpec, *, booleans: bo
 def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     """Convert raw little-endian bytes to an array; each string follows its length in four bytes.
 
-    Raises:
-        InvalidRequest: the bytes do not fill the shape exactly, or are not valid for the type.
+    Raises `InvalidRequest` if the bytes do not fill the shape exactly, or are invalid for the type.
     """
     if spec.datatype == "BYTES":
         expected = prod(shape)
@@ -298,8 +281,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
 def write_json(array: Array, spec: TensorSpec) -> object:
     """Return the flat data of an array for orjson, row by row.
 
-    Raises:
-        InvalidRequest: the type is FP16, which JSON cannot represent.
+    Raises `InvalidRequest` if the type is FP16, which JSON cannot represent.
     """
     if spec.datatype == "FP16":
         raise InvalidRequest(
@@ -370,12 +352,7 @@ def join_elements(elements: Iterable[bytes]) -> bytes:
 def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
     """Yield the elements of a BYTES tensor, each preceded by its length in four bytes.
 
-    Args:
-        content: the tensor.
-        name: of the input, for the message.
-
-    Raises:
-        InvalidRequest: the last element is incomplete.
+    Raises `InvalidRequest`, with the name of the input, if the last element is incomplete.
     """
     start = 0
     while start < len(content):

@@ -76,13 +76,9 @@ def open_model(models: Path, name: str) -> Published:
 
 
 def measure_on(model: Published, path: Path) -> tuple[int, dict[str, float]]:
-    """Measure a model on a CSV file with its columns and its target.
+    """Return how many rows of a CSV file have a target, and the task's metrics on them.
 
-    Returns:
-        The number of rows that have a target, and the task's metrics on them.
-
-    Raises:
-        DataError: the file cannot be read, a column is missing, or a cell is invalid.
+    Raises `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
     """
     data = model.recipe.data
     table = with_target(read_csv(path, layout_of(data), _column_names(data)), model.recipe.target)
