@@ -204,7 +204,7 @@ UNSERVABLE = [
 def test_a_file_that_cannot_be_served_is_reported_everywhere_with_the_reason(
     models: Path, start: StartApp, model: bytes, reason: str
 ) -> None:
-    """Index, description and prediction say the same; a neighbour serves all the same."""
+    """Index, description and prediction say the same; a neighbor serves all the same."""
     publish_bare(models, "foreign", model)
     publish_admission(models)
     client = start()

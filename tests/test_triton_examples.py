@@ -287,8 +287,8 @@ def test_image_client(models: Path, start: StartApp, binary: bool) -> None:  # n
     tensor.set_data_from_numpy(images)
     outputs = [triton.InferRequestedOutput("scores", binary_data=binary, class_count=2)]
     with served(models, start) as client:
-        config = client.get_model_config("colours")
-        result = client.infer("colours", [tensor], outputs=outputs, request_id="1")
+        config = client.get_model_config("colors")
+        result = client.infer("colors", [tensor], outputs=outputs, request_id="1")
 
     assert (config["max_batch_size"], config["input"][0]["format"]) == (8, "FORMAT_NCHW")
     assert config["input"][0]["dims"] == [3, IMAGE, IMAGE]

@@ -105,7 +105,7 @@ def test_all_problems_of_all_rows_are_reported_together(models: Path, start: Sta
     rows = [
         {"rooms": 2.5, "garden": "yes", "quarter": "norht"},
         {"rooms": 0, "garden": False, "quarter": "south"},
-        {"garden": 2, "quarter": 7, "colour": 7},
+        {"garden": 2, "quarter": 7, "color": 7},
     ]
 
     body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)

@@ -153,8 +153,8 @@ def test_documented_values_are_accepted(models: Path, start: StartApp) -> None:
         usual | {"garden": 0},
         usual | {"rooms": 2**53 - 1},
         usual | {"rooms": 2**24 + 1},
-        usual | {"colour": 5},
-        usual | {"colour": 5.0},
+        usual | {"color": 5},
+        usual | {"color": 5.0},
         [None, 3, 1, "south", None],
     ]
     response = client.post("/models/mixed/predict", json=rows)
@@ -211,7 +211,7 @@ def test_deep_nesting_is_a_client_error(
 def test_brackets_within_strings_are_not_nesting(models: Path, start: StartApp) -> None:
     """A string of two hundred brackets is a string."""
     publish_mixed(models)
-    row = {"rooms": 3, "garden": True, "quarter": "north", "colour": "[{" * 200}
+    row = {"rooms": 3, "garden": True, "quarter": "north", "color": "[{" * 200}
 
     assert start().post("/models/mixed/predict", json=row).status_code == 200
 

@@ -24,16 +24,16 @@ IRIS = {"a": 1, "b": 3, "c": 2}
 
 
 def publish_trained(models: Path) -> None:
-    """Publish ``value = size + 10 colour``, trained on sizes from 1 to 2.1 and two colours."""
-    colour = CategoryFeature(
-        name="colour",
+    """Publish ``value = size + 10 color``, trained on sizes from 1 to 2.1 and two colors."""
+    color = CategoryFeature(
+        name="color",
         type="category",
         categories=["red", "green"],
         example="red",
         unseen="other",
     )
     trained = Range(minimum=1, maximum=2.1)
-    features: list[Feature] = [number("size", unit="m", trained=trained), colour]
+    features: list[Feature] = [number("size", unit="m", trained=trained), color]
     stated = manifest("trained", features, ValueOutput(kind="value", name="value"))
     proof = examples([[1.0, 1.0]], [[11.0]], stated)
     publish(models, stated, graph([[1.0], [10.0]], [0.0], "value"), proof)
@@ -103,7 +103,7 @@ def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
 def test_a_wrong_parameter_is_reported(
     models: Path, start: StartApp, query: str, sentence: str
 ) -> None:
-    """A misspelt name gets a suggestion, a wrong value the valid ones."""
+    """A misspelled name gets a suggestion, a wrong value the valid ones."""
     publish_iris(models)
 
     response = start().post(f"/models/iris/predict?{query}", json=IRIS)
@@ -134,10 +134,10 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
     """Numbers outside the range and unseen words; the ends of a range are within it."""
     publish_trained(models)
     rows = [
-        {"size": 1, "colour": "red"},
-        {"size": 2.1, "colour": "green"},
-        {"size": 2.2, "colour": "mauve"},
-        {"size": -3, "colour": "green"},
+        {"size": 1, "color": "red"},
+        {"size": 2.1, "color": "green"},
+        {"size": 2.2, "color": "mauve"},
+        {"size": -3, "color": "green"},
     ]
 
     predictions = start().post("/models/trained/predict", json=rows).json()["predictions"]
@@ -145,7 +145,7 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
     far = (
         "Feature 'size' is {} m, outside the training range 1 to 2.1; the prediction is unreliable."
     )
-    word = 'Feature \'colour\' has a category that is not in the training set ("red", "green").'
+    word = 'Feature \'color\' has a category that is not in the training set ("red", "green").'
     assert [response.get("warnings") for response in predictions] == [
         None,
         None,
@@ -158,7 +158,7 @@ def test_warnings_can_be_omitted(models: Path, start: StartApp) -> None:
     """The response is otherwise the same."""
     publish_trained(models)
     client = start()
-    row = {"size": 5, "colour": "red"}
+    row = {"size": 5, "color": "red"}
 
     warned = client.post("/models/trained/predict", json=row).json()
     plain = client.post("/models/trained/predict?warnings=false", json=row).json()

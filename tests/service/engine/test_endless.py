@@ -25,7 +25,7 @@ from tests.foreign import (
     counting_loop,
     one_large_product,
     one_node,
-    serialised,
+    serialized,
     tensor,
 )
 from tests.models import publish_admission, publish_bare
@@ -171,7 +171,7 @@ def endless_bundle(models: Path) -> Path:
         numpy_helper.from_array(np.array([1], np.int64), "columns"),
         numpy_helper.from_array(np.array(FOR_EVER, np.int64), "iterations"),
     ]
-    content = serialised(
+    content = serialized(
         nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
     )
     replace_graph(folder, content)
@@ -221,7 +221,7 @@ UNBOUNDED: dict[str, tuple[bytes, str]] = {
     "attention": (attention(), "input 'x' has an axis of any length"),
     "any rank": (one_node("Neg"), "input 'x' has an axis of any length"),
     "boxes": (
-        serialised(
+        serialized(
             [helper.make_node("NonMaxSuppression", ["x", "s", "most"], ["y"])],
             [tensor("x", [1, 100, 4]), tensor("s", [1, 1, 100])],
             [tensor("y", None, 7)],
@@ -257,7 +257,7 @@ def test_a_graph_without_a_time_bound_never_runs_on_the_event_loop(
 def fixed_shape_graph() -> bytes:
     """Return a graph of ``y = x + x`` for rows of two numbers."""
     node = helper.make_node("Add", ["x", "x"], ["y"])
-    return serialised([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
+    return serialized([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def graph_with_if() -> Any:  # noqa: ANN401 - onnx has no types
         numpy_helper.from_array(np.array([-20], np.float32), "bias"),
         numpy_helper.from_array(np.array([1], bool).reshape(()), "always"),
     ]
-    return serialised(
+    return serialized(
         nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
     )
 

@@ -14,7 +14,7 @@ from onnx import helper
 
 from service.engine.repository import configured_labels
 from tests.conftest import StartApp
-from tests.foreign import one_node, serialised, tensor
+from tests.foreign import one_node, serialized, tensor
 from tests.models import publish_admission, publish_bare, publish_price
 from tests.processes import ROOT, served
 
@@ -206,7 +206,7 @@ def graph_with_scores() -> bytes:
     """Return a graph whose output is ``scores``."""
     shape: list[int | str] = ["rows", 2]
     node = helper.make_node("Identity", ["x"], ["scores"])
-    return serialised([node], [tensor("x", shape)], [tensor("scores", shape)])
+    return serialized([node], [tensor("x", shape)], [tensor("scores", shape)])
 
 
 @pytest.mark.parametrize("target", ["/etc/hosts", "../elsewhere.txt", "through/labels.txt"])

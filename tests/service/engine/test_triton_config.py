@@ -12,10 +12,10 @@ CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
 def write(home: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
     (home / "config.pbtxt").write_text(CONFIG % named)
-    (home / "colours.txt").write_bytes(labels)
+    (home / "colors.txt").write_bytes(labels)
 
 
-@pytest.mark.parametrize("named", ['"colours.txt"', "'colours.txt'", '   "colours.txt"'])
+@pytest.mark.parametrize("named", ['"colors.txt"', "'colors.txt'", '   "colors.txt"'])
 def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
     tmp_path: Path, named: str
 ) -> None:
@@ -27,18 +27,18 @@ def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
 
 def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
     """A file of labels alone is ignored."""
-    (tmp_path / "colours.txt").write_text("red")
+    (tmp_path / "colors.txt").write_text("red")
 
     assert configured_labels(tmp_path) == {}
 
 
-@pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
+@pytest.mark.parametrize("named", ['"../colors.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
 def test_a_path_to_another_folder_is_not_followed(tmp_path: Path, named: str) -> None:
     """A label file is read only if it is a file name without a folder."""
     home = tmp_path / "model"
     home.mkdir()
     write(home, named)
-    (tmp_path / "colours.txt").write_text("elsewhere")
+    (tmp_path / "colors.txt").write_text("elsewhere")
 
     assert configured_labels(home) == {}
 
@@ -49,7 +49,7 @@ def test_labels_that_cannot_be_read_are_reported_and_omitted(
     """Without a label file, or with an invalid one, the model serves without labels."""
     write(tmp_path, '"missing.txt"')
     missing = configured_labels(tmp_path)
-    write(tmp_path, '"colours.txt"', b"\xff\xfe")
+    write(tmp_path, '"colors.txt"', b"\xff\xfe")
     unreadable = configured_labels(tmp_path)
 
     assert (missing, unreadable) == ({}, {})
@@ -59,19 +59,19 @@ def test_labels_that_cannot_be_read_are_reported_and_omitted(
 @pytest.mark.parametrize(
     "config",
     [
-        '# label_filename: "colours.txt"',
-        'output [ { name: "scores" # label_filename: "colours.txt"\n } ]',
-        'output { name: "label_filename: \\"colours.txt\\"" }',
-        'input [ { name: "scores" label_filename: "colours.txt" } ]',
-        'output { label_filename: "colours.txt" }',
-        'output { name: "scores" other { label_filename: "colours.txt" } }',
+        '# label_filename: "colors.txt"',
+        'output [ { name: "scores" # label_filename: "colors.txt"\n } ]',
+        'output { name: "label_filename: \\"colors.txt\\"" }',
+        'input [ { name: "scores" label_filename: "colors.txt" } ]',
+        'output { label_filename: "colors.txt" }',
+        'output { name: "scores" other { label_filename: "colors.txt" } }',
         "} ] output",
         "",
     ],
 )
 def test_only_label_files_of_outputs_are_read(tmp_path: Path, config: str) -> None:
     """Comments, strings, inputs, and outputs without a name have no labels."""
-    write(tmp_path, '"colours.txt"')
+    write(tmp_path, '"colors.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
     assert configured_labels(tmp_path) == {}
@@ -80,15 +80,15 @@ def test_only_label_files_of_outputs_are_read(tmp_path: Path, config: str) -> No
 @pytest.mark.parametrize(
     "config",
     [
-        'output [ { name: "a" dims: [ 3 ] }, { label_filename: "colours.txt", name: "b" } ]',
-        'output { name: "a" } output: { name: "b"; label_filename: "colours.txt" }',
+        'output [ { name: "a" dims: [ 3 ] }, { label_filename: "colors.txt", name: "b" } ]',
+        'output { name: "a" } output: { name: "b"; label_filename: "colors.txt" }',
         """# output {\noutput [ { name: "b" reshape { shape: [ ] }
-        label_filename: 'colours.txt' } ]""",
+        label_filename: 'colors.txt' } ]""",
     ],
 )
 def test_labels_belong_to_their_output(tmp_path: Path, config: str) -> None:
     """Only the output with a label file gets labels."""
-    write(tmp_path, '"colours.txt"')
+    write(tmp_path, '"colors.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
     assert configured_labels(tmp_path) == {"b": ("red", "green")}

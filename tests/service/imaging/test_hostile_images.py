@@ -14,12 +14,12 @@ from PIL import Image
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import SmallPngReader, read_image
-from tests.hostile_images import bombs, dots, hostile_images, tiff
+from tests.hostile_images import bombs, hostile_images, sparse_image, tiff
 from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images
 
 COLOR = image_input(12, 16)
-GREY = image_input(28, 28, channels=1)
+GRAY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
@@ -80,7 +80,7 @@ def test_a_palette_image_without_a_palette_is_rejected() -> None:
     whole = png_of_size(28, 28, bytes(29 * 28))
     content = whole[:8] + png_chunk(b"IHDR", header) + whole[33:]
 
-    for rule in (COLOR, GREY, DIGIT):
+    for rule in (COLOR, GRAY, DIGIT):
         assert "indexed colors and no palette" in outcome(content, rule)
 
 
@@ -93,7 +93,7 @@ def test_invalid_palettes_and_transparency_are_read_or_rejected() -> None:
         for kind in (b"PLTE", b"tRNS"):
             for length in (0, 1, 2, 3, 6, 256, 769, 2000):
                 content = whole[:offset] + png_chunk(kind, b"\xff" * length) + whole[offset:]
-                for rule in (COLOR, GREY, DIGIT):
+                for rule in (COLOR, GRAY, DIGIT):
                     outcome(content, rule)
 
 
@@ -123,7 +123,7 @@ def test_images_of_one_line_are_read_or_rejected(kind: str, shape: tuple[int, in
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
 
-    for rule in (COLOR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
+    for rule in (COLOR, GRAY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
         outcome(content, rule)
 
 
@@ -134,7 +134,7 @@ def test_dots_and_noise_are_read_or_rejected_by_a_digit_model(
 ) -> None:
     """Images with few or many black pixels are read, or have no foreground."""
     for seed in range(3):
-        sheet = dots(*shape, seed, share)
+        sheet = sparse_image(*shape, seed, share)
         for image in (sheet, 255 - sheet):
             assert outcome(encoded(image), DIGIT) in {"", _NO_FOREGROUND}
 
@@ -220,12 +220,12 @@ def test_decoders_print_and_log_nothing() -> None:
         "import logging; logging.basicConfig(level='DEBUG')\n"
         "from service.imaging.preprocess import InvalidImage, read_image\n"
         "from tests.hostile_images import bombs, hostile_images, tiff\n"
-        "from tests.odd_images import broken_images, spoilt_images\n"
+        "from tests.odd_images import broken_images, corrupted_images\n"
         "from tests.images import image_input\n"
         "strips = [(273, 4, [8] * 200), (278, 4, [1]), (279, 4, [9] * 200)]\n"
         "files = [tiff((16, 200), strips, packing) for packing in (2, 3, 4, 5, 7, 8, 32773)]\n"
         "files += [tiff((16, 16), [(277, 4, [60_000])]), tiff((16, 16), [(999, 77, [1])], 5)]\n"
-        "files += [*bombs().values(), *hostile_images(5_000).values(), *spoilt_images()]\n"
+        "files += [*bombs().values(), *hostile_images(5_000).values(), *corrupted_images()]\n"
         "for content in [*files, *(content for _, content in broken_images())]:\n"
         "    try: read_image(content, image_input(12, 16))\n"
         "    except InvalidImage: pass\n"
@@ -253,7 +253,7 @@ def test_small_gray_png_files_are_read_with_the_same_result_by_both_readers() ->
     """Files of the model's own size are read by both, others only by the general reader."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     image = Image.fromarray(pixels)
-    reader = SmallPngReader(GREY)
+    reader = SmallPngReader(GRAY)
     plain = [encoded(image), encoded(image, optimize=True), encoded(image) + b"x"]
     other = [
         encoded(image, transparency=3),

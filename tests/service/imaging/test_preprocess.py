@@ -16,7 +16,7 @@ from tests.images import Pixels, encoded, image_input, photograph, turned
 from tests.odd_images import bombs
 
 COLOR = image_input(12, 16)
-GREY = image_input(12, 16, channels=1)
+GRAY = image_input(12, 16, channels=1)
 SEEN = photograph(12, 16)
 LOSSLESS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 100, "subsampling": 0},
@@ -84,7 +84,7 @@ def test_a_palette_equals_its_colors() -> None:
 
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
         assert np.array_equal(read_image(encoded(few, kind), COLOR), colors)
-        assert np.abs(read_image(encoded(few, kind), GREY).astype(int) - luma(colors)).max() <= 1
+        assert np.abs(read_image(encoded(few, kind), GRAY).astype(int) - luma(colors)).max() <= 1
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
@@ -120,7 +120,7 @@ def test_a_transparent_palette_and_a_transparent_color_show_the_background() -> 
 
 def test_gray_is_the_luma_of_a_color() -> None:
     """Color becomes gray by ITU-R 601, and gray becomes color with equal channels."""
-    read = read_image(encoded(SEEN), GREY)
+    read = read_image(encoded(SEEN), GRAY)
 
     assert read.shape == (12, 16, 1)
     assert np.abs(read.astype(int) - luma(SEEN)).max() <= 1
@@ -133,7 +133,7 @@ def test_one_bit_is_black_and_white() -> None:
     bits = SEEN[:, :, 0] > SEEN[:, :, 0].mean()
 
     for kind in ("PNG", "TIFF", "BMP", "PPM"):
-        read = read_image(encoded(Image.fromarray(bits), kind), GREY)
+        read = read_image(encoded(Image.fromarray(bits), kind), GRAY)
         assert np.array_equal(read[:, :, 0], bits * 255)
 
 
@@ -143,7 +143,7 @@ def test_sixteen_bits_of_gray_are_their_upper_eight(kind: str, dtype: str) -> No
     gray = SEEN[:, :, 0]
     wide = Image.fromarray(gray.astype(dtype) * 257)
 
-    assert np.array_equal(read_image(encoded(wide, kind), GREY)[:, :, 0], gray)
+    assert np.array_equal(read_image(encoded(wide, kind), GRAY)[:, :, 0], gray)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_grays_of_32_bits_are_scaled_by_their_range(
     gray = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (12, 1))
     values = Image.fromarray((gray * float(scale) + offset).astype(dtype))
 
-    read = read_image(encoded(values, "TIFF"), GREY)[:, :, 0]
+    read = read_image(encoded(values, "TIFF"), GRAY)[:, :, 0]
 
     assert np.abs(read.astype(int) - gray).max() <= 1
 
@@ -174,7 +174,7 @@ def test_nan_and_infinity_are_black_or_white() -> None:
     values = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)
     values[3, 3], values[4, 4], values[5, 5] = np.nan, np.inf, -np.inf
 
-    read = read_image(encoded(Image.fromarray(values), "TIFF"), GREY)[:, :, 0]
+    read = read_image(encoded(Image.fromarray(values), "TIFF"), GRAY)[:, :, 0]
 
     assert (read[3, 3], read[4, 4], read[5, 5]) == (0, 255, 0)
     assert (read[0, 0], read[-1, -1]) == (0, 255)
@@ -252,7 +252,7 @@ def test_a_line_of_millions_of_pixels_takes_little_memory() -> None:
     """Without the reduction in blocks, the tables of the filter would take gigabytes."""
     line = np.full((1, 20_000_000), 200, np.uint8)
 
-    assert (read_image(encoded(line), GREY) == 200).all()
+    assert (read_image(encoded(line), GRAY) == 200).all()
 
 
 @pytest.mark.parametrize(

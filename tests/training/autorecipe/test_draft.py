@@ -110,10 +110,10 @@ def test_none_is_a_label_among_words(tmp_path: Path) -> None:
     words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
     numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
 
-    labelled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
+    labeled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
 
-    assert labelled.recipe.target.labels == ["High", "Low", "None"]
-    assert "None" not in labelled.recipe.data.missing
+    assert labeled.recipe.target.labels == ["High", "Low", "None"]
+    assert "None" not in labeled.recipe.data.missing
     assert measured.recipe.task == "regression"
     assert "Words read as missing values: 'None' in y (10)." in measured.remarks
 

@@ -20,7 +20,7 @@ _FEATURES = [
     {"name": "size", "type": "number", "optional": True},
     {"name": "rooms", "type": "integer"},
     {"name": "garden", "type": "boolean", "optional": True},
-    {"name": "colour", "type": "category", "unseen": "other", "optional": True},
+    {"name": "color", "type": "category", "unseen": "other", "optional": True},
 ]
 _LABELS: dict[str, list[str]] = {
     "regression": [],
@@ -75,7 +75,7 @@ def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recip
         {
             "name": "drawn",
             "title": "Drawn",
-            "data": {"rows": rows, "columns": ["size", "rooms", "garden", "colour", "answer"]},
+            "data": {"rows": rows, "columns": ["size", "rooms", "garden", "color", "answer"]},
             "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
             "features": _FEATURES,
             "split": {"test": 0.2},

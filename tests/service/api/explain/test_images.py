@@ -54,7 +54,7 @@ def test_the_largest_drop_is_in_the_weighted_corner(models: Path, start: StartAp
 
 
 def test_the_response_is_an_image_on_request(models: Path, start: StartApp) -> None:
-    """The weighted corner is red, and the rest grey."""
+    """The weighted corner is red, and the rest gray."""
     published(models)
     headers = {"content-type": "image/png", "accept": "image/png"}
 

@@ -11,7 +11,7 @@ from service.api.explain.saliency import draw_overlay
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cells_that_change_the_score_are_colored(channels: int) -> None:
-    """One cell lowers the score, one raises it, and the others stay grey."""
+    """One cell lowers the score, one raises it, and the others stay gray."""
     image = np.full((28, 56, channels), 128, np.uint8)
     drops = np.zeros((4, 4))
     drops[0, 0], drops[3, 3] = 0.8, -0.8
@@ -33,6 +33,6 @@ def test_without_changes_the_overlay_is_the_grey_image() -> None:
 
     made = Image.open(BytesIO(draw_overlay(image, np.zeros((2, 2)))))
 
-    grey = np.asarray(made)
-    assert (grey[..., 0] == grey[..., 1]).all()
-    assert grey[0, 0, 0] == image[0, 0, 0]
+    gray = np.asarray(made)
+    assert (gray[..., 0] == gray[..., 1]).all()
+    assert gray[0, 0, 0] == image[0, 0, 0]

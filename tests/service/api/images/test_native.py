@@ -104,17 +104,17 @@ def test_pixels_of_another_size_are_resized_like_a_file(client: httpx.Client) ->
 
 
 def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
-    """A grey model accepts rows of numbers, bare or among instances."""
+    """A gray model accepts rows of numbers, bare or among instances."""
     rule = image_input(3, 4, channels=1)
     publish_mirror(models, rule)
-    grey = photograph(3, 4)[:, :, :1]
+    gray = photograph(3, 4)[:, :, :1]
     client = start()
 
-    for form in (grey[:, :, 0], grey, grey.ravel()):
+    for form in (gray[:, :, 0], gray, gray.ravel()):
         single = client.post(PATH, json=form.tolist()).json()
         several = client.post(PATH, json=[form.tolist()] * 2).json()["predictions"]
-        assert np.array_equal(seen_by(single, rule), grey)
-        assert np.array_equal(seen_by(several[1], rule), grey)
+        assert np.array_equal(seen_by(single, rule), gray)
+        assert np.array_equal(seen_by(several[1], rule), gray)
 
 
 def test_large_images_are_decoded_in_threads_with_the_same_result(client: httpx.Client) -> None:

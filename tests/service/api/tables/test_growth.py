@@ -33,7 +33,7 @@ CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 WIDE = FeatureCodec(
     FeaturesInput(kind="features", features=[number(f"column_{column}") for column in range(300)])
 )
-HEADER = b"size,rooms,garden,quarter,colour\n"
+HEADER = b"size,rooms,garden,quarter,color\n"
 
 Make = Callable[[int], bytes]
 

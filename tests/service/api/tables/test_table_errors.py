@@ -72,7 +72,7 @@ TABLES: list[tuple[bytes, str]] = [
 def test_a_table_that_cannot_be_read_is_rejected_with_the_reason(
     models: Path, start: StartApp, content: bytes, message: str
 ) -> None:
-    """Empty, without a header, misspelt, or in another format, separator or encoding."""
+    """Empty, without a header, misspelled, or in another format, separator or encoding."""
     publish_admission(models)
 
     assert message in error_of(post(start(), content))
@@ -91,16 +91,16 @@ def test_an_unknown_charset_is_reported(models: Path, start: StartApp) -> None:
     assert response.status_code == 200
 
 
-def test_a_misspelt_optional_column_is_reported(models: Path, start: StartApp) -> None:
+def test_a_misspelled_optional_column_is_reported(models: Path, start: StartApp) -> None:
     """A name very similar to a feature is an error; any other column is returned unchanged."""
     publish_mixed(models)
     client = start()
     rest = b",rooms,garden,quarter\nred,2,true,north\n"
 
-    near = post(client, b"Colour" + rest, "mixed")
+    near = post(client, b"Color" + rest, "mixed")
     other = post(client, b"column" + rest, "mixed")
 
-    assert "no column 'colour'; is column \"Colour\" a misspelling of it?" in error_of(near)
+    assert "no column 'color'; is column \"Color\" a misspelling of it?" in error_of(near)
     assert other.status_code == 200
 
 

@@ -77,7 +77,7 @@ def test_categories_and_booleans_are_decoded_by_name_and_by_order(
 ) -> None:
     """Rows have the values of the native protocol; the input's name takes the graph's numbers."""
     publish_mixed(models)
-    named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "colour": "violet"}
+    named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "color": "violet"}
     rows = [named, [1, 4, True, "south", "violet"]]
 
     client = start()
