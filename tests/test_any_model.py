@@ -1,4 +1,4 @@
-"""Any ONNX file is served as it is, or rejected with the runtime's reason; bare, without bundle."""
+"""Any ONNX file is served without a manifest, or rejected with the reason of the runtime."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clients that people already have, unchanged, against a really running service."""
+"""Unmodified clients of other projects against a running service."""
 
 from pathlib import Path
 

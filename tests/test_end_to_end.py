@@ -1,4 +1,4 @@
-"""From a CSV file to a prediction over a socket, by the commands of the project."""
+"""The commands of the project, from a CSV file to a prediction over a socket."""
 
 from pathlib import Path
 

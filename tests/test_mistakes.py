@@ -1,4 +1,4 @@
-"""Thirty kinds of mistake, and more: each gets a sentence with the place and the remedy."""
+"""The error message of each common mistake states the position and a remedy."""
 
 from tests.conftest import StartApp
 from tests.mistakes import MISTAKES, on_page, section, sentence

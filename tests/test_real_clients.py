@@ -1,7 +1,7 @@
-"""The HTTP clients that people have predict with their defaults, small bodies and large ones.
+"""Common HTTP clients get predictions with their default settings, for small and large bodies.
 
-Clients of other languages are run by ``python -m bench.clients``; what their first requests look
-like is repeated here.
+Clients in other languages are tested by ``python -m bench.clients``; this module repeats the bytes
+of their first requests.
 """
 
 import asyncio

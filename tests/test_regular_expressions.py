@@ -1,4 +1,4 @@
-"""Regular expressions of the service: whatever a client sends, matching takes linear time."""
+"""Every regular expression of the service takes linear time for any text."""
 
 import ast
 import importlib

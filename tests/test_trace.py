@@ -1,4 +1,4 @@
-"""How many files one request passes through: the budget that keeps the request path readable."""
+"""A request runs code of few files, so that its path can be followed easily."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
-"""What the example programs of Triton's client project do, with that project's own client.
+"""The requests of the example programs of Triton's client project, by its own client.
 
-Each test is named for its program, and checks what the program checks.
+Each test has the name of a program, and the same assertions.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Rows to matrices: the quick way and the careful way agree on everything."""
+"""Rows to matrices: the vectorized and the general decoder return the same values."""
 
 import math
 import tracemalloc

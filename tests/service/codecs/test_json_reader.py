@@ -1,4 +1,4 @@
-"""Numbers read from a text at once: the same as JSON's reader finds, or nothing at all."""
+"""Numbers read by simdjson equal those of Python's json, or the reader returns None."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Predictions are written, byte for byte, as orjson writes them as objects."""
+"""Predictions are written with the same bytes as by orjson."""
 
 import numpy as np
 import orjson

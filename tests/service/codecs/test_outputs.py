@@ -1,4 +1,4 @@
-"""The parts of a prediction: all labels, the most probable, or none; and its warnings."""
+"""Labels and warnings of predictions, according to the parameters of the request."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""JSON values as tensors: exact kinds, exact ranges, and no more memory than they need."""
+"""JSON values as tensors: types, ranges, shapes and memory."""
 
 import tracemalloc
 

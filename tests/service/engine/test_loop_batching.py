@@ -1,4 +1,4 @@
-"""`LoopBatcher` batches per turn of the loop, and isolates requests from each other's failures."""
+"""`LoopBatcher` runs the requests of one iteration together, and isolates their failures."""
 
 import asyncio
 from collections.abc import Callable

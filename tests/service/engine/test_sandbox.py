@@ -1,4 +1,4 @@
-"""Versions are loaded in another process first, so that a crash or an endless load is harmless."""
+"""Versions are first loaded in a separate process, so crashes and endless loads are harmless."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""How many rows of requests that arrive in one turn of the loop share a run, by model."""
+"""How many requests of one event loop iteration share a run, for each model."""
 
 import asyncio
 from pathlib import Path

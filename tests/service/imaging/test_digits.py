@@ -1,4 +1,4 @@
-"""service.imaging.digits: drawn digits are normalized as in MNIST."""
+"""Drawn digits are normalized as in MNIST."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""service.imaging.preprocess: image files are read as the input of a model."""
+"""Image files are decoded as the input of a model."""
 
 import io
 import subprocess

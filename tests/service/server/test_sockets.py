@@ -1,4 +1,4 @@
-"""One port whose connections several sockets and several workers accept."""
+"""One port with several sockets and several workers."""
 
 import asyncio
 import pickle

@@ -1,4 +1,4 @@
-"""Shutdowns that clients, models or the system delay; real processes and sockets."""
+"""Shutdowns that clients, models or the system delay, with real processes and sockets."""
 
 import os
 import signal

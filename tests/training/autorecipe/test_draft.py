@@ -1,4 +1,4 @@
-"""Recipes drafted from unknown tables: column types, targets, warnings, and what is unusable."""
+"""Drafted recipes: column types, targets, warnings, and unusable columns."""
 
 from pathlib import Path
 

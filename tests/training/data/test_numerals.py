@@ -1,4 +1,4 @@
-"""Numbers in cells: decimal marks, thousands marks, units, and cells that are not numbers."""
+"""Numbers in cells: separators, units, and cells that are not numbers."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""A new version is compared with the one that serves; only a clearly worse one does not serve."""
+"""A new version is compared with the one that serves, and a clearly worse one does not serve."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Folding: the scaler is part of the first layer, and the predictions do not change."""
+"""Folding the scaler into the first layer does not change the predictions."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Export: the graph computes what PyTorch computes, for every kind of column and recipe."""
+"""The exported graph equals PyTorch for every kind of column and recipe."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Folders of images that a tiny network learns in a second."""
+"""Folders of images that a small network learns in a second."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Families that scikit-learn fits are published with the predictions of scikit-learn."""
+"""Models that scikit-learn fits are published with the predictions of scikit-learn."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Preprocessing: each step against numpy, fitted to the training set only."""
+"""Each preprocessing step equals numpy, and is fitted to the training set only."""
 
 import numpy as np
 import pytest

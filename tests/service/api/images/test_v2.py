@@ -1,4 +1,4 @@
-"""Images in the Open Inference Protocol: pixels, or whole files as BYTES."""
+"""Images in the Open Inference Protocol: pixels, or image files as BYTES."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a model tells of itself: choosing one, its evaluation, and its report."""
+"""Lists of models, and the description, evaluation and report of a model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CSV in, CSV out: by name, in any order, whatever else the rows hold, errors in their place."""
+"""CSV tables: columns in any order, additional columns, detected formats, and errors of rows."""
 
 import csv
 import io

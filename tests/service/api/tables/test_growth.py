@@ -1,4 +1,4 @@
-"""Hostile tables: whatever the bytes are, reading them takes linear time, in bounded pieces."""
+"""Hostile tables are read in linear time and limited memory."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The spool: nothing is lost, nothing overtakes, and a file is used only where nobody reads."""
+"""The spool keeps all bytes in order, and uses a file only if nobody reads."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""Tables as streams: of any length, in any pieces, and ended in any way."""
+"""Tables are streamed in pieces of any size, and may end or be aborted at any time."""
 
 import gzip
 import json

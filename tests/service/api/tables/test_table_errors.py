@@ -1,4 +1,4 @@
-"""Problems of a whole table are reported before anything is scored, with a position and a hint."""
+"""Problems of a table are reported before any row is scored, with a position and a hint."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every invalid request of version 1 gets an error of the common form."""
+"""Every invalid request of v1 gets an error in the common format."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""``:predict`` of a bundle: the forms of rows and columns."""
+"""``:predict`` of a bundle: rows and columns."""
 
 from pathlib import Path
 from typing import Any
