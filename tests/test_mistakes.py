@@ -6,7 +6,7 @@ from tests.processes import ROOT
 
 
 def test_the_page_has_the_message_of_each_mistake(start: StartApp) -> None:
-    """The list in docs/http.md is the one that `python -m tests.mistakes` makes."""
+    """The list in docs/http.md equals the output of `python -m tests.mistakes`."""
     assert section(start(models=ROOT / "models")) == on_page()
 
 

@@ -212,7 +212,7 @@ def _response(line: socket.socket) -> tuple[int, bytes]:
 
 
 def _is_readable(line: socket.socket, seconds: float) -> bool:
-    """Whether anything comes within so many seconds, an end of the stream included."""
+    """Whether data or the end of the stream arrives within some seconds."""
     patience = line.gettimeout()
     line.settimeout(seconds)
     try:

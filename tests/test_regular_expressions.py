@@ -71,7 +71,7 @@ def patterns() -> Iterator[tuple[str, AnyPattern, bool]]:
     """Each pattern: where it is, the pattern, and whether it may begin a match anywhere."""
     for name, source, values in modules():
         calls = calls_of_methods(source)
-        # Names and functions of re on which a search is called; "" is anything but a plain name.
+        # Names and functions of re on which a search is called; "" stands for other expressions.
         searched = {
             method.value.id if isinstance(method.value, ast.Name) else ""
             for _, method in calls

@@ -47,7 +47,7 @@ def predicted(client: httpx.Client, path: str, body: Any, keys: list[Any]) -> fl
 def test_an_alias_is_accepted_as_a_version(
     models: Path, start: StartApp, path: str, body: object, keys: list[object]
 ) -> None:
-    """The slope of each version is its number, so the prediction shows which version made it."""
+    """The slope of each version is its number, so a prediction identifies its version."""
     for slope in (1.0, 2.0, 3.0):
         publish_price(models, slope=slope)
     set_aliases(models, stable=1, canary=3)

@@ -64,7 +64,7 @@ VALUES: list[tuple[object, str]] = [
 def test_an_invalid_value_is_reported_with_a_remedy(
     models: Path, start: StartApp, body: object, sentence: str
 ) -> None:
-    """The error has the row, the feature, the expected and the given value, and what to do."""
+    """The error has the row, the feature, the expected and the received value, and a remedy."""
     publish_admission(models)
 
     response = start().post(URL, content=json.dumps(body))
@@ -150,7 +150,7 @@ def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartA
 def test_an_unsupported_media_type_is_rejected(
     models: Path, start: StartApp, content_type: str
 ) -> None:
-    """The 415 error has the given and the supported types."""
+    """The 415 error has the received and the supported types."""
     publish_admission(models)
 
     response = start().post(URL, content=b"{}", headers={"content-type": content_type})

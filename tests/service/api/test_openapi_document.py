@@ -21,7 +21,7 @@ def documented(client: httpx.Client) -> set[str]:
 
 
 class Routes:
-    """Makes an empty document in half a second, and counts how often."""
+    """Creates an empty document in half a second, and counts the calls."""
 
     def __init__(self) -> None:
         self.builds = 0
@@ -101,7 +101,7 @@ def test_a_failed_build_is_retried() -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
 def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) -> None:
-    """Only GET and HEAD are allowed, and the error says so."""
+    """Only GET and HEAD are allowed, and the error lists them."""
     client = start()
 
     assert client.get(path).status_code == client.head(path).status_code == 200

@@ -94,7 +94,7 @@ def test_an_invalid_command_is_reported(
 def test_rollback_without_an_alias_returns_to_the_previous_version(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before, the newest version serves; each rollback goes one version lower."""
+    """Initially the newest version serves; each rollback selects the next lower version."""
     for _ in range(3):
         publish_price(models)
     options = ("--models", str(models))

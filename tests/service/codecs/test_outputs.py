@@ -103,7 +103,7 @@ def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
 def test_a_wrong_parameter_is_reported(
     models: Path, start: StartApp, query: str, sentence: str
 ) -> None:
-    """A misspelled name gets a suggestion, a wrong value the valid ones."""
+    """A misspelled name gets a suggestion, and an invalid value gets the valid ones."""
     publish_iris(models)
 
     response = start().post(f"/models/iris/predict?{query}", json=IRIS)

@@ -46,7 +46,7 @@ def load_version(
 
 
 def iterate(client: httpx.Client, count: int) -> httpx.Response:
-    """Make the loop of the graph iterate so many times."""
+    """Request a number of iterations of the graph's loop."""
     return client.post(
         "/v2/models/loop/infer",
         json={
@@ -71,7 +71,7 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
 
 
 def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: StartApp) -> None:
-    """The next request of the same model succeeds, and so do those of other models meanwhile."""
+    """The next request of the same model and concurrent ones of other models succeed."""
     publish_bare(models, "loop", counting_loop())
     publish_admission(models)
     client = start(deadline_seconds=1)
@@ -203,7 +203,7 @@ LENGTH = 3000
 
 
 def test_the_memory_of_a_long_sequence_is_released(models: Path) -> None:
-    """Its attention takes the square of its length, 34 MiB, whatever the size of its input."""
+    """Attention takes memory quadratic in the length, 34 MiB, although the input is small."""
     model = load_version(publish_bare(models, "attention", attention()))
 
     async def grown() -> float:

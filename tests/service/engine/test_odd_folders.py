@@ -28,7 +28,7 @@ def fifo(path: Path) -> None:
 def unix_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
-        os.chdir(path.parent)  # the whole path may be longer than a socket's address
+        os.chdir(path.parent)  # the complete path may be longer than the address of a socket
         try:
             listener.bind(path.name)
         finally:

@@ -19,7 +19,7 @@ SIDE = 12
 
 @pytest.fixture
 def weights() -> np.ndarray:
-    """Give every pixel a small weight, and one corner large ones."""
+    """Weights of pixels: large ones in one corner and small ones elsewhere."""
     weights = np.full((SIDE, SIDE), 0.01)
     weights[1:4, 8:11] = 0.5
     return weights

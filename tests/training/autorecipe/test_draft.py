@@ -164,7 +164,7 @@ def test_a_row_number_is_not_used(tmp_path: Path) -> None:
 
 
 def test_words_and_few_integers_are_labels(tmp_path: Path) -> None:
-    """Both make a classifier; many different numbers make a regression."""
+    """Both are drafted as classifiers; many different numbers are drafted as a regression."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=100)
 
@@ -228,7 +228,7 @@ def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_mark_is_reported(tmp_path: Path) -> None:
-    """If `1,405` can be two numbers, the remark says how it is read and how to change that."""
+    """If `1,405` is ambiguous, the remark explains how it is read and how to change that."""
     rows = "".join(f'"{k},405",{k % 7}.5\n' for k in range(10, 50)).replace(".", "")
 
     remarks = _draft(tmp_path, "y,x\n" + rows).remarks

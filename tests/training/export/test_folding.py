@@ -14,7 +14,7 @@ from training.model.preprocessing import Imputer, Preprocessing, Scaler
 from training.onnx_files import Graph
 
 _OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
-# Columns as they come: a number, a category of two words, and a number.
+# Encoded columns: a number, a category of two words, and a number.
 _COLUMNS = 3
 _GAP = float("nan")
 

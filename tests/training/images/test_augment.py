@@ -12,7 +12,7 @@ from training.recipe.image import Augmentation
 
 
 def _spots(count: int = 64, side: int = 41) -> Tensor:
-    """Images of one light spot right of the center, ``[count, 1, side, side]``."""
+    """Images of one bright spot to the right of the center, ``[count, 1, side, side]``."""
     y, x = np.mgrid[:side, :side] - side // 2
     spot = np.exp(-((x - 10) ** 2 + y**2) / 8).astype(np.float32)
     return torch.from_numpy(spot).expand(count, 1, side, side).clone()

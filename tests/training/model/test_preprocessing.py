@@ -40,7 +40,7 @@ def test_a_missing_or_unknown_category_is_all_zeros() -> None:
 
 
 def test_clipping_uses_quantiles_of_the_training_set() -> None:
-    """A value beyond a bound becomes the bound."""
+    """A value outside the bounds is replaced by the nearest one."""
     training = np.column_stack([np.arange(101), np.zeros(101)]).astype(np.float32)
     extreme = np.array([[-1e6, 0], [1e6, 0]], dtype=np.float32)
 

@@ -80,7 +80,7 @@ def test_hostile_files_cause_no_server_error(digits: httpx.Client) -> None:
 def test_text_and_numbers_that_are_not_images_are_rejected(
     digits: httpx.Client, image: bytes
 ) -> None:
-    """Long texts, wrong alphabets, mixed and nested values get 400."""
+    """Long texts, invalid base64, mixed and nested values get 400."""
     response = digits.post(
         PATH, content=b'{"image": %b}' % image, headers={"content-type": "application/json"}
     )
@@ -95,7 +95,7 @@ def test_text_and_numbers_that_are_not_images_are_rejected(
 def test_nested_data_of_version_2_is_flattened(
     digits: httpx.Client, levels: int, sentence: str
 ) -> None:
-    """Lists within lists hold one element; too many levels are an error."""
+    """Nested lists contain one element; too many levels are an error."""
     tensor = b'{"name": "image", "datatype": "BYTES", "shape": [1], "data": %b"%b"%b}' % (
         b"[" * levels,
         text(SPARSE_IMAGE).encode(),

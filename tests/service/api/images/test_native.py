@@ -44,7 +44,7 @@ def client(models: Path, start: StartApp) -> httpx.Client:
 def test_a_body_that_is_an_image_gets_one_prediction(
     client: httpx.Client, content_type: str
 ) -> None:
-    """The first bytes of the file determine its format, whatever its media type."""
+    """The first bytes of the file determine its format, not its media type."""
     response = client.post(PATH, content=PHOTO, headers={"content-type": content_type})
 
     assert response.status_code == 200, response.text
@@ -104,7 +104,7 @@ def test_pixels_of_another_size_are_resized_like_a_file(client: httpx.Client) ->
 
 
 def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
-    """A gray model accepts rows of numbers, bare or among instances."""
+    """A model for gray images accepts rows of numbers, alone or in ``instances``."""
     rule = image_input(3, 4, channels=1)
     publish_mirror(models, rule)
     gray = photograph(3, 4)[:, :, :1]
@@ -194,7 +194,7 @@ def test_json_that_is_not_an_image_is_explained(
 def test_bodies_that_are_not_images_are_explained(
     client: httpx.Client, content: bytes, content_type: str, status: int, said: str
 ) -> None:
-    """Wrong, empty and foreign bodies have an error with a remedy."""
+    """Invalid and empty bodies and other media types get an error with a remedy."""
     response = client.post(PATH, content=content, headers={"content-type": content_type})
 
     assert response.status_code == status, response.text
@@ -202,7 +202,7 @@ def test_bodies_that_are_not_images_are_explained(
 
 
 def test_a_form_field_that_is_not_a_file_is_rejected(client: httpx.Client) -> None:
-    """A parameter among the files is not ignored silently."""
+    """A form with a parameter is rejected."""
     response = client.post(PATH, files={"image": ("a.jpg", PHOTO)}, data={"top": "3"})
 
     assert response.status_code == 400

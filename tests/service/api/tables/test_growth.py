@@ -25,7 +25,7 @@ SIZES = (1_000, 10_000, 100_000)
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.05
 LONGEST = 2**20
-# Bytes of a piece as they come from a slow or a hostile client, and from a quick one.
+# The bytes of a piece from a slow or hostile client, and from a fast one.
 PIECES = (997, 65_536)
 MOST_ROWS = 4096
 
@@ -39,12 +39,12 @@ Make = Callable[[int], bytes]
 
 
 def repeated(unit: bytes) -> Make:
-    """Make a table of this size that repeats a unit below a valid header."""
+    """A table of this size that repeats a text below a valid header."""
     return lambda size: HEADER + (unit * (size // len(unit) + 1))[:size]
 
 
 def headed(unit: bytes, end: bytes = b"\n1\n") -> Make:
-    """Make a table with a header of this size."""
+    """A table with a header of this size."""
     return lambda size: (unit * (size // len(unit) + 1))[:size] + end
 
 
@@ -116,7 +116,7 @@ def slowest_batch(reader: TableReader) -> tuple[float, int]:
 
 
 def seconds(open_reader: Callable[[bytes], TableReader], table: bytes, piece: int) -> float:
-    """CPU time of reading a whole table in pieces of this size."""
+    """CPU time to read a table in pieces of this size."""
     started = time.thread_time()
     try:
         # The first line is waited for.
@@ -230,7 +230,7 @@ def test_rows_have_their_line_numbers_and_order_where_batches_end_early() -> Non
 
 
 def test_a_row_that_lacks_hundreds_of_features_has_a_short_error() -> None:
-    """A row of two bytes does not make a response of a hundred messages."""
+    """A row of two bytes does not cause a response with a hundred messages."""
     reader = NdjsonReader(WIDE, LONGEST)
     reader.feed(b"{}\n")
 

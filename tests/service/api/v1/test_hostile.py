@@ -101,7 +101,7 @@ PREDICT: list[tuple[str, object, str]] = [
 def test_an_invalid_prediction_request_is_explained(
     models: Path, start: StartApp, model: str, body: object, sentence: str
 ) -> None:
-    """The 400 error has the row or the input, the given and the expected value."""
+    """The 400 error has the row or the input, the received and the expected value."""
     PUBLISHERS[model](models, model)
 
     response = start().post(f"/v1/models/{model}:predict", content=json.dumps(body))

@@ -48,7 +48,7 @@ def test_every_form_of_the_same_rows_gets_the_same_numbers(
 def test_a_thousand_rows_get_equal_predictions_in_every_protocol(
     models: Path, start: StartApp
 ) -> None:
-    """Native, version 1, version 2, and single requests are equal to the last digit."""
+    """Predictions of all protocols and of single rows are equal to the last digit."""
     publish_iris(models)
     client = start()
     rows = np.random.default_rng(1).normal(size=(1000, 3)).round(3).tolist()

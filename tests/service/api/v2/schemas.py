@@ -31,7 +31,7 @@ METADATA_TENSORS: Schema = {"type": "array", "items": METADATA_TENSOR}
 
 METADATA_SERVER = an_object("name version extensions", extensions=STRINGS)
 METADATA_MODEL = an_object(
-    # The specification leaves versions, inputs and outputs open; Onward always tells them.
+    # The specification leaves versions, inputs and outputs open; Onward always returns them.
     "name platform versions inputs outputs",
     versions=STRINGS,
     inputs=METADATA_TENSORS,
@@ -55,7 +55,7 @@ RESPONSE_OUTPUT = an_object(
     data=TENSOR_DATA,
     parameters=PARAMETERS,
 )
-# In the binary extension the data is behind the JSON, and the parameters tell its size.
+# In the binary extension the data follows the JSON, and the parameters contain its size.
 BINARY_OUTPUT = an_object(
     "name shape datatype parameters",
     shape=SHAPE,

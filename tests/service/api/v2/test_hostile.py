@@ -232,7 +232,7 @@ def test_a_body_is_decompressed_only_up_to_the_limit(
 
 
 def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartApp) -> None:
-    """The 413 error comes after ten bytes of the body."""
+    """The 413 error is sent after ten bytes of the body."""
     publish_bare(models, "simple", sum_and_difference())
     client = start()
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
@@ -281,7 +281,7 @@ def test_a_request_without_a_length_of_its_json_is_json(models: Path, start: Sta
 
 
 def test_a_valid_request_gets_a_prediction(models: Path, start: StartApp) -> None:
-    """It is the body that the invalid ones were made of."""
+    """The valid body, from which the invalid ones are derived, is accepted."""
     publish_bare(models, "simple", sum_and_difference())
 
     response = start().post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
