@@ -21,7 +21,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.values": {"service.spelling"},
     "service.settings": {"service.spelling"},
     "service.filetypes": set(),
-    # What all requests share, checked before work starts.
+    # Limits of all requests, which are checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
     # The three leaf packages that training shares.
     "service.bundle": {"service.spelling"},
@@ -61,7 +61,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.engine",
         "service.observability",
     },
-    # How several processes agree.
+    # The coordination of several processes.
     "service.workers": {
         "service.engine",
         "service.errors",

@@ -33,7 +33,7 @@ from tests.processes import served
 from tests.service.engine.test_runs import resident_mib
 
 FOR_EVER = 2**62
-# Of a matrix product that takes much longer than the timeouts of these tests.
+# The size of a matrix product that takes much longer than the timeouts of these tests.
 HUGE = 8_000
 
 

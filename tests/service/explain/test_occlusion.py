@@ -50,7 +50,7 @@ def test_each_patch_is_filled_with_the_color_of_the_border(
             for across in range(4):
                 painted = image.copy()
                 top, left = 3 * down, 3 * across
-                # Cells of three pixels, and half as much, rounded up, around them.
+                # Cells of three pixels, with a margin of half their size, rounded up.
                 rows = slice(max(top - 1, 0), top + 5)
                 columns = slice(max(left - 1, 0), left + 5)
                 painted[rows, columns] = np.uint8(np.median(border))

@@ -23,7 +23,7 @@ GRAY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
-# Peak memory of each bomb, in a process of its own: other tests must not have used it before.
+# Peak memory of each bomb, in a separate process that no other test has used.
 _PEAKS = """
 from pathlib import Path
 from service.imaging.preprocess import InvalidImage, read_image

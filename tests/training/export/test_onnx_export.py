@@ -28,7 +28,7 @@ _LABELS: dict[str, list[str]] = {
     "multiclass": ["low", "middle", "high"],
 }
 # Each family, scaler, embedding, activation, number of members and kind of target, all of which
-# the seed chooses, with and without clipping.
+# are selected by the seed, with and without clipping.
 _CASES = [
     ("linear", "regression", 0, "min-max", 0.0),
     ("linear", "regression", 1, "robust", 0.1),

@@ -60,7 +60,7 @@ def test_files_that_are_not_images_are_skipped_with_a_reason(pets: Path) -> None
 def test_a_rotated_photograph_is_turned_upright(pets: Path) -> None:
     """The EXIF orientation of a photograph is applied."""
     upright = photograph(10, 14, 5)
-    lying = np.rot90(upright).copy()  # a quarter to the left
+    lying = np.rot90(upright).copy()  # rotated to the left by 90 degrees
     (pets / "cat" / "held.png").write_bytes(encoded(lying, exif=turned(6)))
 
     parts = read_folder(pets, [], _RULE)

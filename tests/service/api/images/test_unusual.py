@@ -12,7 +12,7 @@ from tests.odd_images import broken_images, corrupted_images, odd_images
 
 RULE = image_input(4, 4)
 PATH = "/models/mirror/predict"
-# What a file is called must not matter.
+# Media types, which must not affect the result.
 CALLED = ("image/jpeg", "image/png", "image/x-unknown", "application/octet-stream")
 
 

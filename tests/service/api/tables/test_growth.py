@@ -119,7 +119,7 @@ def seconds(open_reader: Callable[[bytes], TableReader], table: bytes, piece: in
     """CPU time to read a table in pieces of this size."""
     started = time.thread_time()
     try:
-        # The first line is waited for.
+        # The service waits for the complete first line.
         first = max(piece, table.find(b"\n") + 1 or len(table))
         reader = open_reader(table[:first])
         slowest_batch(reader)
@@ -138,7 +138,7 @@ def grows_linearly(open_reader: Callable[[bytes], TableReader], make: Make, piec
     before = math.inf
     for size in SIZES:
         table, allowed = make(size), MOST_GROWTH * before + NOISE_SECONDS
-        # Twice, in case that another process disturbed the first.
+        # Measured twice, because a different process may disturb the first measurement.
         if (before := seconds(open_reader, table, piece)) > allowed:
             before = seconds(open_reader, table, piece)
         if before > allowed:

@@ -41,8 +41,8 @@ LIVE = an_object("live", live={"type": "boolean"})
 READY = an_object("ready", ready={"type": "boolean"})
 MODEL_READY = an_object("name ready", ready={"type": "boolean"})
 
-# The specification's own is nested or flat, of numbers, strings and booleans. Onward's is flat,
-# and has null where a number is not finite, which JSON cannot write.
+# In the specification, data is nested or flat, of numbers, strings and booleans. Onward's is flat,
+# and has null for numbers that are not finite, which JSON cannot represent.
 TENSOR_DATA: Schema = {
     "type": "array",
     "items": {"type": ["number", "string", "boolean", "null"]},
@@ -71,5 +71,5 @@ INFERENCE = an_object(
     outputs={"type": "array", "items": {"oneOf": [RESPONSE_OUTPUT, BINARY_OUTPUT]}},
     parameters=PARAMETERS,
 )
-# Every error object of the specification has the one field; Onward adds code and details.
+# An error object of the specification has this field only; Onward adds code and details.
 ERROR = an_object("error", closed=False)
