@@ -143,7 +143,7 @@ def test_a_version_that_cannot_serve_gets_no_alias(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bundle is verified before an alias points to it; a bare model must have a graph."""
-    (publish_price(models) / MODEL).write_bytes(b"corrupted")
+    (publish_price(models) / MODEL).write_bytes(b"broken")
     publish_bare(models, "bare", sum_and_difference())
     (models / "empty" / "1").mkdir(parents=True)
     options = ("--models", str(models))
