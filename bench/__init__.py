@@ -1,1 +1,1 @@
-"""Measurements: ratios taken in one run on one machine, never absolute claims."""
+"""Benchmarks; compare the ratios of one run, because absolute figures depend on the machine."""

@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["service"]):
     from tests.models import mixed_features
 
 _CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
-_HEADER = b"size,rooms,garden,quarter,colour\n"
+_HEADER = b"size,rooms,garden,quarter,color\n"
 _CHARSETS = (None, "utf-16", "utf-16le", "utf-32", "windows-1252", "shift_jis", "iso-2022-jp")
 _BATCH_ROWS = 7
 

@@ -1,4 +1,4 @@
-"""Load a server with wrk, which runs on a core of its own."""
+"""Load a server by wrk on a separate core."""
 
 import re
 import subprocess

@@ -67,10 +67,10 @@ class Observations:
 class _Client:
     """One connection, which sends the same request repeatedly."""
 
-    def __init__(self, address: tuple[str, int], request: bytes, seen: Observations) -> None:
+    def __init__(self, address: tuple[str, int], request: bytes, observed: Observations) -> None:
         self._address = address
         self._request = memoryview(request)
-        self._seen = seen
+        self._observed = observed
         self._unsent = len(request)
         self._sent = 0
         self._first = 0
@@ -148,26 +148,26 @@ class _Client:
         return True
 
     def _count(self) -> None:
-        now, seen = time.time_ns(), self._seen
+        now, observed = time.time_ns(), self._observed
         status = int(self._received[9:12])
-        seen.statuses[status] += 1
+        observed.statuses[status] += 1
         # A rejection may arrive before the whole request is sent; then it took no time.
         sent = self._sent or now
         if status == _OK:
-            seen.accepted.append((now - sent) / _NANOSECONDS)
+            observed.accepted.append((now - sent) / _NANOSECONDS)
         else:
-            seen.rejected.append(max(0, (self._first or now) - sent) / _NANOSECONDS)
+            observed.rejected.append(max(0, (self._first or now) - sent) / _NANOSECONDS)
             code = _CODE.search(self._received)
-            seen.codes[code[1].decode() if code else "none"] += 1
+            observed.codes[code[1].decode() if code else "none"] += 1
         self._done = True
         if b"connection: close" in bytes(self._received[:1000]).lower():
             self.socket.close()
 
     def _count_lost(self) -> None:
         if self._unsent:
-            self._seen.unsent += 1
+            self._observed.unsent += 1
         else:
-            self._seen.silent += 1
+            self._observed.silent += 1
         self._done = True
         self.socket.close()
 
@@ -193,18 +193,18 @@ def _measure(deadline: float, options: argparse.Namespace) -> tuple[list[str], l
     settings = ("--workers", str(options.workers), "--deadline-seconds", str(deadline))
     with started(Start(service_command(*settings), core=None)) as service:
         before = _metrics(service.address)
-        seen = _load(service, options.connections, options.seconds, deadline)
+        observed = _load(service, options.connections, options.seconds, deadline)
         # Several workers exchange their counts four times a second.
         time.sleep(1)
         counted = _difference(before, _metrics(service.address))
-    found = [*_missed(seen, deadline), *_disagreements(seen, counted)]
-    return [*_table(seen, deadline)], found
+    found = [*_missed(observed, deadline), *_disagreements(observed, counted)]
+    return [*_table(observed, deadline)], found
 
 
 def _load(service: Running, connections: int, seconds: float, deadline: float) -> Observations:
     """Load the service, and then wait for the responses to the last requests."""
-    seen, request = Observations(), post(PREDICT, objects(_ROWS))
-    clients = [_Client(service.endpoint, request, seen) for _ in range(connections)]
+    observed, request = Observations(), post(PREDICT, objects(_ROWS))
+    clients = [_Client(service.endpoint, request, observed) for _ in range(connections)]
     began, cpu = time.monotonic(), time.process_time()
     with selectors.DefaultSelector() as selector:
         for client in clients:
@@ -215,11 +215,11 @@ def _load(service: Running, connections: int, seconds: float, deadline: float) -
                 break
             for key, events in selector.select(1.0):
                 _step(selector, key.data, events, more=now < seconds)
-    seen.cpu_share = (time.process_time() - cpu) / (time.monotonic() - began)
-    seen.silent += sum(client.is_waiting for client in clients)
+    observed.cpu_share = (time.process_time() - cpu) / (time.monotonic() - began)
+    observed.silent += sum(client.is_waiting for client in clients)
     for client in clients:
         client.socket.close()
-    return seen
+    return observed
 
 
 def _step(selector: selectors.BaseSelector, client: _Client, events: int, *, more: bool) -> None:
@@ -270,27 +270,27 @@ def _difference(
     return {name: +counts for name, counts in found.items()}
 
 
-def _missed(seen: Observations, deadline: float) -> Iterator[str]:
-    late = sum(seconds > deadline + _LATE_SECONDS for seconds in seen.accepted)
-    if seen.silent:
-        yield f"{seen.silent} requests got no response"
+def _missed(observed: Observations, deadline: float) -> Iterator[str]:
+    late = sum(seconds > deadline + _LATE_SECONDS for seconds in observed.accepted)
+    if observed.silent:
+        yield f"{observed.silent} requests got no response"
     if late:
         yield f"{late} predictions arrived after the deadline"
-    if _milliseconds(seen.rejected, 0.5) > _REJECTION_MILLISECONDS:
+    if _milliseconds(observed.rejected, 0.5) > _REJECTION_MILLISECONDS:
         yield f"the median rejection took more than {_REJECTION_MILLISECONDS:g} ms"
-    if not seen.accepted:
+    if not observed.accepted:
         yield "no request was accepted"
 
 
-def _disagreements(seen: Observations, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
+def _disagreements(observed: Observations, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
     """The differences between the counts of the service and of the clients."""
-    responses = {str(status): count for status, count in seen.statuses.items()}
+    responses = {str(status): count for status, count in observed.statuses.items()}
     if dict(counted["responses"]) != responses:
         yield f"onward_responses_total has {dict(counted['responses'])}, the clients {responses}"
-    if counted["requests"]["ok"] != seen.statuses[_OK]:
+    if counted["requests"]["ok"] != observed.statuses[_OK]:
         count = counted["requests"]["ok"]
-        yield f"onward_requests_total has {count} ok, the clients {seen.statuses[_OK]}"
-    for code, count in seen.codes.items():
+        yield f"onward_requests_total has {count} ok, the clients {observed.statuses[_OK]}"
+    for code, count in observed.codes.items():
         # A prediction that a limit rejects may be counted by both metrics.
         figures = {counted[name][code] for name in ("requests", "rejected")} - {0}
         if figures != {count}:
@@ -313,18 +313,18 @@ def _head(options: argparse.Namespace) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
 
 
-def _table(seen: Observations, deadline: float) -> Iterator[str]:
-    accepted = [_milliseconds(seen.accepted, share) / 1000 for share in (0.5, 0.99, 1.0)]
-    rejected = [_milliseconds(seen.rejected, share) for share in (0.5, 0.99)]
+def _table(observed: Observations, deadline: float) -> Iterator[str]:
+    accepted = [_milliseconds(observed.accepted, share) / 1000 for share in (0.5, 0.99, 1.0)]
+    rejected = [_milliseconds(observed.rejected, share) for share in (0.5, 0.99)]
     cells = (
         f"{deadline:g}",
-        ", ".join(f"{count:,} {status}" for status, count in sorted(seen.statuses.items())),
-        ", ".join(f"{count:,} {code}" for code, count in sorted(seen.codes.items())),
+        ", ".join(f"{count:,} {status}" for status, count in sorted(observed.statuses.items())),
+        ", ".join(f"{count:,} {code}" for code, count in sorted(observed.codes.items())),
         " / ".join(f"{it:.2f}" for it in accepted),
         " / ".join(f"{it:.1f}" for it in rejected),
-        str(seen.silent),
-        str(seen.unsent),
-        f"{seen.cpu_share:.2f}",
+        str(observed.silent),
+        str(observed.unsent),
+        f"{observed.cpu_share:.2f}",
     )
     yield f"| {' | '.join(cells)} |"
 

@@ -52,7 +52,7 @@ class Running:
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port, as sockets take them."""
+        """Host and port, the address of a socket."""
         return self.host, self.port
 
     @property

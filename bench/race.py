@@ -1,4 +1,4 @@
-"""Measure servers in turn, round by round, and the floor before and after each request."""
+"""Measure servers in alternating rounds, and the floor before and after each request."""
 
 import platform
 import statistics

@@ -21,17 +21,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx import TensorProto, helper
-
 from bench.hostile.requests import CSV, PREDICT, ROW, chunk, head, post
 from bench.levels import has_ended
 from bench.page import replace_section
 from bench.processes import Running, Start, exit_on_sigterm, service_command, started
-from tests.models import publish_bare
+from tests.models import counting_loop, publish_bare
 
 _MODELS = Path(__file__).parents[1] / "models"
 _ENDLESS = "endless"
-_ROUNDS = 2**62
+_STEPS = 2**62
 _DRAIN_SECONDS, _DEADLINE_SECONDS = 2.0, 3.0
 _LIMIT_SECONDS = _DRAIN_SECONDS + _DEADLINE_SECONDS + 1
 # Until the kernel has removed the process and this program has noticed it.
@@ -39,7 +37,6 @@ _TOLERANCE_SECONDS = 0.5
 _BUSY_SECONDS = 1.0
 _TIMEOUT_SECONDS = 30.0
 _CLIENTS = 60
-_OPSET, _IR_VERSION = 18, 8
 
 
 @dataclass
@@ -68,13 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         (models / "admission").symlink_to(_MODELS / "admission")
-        publish_bare(models, _ENDLESS, endless_graph())
+        publish_bare(models, _ENDLESS, counting_loop())
         for workers in options.workers:
             for name in options.situations:
-                seconds, seen = _measure(models, SITUATIONS[name], workers)
-                missed = seconds > _LIMIT_SECONDS + _TOLERANCE_SECONDS or seen.without_response > 0
+                seconds, observed = _measure(models, SITUATIONS[name], workers)
+                missed = (
+                    seconds > _LIMIT_SECONDS + _TOLERANCE_SECONDS or observed.without_response > 0
+                )
                 failed = failed or missed
-                lines.append(_line(name, workers, seconds, seen))
+                lines.append(_line(name, workers, seconds, observed))
                 sys.stdout.write(lines[-1] + "\n")
                 sys.stdout.flush()
     if options.write:
@@ -82,58 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def endless_graph() -> bytes:
-    """A model without a manifest that counts to its input, which may take forever."""
-    inputs = [
-        helper.make_tensor_value_info(name, element, [])
-        for name, element in (
-            ("turn", TensorProto.INT64),
-            ("go", TensorProto.BOOL),
-            ("sum", TensorProto.INT64),
-        )
-    ]
-    outputs = [
-        helper.make_tensor_value_info(name, element, [])
-        for name, element in (("goes", TensorProto.BOOL), ("next", TensorProto.INT64))
-    ]
-    one = helper.make_tensor("one", TensorProto.INT64, [], [1])
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["goes"]),
-            helper.make_node("Add", ["sum", "one"], ["next"]),
-        ],
-        "body",
-        inputs,
-        outputs,
-        [one],
-    )
-    zero = helper.make_tensor("zero", TensorProto.INT64, [], [0])
-    true = helper.make_tensor("true", TensorProto.BOOL, [], [1])
-    last = helper.make_tensor("last", TensorProto.INT64, [1], [1])
-    graph = helper.make_graph(
-        [
-            helper.make_node("Loop", ["rounds", "true", "zero"], ["count"], body=body),
-            helper.make_node("Reshape", ["count", "last"], ["counted"]),
-        ],
-        "endless",
-        [helper.make_tensor_value_info("rounds", TensorProto.INT64, [1])],
-        [helper.make_tensor_value_info("counted", TensorProto.INT64, [1])],
-        [zero, true, last],
-    )
-    opset = [helper.make_opsetid("", _OPSET)]
-    model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=opset)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def endless_run(address: tuple[str, int], seen: Observations) -> None:
+def endless_run(address: tuple[str, int], observed: Observations) -> None:
     """Request a prediction that never ends."""
-    tensor = {"name": "rounds", "datatype": "INT64", "shape": [1], "data": [_ROUNDS]}
+    tensor = {"name": "steps", "datatype": "INT64", "shape": [1], "data": [_STEPS]}
     body = json.dumps({"inputs": [tensor]}).encode()
-    _exchange(address, post(f"/v2/models/{_ENDLESS}/infer", body), seen)
+    _exchange(address, post(f"/v2/models/{_ENDLESS}/infer", body), observed)
 
 
-def streaming_table(address: tuple[str, int], seen: Observations) -> None:
+def streaming_table(address: tuple[str, int], observed: Observations) -> None:
     """Send a table slowly and receive predictions until the service ends."""
     with _connect(address) as connection:
         connection.sendall(head(PREDICT, "Transfer-Encoding: chunked", kind=CSV))
@@ -147,13 +102,13 @@ def streaming_table(address: tuple[str, int], seen: Observations) -> None:
             except TimeoutError:
                 pass
             except OSError as error:
-                seen.partial[_name_of(error)] += 1
+                observed.partial[_name_of(error)] += 1
                 return
             rows = chunk(b"45,85\n" * 100)
-        seen.partial["complete stream"] += 1
+        observed.partial["complete stream"] += 1
 
 
-def slow_upload(address: tuple[str, int], seen: Observations) -> None:
+def slow_upload(address: tuple[str, int], observed: Observations) -> None:
     """Send a body slowly until the service ends."""
     with _connect(address) as connection:
         connection.sendall(head(PREDICT, "Content-Length: 1000000"))
@@ -165,23 +120,23 @@ def slow_upload(address: tuple[str, int], seen: Observations) -> None:
             except TimeoutError:
                 continue
             except OSError as error:
-                seen.partial[_name_of(error)] += 1
+                observed.partial[_name_of(error)] += 1
                 return
-            seen.partial[received[9:12].decode()] += 1
+            observed.partial[received[9:12].decode()] += 1
             return
 
 
-def connecting(address: tuple[str, int], seen: Observations) -> None:
+def connecting(address: tuple[str, int], observed: Observations) -> None:
     """Connect, request a prediction and close, repeatedly until the port is closed."""
-    while not seen.stopped.is_set():
+    while not observed.stopped.is_set():
         try:
             connection = _connect(address)
         except OSError:
             # The port is closed.
-            seen.partial["no connection"] += 1
+            observed.partial["no connection"] += 1
             return
         with connection:
-            _send(connection, post(PREDICT, ROW), seen)
+            _send(connection, post(PREDICT, ROW), observed)
         time.sleep(0.01)
 
 
@@ -200,18 +155,18 @@ def _measure(models: Path, clients: Sequence[Client], workers: int) -> tuple[flo
     settings = ["--models", str(models), "--workers", str(workers)]
     settings += ["--drain-seconds", str(_DRAIN_SECONDS)]
     settings += ["--deadline-seconds", str(_DEADLINE_SECONDS)]
-    seen = Observations()
+    observed = Observations()
     with started(Start(service_command(*settings), core=None)) as service:
         time.sleep(_BUSY_SECONDS)
-        threads = [threading.Thread(target=it, args=(service.endpoint, seen)) for it in clients]
+        threads = [threading.Thread(target=it, args=(service.endpoint, observed)) for it in clients]
         for thread in threads:
             thread.start()
         time.sleep(_BUSY_SECONDS)
         seconds = _stop(service)
-        seen.stopped.set()
+        observed.stopped.set()
         for thread in threads:
             thread.join()
-    return seconds, seen
+    return seconds, observed
 
 
 def _stop(service: Running) -> float:
@@ -229,25 +184,25 @@ def _stop(service: Running) -> float:
     return seconds
 
 
-def _exchange(address: tuple[str, int], request: bytes, seen: Observations) -> None:
+def _exchange(address: tuple[str, int], request: bytes, observed: Observations) -> None:
     with _connect(address) as connection:
-        _send(connection, request, seen)
+        _send(connection, request, observed)
 
 
-def _send(connection: socket.socket, request: bytes, seen: Observations) -> None:
+def _send(connection: socket.socket, request: bytes, observed: Observations) -> None:
     """Send a complete request, and count its response or error."""
     try:
         connection.sendall(request)
     except OSError as error:
-        seen.partial[_name_of(error)] += 1
+        observed.partial[_name_of(error)] += 1
         return
     response = http.client.HTTPResponse(connection)
     try:
         response.begin()
         response.read()
-        seen.outcomes[str(response.status)] += 1
+        observed.outcomes[str(response.status)] += 1
     except (OSError, http.client.HTTPException) as error:
-        seen.outcomes[_name_of(error)] += 1
+        observed.outcomes[_name_of(error)] += 1
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:
@@ -278,13 +233,13 @@ def _head() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
 
 
-def _line(name: str, workers: int, seconds: float, seen: Observations) -> str:
+def _line(name: str, workers: int, seconds: float, observed: Observations) -> str:
     responses, others = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-        for counts in (seen.outcomes, seen.partial)
+        for counts in (observed.outcomes, observed.partial)
     )
     late = " (too late)" if seconds > _LIMIT_SECONDS + _TOLERANCE_SECONDS else ""
-    cells = (name, workers, f"{seconds:.1f}{late}", responses, seen.without_response, others)
+    cells = (name, workers, f"{seconds:.1f}{late}", responses, observed.without_response, others)
     return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -104,15 +104,15 @@ class Service:
 async def _measure(models: Path, options: argparse.Namespace) -> Report:
     _change_dates(publish_price(models, slope=1.0))
     service = Service(models, options.workers)
-    seen = Observations()
-    clients = [asyncio.create_task(_call(service.port, n, seen)) for n in range(_CONNECTIONS)]
+    observed = Observations()
+    clients = [asyncio.create_task(_call(service.port, n, observed)) for n in range(_CONNECTIONS)]
     kills = {(n + 1) * options.swaps // (options.kills + 1) for n in range(options.kills)}
     damages = itertools.cycle(_DAMAGES)
     background: set[asyncio.Task[None]] = set()
     usage: list[tuple[float, int]] = []
     began = time.perf_counter()
     for swap in range(1, options.swaps + 1):
-        published = _publish_next(models, swap, seen, two=options.two)
+        published = _publish_next(models, swap, observed, two=options.two)
         number = int(published.name)
         broken = options.broken and swap % 3 == 0
         if broken:
@@ -120,9 +120,9 @@ async def _measure(models: Path, options: argparse.Namespace) -> Report:
             if copying is not None:
                 background.add(asyncio.create_task(copying))
         if swap in kills:
-            await _restart(service, seen)
+            await _restart(service, observed)
         if not broken:
-            await _until_seen(seen, number)
+            await _wait_for_version(observed, number)
             _remove_old(models / "price", number)
         if swap == min(_WARM_UP_SWAPS, options.swaps // 2):
             usage.append(_usage(service.running))
@@ -140,21 +140,21 @@ async def _measure(models: Path, options: argparse.Namespace) -> Report:
         "",
         "| | |",
         "|---|---|",
-        f"| predictions | {seen.predictions:,} in {seconds:,.0f} s |",
-        f"| failed, or with mixed versions | {len(seen.errors)} |",
-        f"| versions seen | {len(seen.versions)} |",
+        f"| predictions | {observed.predictions:,} in {seconds:,.0f} s |",
+        f"| failed, or with mixed versions | {len(observed.errors)} |",
+        f"| versions observed | {len(observed.versions)} |",
         f"| memory of the service after {_WARM_UP_SWAPS} swaps | {before:.1f} MiB |",
         f"| at the end | {after:.1f} MiB |",
         f"| files and threads after {_WARM_UP_SWAPS} swaps | {handles_before} |",
         f"| at the end | {handles_after} |",
     ]
-    return Report([*lines, *seen.errors[:10]], seen.errors)
+    return Report([*lines, *observed.errors[:10]], observed.errors)
 
 
-def _publish_next(models: Path, swap: int, seen: Observations, *, two: bool) -> Path:
+def _publish_next(models: Path, swap: int, observed: Observations, *, two: bool) -> Path:
     """Publish the next version: a new one, or the other one of two."""
     number = 1 + swap % 2 if two else 1 + swap
-    seen.versions.discard(number)
+    observed.versions.discard(number)
     folder = models / "price" / str(number)
     if not folder.exists():
         folder = _change_dates(publish_price(models, slope=float(number)))
@@ -165,27 +165,27 @@ def _publish_next(models: Path, swap: int, seen: Observations, *, two: bool) -> 
     return folder
 
 
-async def _call(port: int, first: int, seen: Observations) -> None:
+async def _call(port: int, first: int, observed: Observations) -> None:
     """Send requests over one connection at a time, in all protocols alternately."""
     for turn in itertools.count(first):
-        if seen.paused:
+        if observed.paused:
             await asyncio.sleep(0.01)
             continue
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError as error:
-            if not seen.paused:
-                seen.errors.append(f"connecting: {error}")
+            if not observed.paused:
+                observed.errors.append(f"connecting: {error}")
             await asyncio.sleep(0.01)
             continue
         with contextlib.closing(writer):
             for request in range(200):
-                if seen.paused or not await _exchange(reader, writer, turn + request, seen):
+                if observed.paused or not await _exchange(reader, writer, turn + request, observed):
                     break
 
 
 async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: int, seen: Observations
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: int, observed: Observations
 ) -> bool:
     """Send one request; return whether the connection can be used again."""
     path, body, read = _PROTOCOLS[turn % len(_PROTOCOLS)]
@@ -201,17 +201,17 @@ async def _exchange(
         )
         document = json.loads(await reader.readexactly(int(found.split(b":")[1])))
     except (OSError, asyncio.IncompleteReadError) as error:
-        if not seen.paused:
-            seen.errors.append(f"{path}: {error!r}")
+        if not observed.paused:
+            observed.errors.append(f"{path}: {error!r}")
         return False
     if status == 200:  # noqa: PLR2004 - OK
         version, values = read(document)
         numbers = {version, *values} - {None}
         if len(numbers) == 1 and len(values) == rows:
-            seen.predictions += 1
-            seen.versions.add(int(numbers.pop() or 0))
+            observed.predictions += 1
+            observed.versions.add(int(numbers.pop() or 0))
             return True
-    seen.errors.append(f"{path}: {status} {str(document)[:200]}")
+    observed.errors.append(f"{path}: {status} {str(document)[:200]}")
     return True
 
 
@@ -304,21 +304,21 @@ def _remove_old(home: Path, newest: int) -> None:
                 shutil.rmtree(path)
 
 
-async def _until_seen(seen: Observations, version: int) -> None:
+async def _wait_for_version(observed: Observations, version: int) -> None:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    while version not in seen.versions:
+    while version not in observed.versions:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"version {version} was not served; {seen.errors[:3]}")
+            raise RuntimeError(f"version {version} was not served; {observed.errors[:3]}")
         await asyncio.sleep(0.002)
 
 
-async def _restart(service: Service, seen: Observations) -> None:
+async def _restart(service: Service, observed: Observations) -> None:
     """Kill the service, and start it again."""
-    seen.paused = True
+    observed.paused = True
     for process in service.running.processes:
         os.kill(process, signal.SIGKILL)
     await asyncio.to_thread(service.restart)
-    seen.paused = False
+    observed.paused = False
 
 
 def _usage(service: Running) -> tuple[float, int]:

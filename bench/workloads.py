@@ -119,12 +119,14 @@ def _publish_mlp(folder: Path) -> None:
         for name in _names()
     ]
     labels = [str(label) for label in range(_LABELS)]
-    bundle = manifest(MLP, features, ClassesOutput(kind="classes", name="digit", labels=labels))
+    model_manifest = manifest(
+        MLP, features, ClassesOutput(kind="classes", name="digit", labels=labels)
+    )
     model = _mlp()
     rows = np.random.default_rng(2).uniform(0, 1, (2, _PIXELS)).round(3)
     session = onnxruntime.InferenceSession(model)
     outputs = session.run(None, {"features": rows.astype(np.float32)})[0]
-    publish(folder, bundle, model, examples(rows.tolist(), outputs, bundle))
+    publish(folder, model_manifest, model, examples(rows.tolist(), outputs, model_manifest))
 
 
 def _mlp() -> bytes:

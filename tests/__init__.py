@@ -1,1 +1,1 @@
-"""Tests, one folder a package; each states a behaviour."""
+"""Tests, with one folder for each package; each one states a behavior."""

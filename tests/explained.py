@@ -1,4 +1,4 @@
-"""Tiny models whose reasons are known: features that act in pairs, and images weighed by ink."""
+"""Small models with known explanations: products of features, and weighted sums of pixels."""
 
 from pathlib import Path
 
@@ -21,49 +21,49 @@ Floats = npt.NDArray[np.float64]
 
 
 def publish_quadratic(models: Path, matrix: list[list[float]], reference: list[float]) -> Path:
-    """Publish ``value = x matrix x``, whose manifest's example is the reference row."""
+    """Publish ``value = x @ matrix @ x``; the example of the manifest is the reference row."""
     features = [number(f"x{k}", example=example) for k, example in enumerate(reference)]
-    stated = manifest("quadratic", list(features), ValueOutput(kind="value", name="value"))
+    model_manifest = manifest("quadratic", list(features), ValueOutput(kind="value", name="value"))
     columns = len(matrix)
-    proof = examples([[1.0] * columns], [[float(np.sum(matrix))]], stated)
-    return publish(models, stated, _quadratic(matrix), proof)
+    self_test = examples([[1.0] * columns], [[float(np.sum(matrix))]], model_manifest)
+    return publish(models, model_manifest, _quadratic(matrix), self_test)
 
 
 def ink_probability(weights: Floats, image: npt.NDArray[np.uint8]) -> float:
-    """What the ink model computes for a grey image, by numpy."""
+    """The output of the ink model for a gray image, computed by numpy."""
     return float(sigmoid((weights * image[..., 0] / 255).sum() - 2))
 
 
 def publish_ink(models: Path, weights: Floats) -> Path:
-    """Publish ``probability = sigmoid(sum of weights * grey / 255 - 2)`` of grey images.
+    """Publish ``probability = sigmoid(sum of weights * gray / 255 - 2)`` of gray images.
 
     Args:
         models: the folder.
-        weights: ``[height, width]``, what each pixel counts.
+        weights: ``[height, width]``, the weight of each pixel.
     """
     height, width = weights.shape
     output = ClassesOutput(kind="classes", name="ink", labels=["little", "much"])
-    taken = ImageInput(
-        kind="image", height=height, width=width, channels=1, fit="stretch", decoder="the tests'"
+    model_input = ImageInput(
+        kind="image", height=height, width=width, channels=1, fit="stretch", decoder="test"
     )
-    stated = Manifest(
+    model_manifest = Manifest(
         format_version=1,
         name="ink",
         title="Ink",
         task="binary",
-        input=taken,
+        input=model_input,
         output=output,
         files={},
     )
     blank = np.zeros((1, height, width, 1))
-    proof = Examples(
+    self_test = Examples(
         input=Tensor(
             name="image", datatype="UINT8", shape=list(blank.shape), data=blank.ravel().tolist()
         ),
         output=Tensor(name="probability", shape=[1, 1], data=[float(sigmoid(-2))]),
         tolerance=Tolerance(absolute=1e-5, relative=1e-5),
     )
-    return publish(models, stated, _ink(weights), proof)
+    return publish(models, model_manifest, _ink(weights), self_test)
 
 
 def _quadratic(matrix: list[list[float]]) -> bytes:
@@ -90,9 +90,9 @@ def _ink(weights: Floats) -> bytes:
         numpy_helper.from_array(np.array(-2, np.float32), "bias"),
     ]
     nodes = [
-        helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["grey", "weights"], ["weighed"]),
-        helper.make_node("ReduceSum", ["weighed", "axes"], ["ink"], keepdims=0),
+        helper.make_node("Cast", ["image"], ["gray"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["gray", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "axes"], ["ink"], keepdims=0),
         helper.make_node("Add", ["ink", "bias"], ["score"]),
         helper.make_node("Sigmoid", ["score"], ["probability"]),
     ]

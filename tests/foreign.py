@@ -1,4 +1,4 @@
-"""Graphs that someone else might have made: every shape and kind, and every way to be wrong."""
+"""Third-party graphs with unusual inputs and outputs, external weights or errors."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from onnx import TensorProto, helper, numpy_helper
 FLOAT = TensorProto.FLOAT
 
 
-def serialised(
+def serialized(
     nodes: list[Any],
     inputs: list[Any],
     outputs: list[Any],
     weights: list[Any] | None = None,
     opset: int = 18,
 ) -> bytes:
-    """A graph of these parts as the content of ``model.onnx``; nothing is checked."""
-    made = helper.make_model(
+    """The content of a ``model.onnx`` with these parts, which are not checked."""
+    model = helper.make_model(
         helper.make_graph(nodes, "foreign", inputs, outputs, weights or []),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=9,
     )
-    content: bytes = made.SerializeToString()
+    content: bytes = model.SerializeToString()
     return content
 
 
@@ -31,82 +31,84 @@ def tensor(name: str, shape: list[int | str] | None, element: int = FLOAT) -> An
 
 
 def one_node(operator: str, element: int = FLOAT, opset: int = 18) -> bytes:
-    """A graph of one operator from ``x`` to ``y``, whose ranks are unknown."""
+    """A graph of one operator from ``x`` to ``y`` of unknown ranks."""
     node = helper.make_node(operator, ["x"], ["y"])
     ends = tensor("x", None, element), tensor("y", None, element)
-    return serialised([node], [ends[0]], [ends[1]], opset=opset)
+    return serialized([node], [ends[0]], [ends[1]], opset=opset)
 
 
 def constant() -> bytes:
-    """A graph without inputs, whose ``y`` is always ``[1, 2]``."""
+    """A graph without inputs and the constant output ``[1, 2]``."""
     node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
-    return serialised([node], [], [tensor("y", [2])])
+    return serialized([node], [], [tensor("y", [2])])
 
 
 def unknown_operator() -> bytes:
-    """A graph of an operator that no runtime has."""
-    return one_node("Conjure")
+    """A graph of an operator that does not exist."""
+    return one_node("Nonexistent")
 
 
 def optional_both_ways() -> bytes:
-    """``has`` says whether ``x`` was given; ``y`` is left out where ``x`` is."""
+    """A graph whose ``has`` is whether ``x`` is present; ``y`` is absent if ``x`` is."""
     kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [2]))
     x, y = (helper.make_value_info(name, kind) for name in ("x", "y"))
     nodes = [
         helper.make_node("OptionalHasElement", ["x"], ["has"]),
         helper.make_node("Identity", ["x"], ["y"]),
     ]
-    return serialised(nodes, [x], [tensor("has", [], TensorProto.BOOL), y])
+    return serialized(nodes, [x], [tensor("has", [], TensorProto.BOOL), y])
 
 
 def with_weights_at(location: str) -> bytes:
-    """``y = x + [0, 1, 2, 3]``, whose second summand lies in the file named."""
+    """``y = x + [0, 1, 2, 3]``, with the second summand in an external file."""
     weights = TensorProto(
         name="weights", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
     )
     for key, value in (("location", location), ("offset", "0"), ("length", "16")):
         weights.external_data.add(key=key, value=value)
     node = helper.make_node("Add", ["x", "weights"], ["y"])
-    return serialised([node], [tensor("x", [4])], [tensor("y", [4])], [weights])
+    return serialized([node], [tensor("x", [4])], [tensor("y", [4])], [weights])
 
 
 def weights_file() -> bytes:
-    """What the file of `with_weights_at` holds."""
+    """The content of the external file of `with_weights_at`."""
     return np.arange(4, dtype="<f4").tobytes()
 
 
 def sequence_input() -> bytes:
-    """A graph whose input is a sequence of tensors, which no protocol here has."""
+    """A graph whose input is a sequence of tensors, which no protocol supports."""
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [2]))
     node = helper.make_node("SequenceLength", ["x"], ["y"])
-    return serialised(
+    return serialized(
         [node], [helper.make_value_info("x", kind)], [tensor("y", [], TensorProto.INT64)]
     )
 
 
 def brain_floats() -> bytes:
-    """A graph of an element type that the protocol has no name for."""
+    """A graph of BFLOAT16, which the service does not support."""
     node = helper.make_node("Identity", ["x"], ["y"])
     element = TensorProto.BFLOAT16
-    return serialised([node], [tensor("x", [2], element)], [tensor("y", [2], element)])
+    return serialized([node], [tensor("x", [2], element)], [tensor("y", [2], element)])
 
 
 def failing_shape() -> bytes:
-    """A graph that takes any length, and can compute only multiples of seven."""
+    """A graph that accepts any length, but fails unless it is a multiple of seven."""
     sevens = numpy_helper.from_array(np.array([-1, 7], np.int64), "sevens")
     node = helper.make_node("Reshape", ["x", "sevens"], ["y"])
-    return serialised([node], [tensor("x", ["n"])], [tensor("y", None)], [sevens])
+    return serialized([node], [tensor("x", ["n"])], [tensor("y", None)], [sevens])
 
 
 def external_weights(location: str, size: int = 4) -> Any:  # noqa: ANN401 - onnx has no types
-    """The tensor ``w`` of so many floats, whose values lie in another file from its start."""
-    made = TensorProto(name="w", data_type=FLOAT, dims=[size], data_location=TensorProto.EXTERNAL)
-    made.external_data.add(key="location", value=location)
-    return made
+    """The tensor ``w`` of ``size`` floats at the start of an external file."""
+    weights = TensorProto(
+        name="w", data_type=FLOAT, dims=[size], data_location=TensorProto.EXTERNAL
+    )
+    weights.external_data.add(key="location", value=location)
+    return weights
 
 
 def adds_in_a_branch(location: str) -> bytes:
-    """``y = x + w`` within an If, of whose subgraph ``w`` is an initializer in another file."""
+    """``y = x + w`` in the branches of an If, with ``w`` in an external file."""
     branches = [
         helper.make_graph(
             [helper.make_node("Add", ["x", "w"], [name])],
@@ -121,19 +123,19 @@ def adds_in_a_branch(location: str) -> bytes:
         "If", ["always"], ["y"], then_branch=branches[0], else_branch=branches[1]
     )
     always = numpy_helper.from_array(np.array([1], bool).reshape(()), "always")
-    return serialised([node], [tensor("x", [4])], [tensor("y", [4])], [always])
+    return serialized([node], [tensor("x", [4])], [tensor("y", [4])], [always])
 
 
 def adds_large_weights(location: str, size: int) -> bytes:
-    """``y = x + w`` for ``w`` of so many floats in another file."""
+    """``y = x + w``, with ``w`` of ``size`` floats in an external file."""
     node = helper.make_node("Add", ["x", "w"], ["y"])
-    return serialised(
+    return serialized(
         [node], [tensor("x", [1])], [tensor("y", [size])], [external_weights(location, size)]
     )
 
 
 def counting_loop() -> bytes:
-    """``y = x + n``, by as many turns of a loop as ``n`` says."""
+    """``y = x + n``, computed by a loop of ``n`` iterations."""
     body = helper.make_graph(
         [
             helper.make_node("Add", ["v", "one"], ["more"]),
@@ -150,22 +152,22 @@ def counting_loop() -> bytes:
     )
     node = helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)
     inputs = [tensor("x", [1]), tensor("n", [], TensorProto.INT64)]
-    return serialised([node], inputs, [tensor("y", [1])])
+    return serialized([node], inputs, [tensor("y", [1])])
 
 
 def one_large_product() -> bytes:
-    """``y`` is the sum of one product of two matrices, as wide as ``n`` says."""
+    """``y`` is the sum of the product of two matrices of shape ``n``."""
     nodes = [
         helper.make_node("Expand", ["x", "n"], ["a"]),
         helper.make_node("MatMul", ["a", "a"], ["b"]),
         helper.make_node("ReduceSum", ["b"], ["y"], keepdims=0),
     ]
     inputs = [tensor("x", [1, 1]), tensor("n", [2], TensorProto.INT64)]
-    return serialised(nodes, inputs, [tensor("y", [])])
+    return serialized(nodes, inputs, [tensor("y", [])])
 
 
 def attention() -> bytes:
-    """Attention over a sequence of any length, which takes the square of it."""
+    """Attention over a sequence, whose time and memory are quadratic in the length."""
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["x", "t"], ["scores"]),
@@ -173,4 +175,4 @@ def attention() -> bytes:
         helper.make_node("MatMul", ["shares", "x"], ["y"]),
     ]
     shape: list[int | str] = ["rows", "length", 8]
-    return serialised(nodes, [tensor("x", shape)], [tensor("y", shape)])
+    return serialized(nodes, [tensor("x", shape)], [tensor("y", shape)])

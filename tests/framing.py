@@ -303,7 +303,7 @@ def _next_response(client: h11.Connection) -> Response:
         elif isinstance(event, h11.Data):
             content += event.data
         elif event is h11.NEED_DATA:
-            client.receive_data(b"")  # nothing more comes
+            client.receive_data(b"")  # the end of the stream
     return Response(status, headers, content)
 
 

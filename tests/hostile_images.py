@@ -1,4 +1,4 @@
-"""Small image files made to cost much: memory, time, or lines on standard error."""
+"""Small image files that are intended to take much memory or time, or to write many warnings."""
 
 import struct
 import zlib
@@ -12,12 +12,12 @@ from tests.images import Pixels, encoded, png_chunk, png_of_size
 
 _SIDE = 8192
 Tag = tuple[int, int, Sequence[int]]
-"""Number, type (3 of 16 bits, 4 of 32, 5 of fractions), and values."""
+"""Number, type (3: 16 bits, 4: 32 bits, 5: fractions) and values."""
 
 
 @cache
 def hostile_images(size: int) -> Mapping[str, bytes]:
-    """One file of each kind, its parts repeated up to about ``size`` bytes."""
+    """One file of each kind, with parts repeated to about ``size`` bytes."""
     return {
         "PNG of tiny chunks": _png_with(png_chunk(b"abCd", b"") * (size // 12)),
         "PNG of packed profiles": _png_with(_packed(b"iCCP", b"k\0\0") * (size // 1060)),
@@ -41,21 +41,21 @@ def hostile_images(size: int) -> Mapping[str, bytes]:
 
 @cache
 def bombs() -> Mapping[str, bytes]:
-    """Files of at most some hundred kilobytes that would take hundreds of megabytes, or seconds."""
+    """Files of at most some hundred kilobytes that would take hundreds of megabytes or seconds."""
     small = encoded(Image.new("RGB", (64, 64)), "JPEG", subsampling=0)
     slow = encoded(Image.new("RGB", (64, 64)), "JPEG", subsampling=0, progressive=True)
-    grey = encoded(Image.new("L", (2048, 2048)), "JPEG", progressive=True)
-    scan = grey[grey.rindex(b"\xff\xda") : -2]
+    gray = encoded(Image.new("L", (2048, 2048)), "JPEG", progressive=True)
+    scan = gray[gray.rindex(b"\xff\xda") : -2]
     tiny = (b"\xff\xda\0\x08\1" + bytes([part]) + b"\0\0\x3f\0" for part in (1, 2, 3))
     head = small[: small.index(b"\xff\xda")]
     return {
         "PNG": png_of_size(_SIDE, _SIDE, bytes(10_000_000)),
-        "JPEG of many scans": grey[:-2] + scan * 95 + b"\xff\xd9",
+        "JPEG of many scans": gray[:-2] + scan * 95 + b"\xff\xd9",
         "progressive JPEG": _resized_jpeg(slow, b"\xff\xc2"),
         "progressive JPEG of arithmetic codes": _resized_jpeg(
             slow.replace(b"\xff\xc2", b"\xff\xca", 1), b"\xff\xca"
         ),
-        "JPEG of a scan for each colour": _resized_jpeg(
+        "JPEG of a scan for each color": _resized_jpeg(
             head + b"".join(tiny) + b"\xff\xd9", b"\xff\xc0"
         ),
         "GIF frame larger than its screen": b"GIF89a"
@@ -76,16 +76,16 @@ def bombs() -> Mapping[str, bytes]:
         "TIFF of sixteen bits": tiff((4096, 6000), [(258, 3, [16, 16, 16])], 8),
         "ICO of a forged size": _forged_icon(),
         "WebP canvas": b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x1f\0\xff\x1f\0",
-        "AVIF whose frame is larger than it says": _forged_avif(),
+        "AVIF with a frame larger than its header": _forged_avif(),
         "JPEG 2000 of many tiles": _retiled((2040, 2048), (8, 8)),
-        "JPEG 2000 larger than its container says": _forged_jpeg2000(),
+        "JPEG 2000 larger than its container": _forged_jpeg2000(),
     }
 
 
 def tiff(size: tuple[int, int], tags: Sequence[Tag], compression: int = 1) -> bytes:
-    """A TIFF of eight bits a colour, whose strip has a few bytes; ``tags`` come before others."""
+    """A TIFF of eight bits per color with a strip of a few bytes; ``tags`` replace others."""
     width, height = size
-    own: list[Tag] = [
+    default: list[Tag] = [
         (256, 4, [width]),
         (257, 4, [height]),
         (258, 3, [8, 8, 8]),
@@ -94,8 +94,8 @@ def tiff(size: tuple[int, int], tags: Sequence[Tag], compression: int = 1) -> by
         (277, 3, [3]),
     ]
     if 322 not in {tag for tag, _, _ in tags}:
-        own += [(273, 4, [8]), (278, 4, [height]), (279, 4, [9])]
-    every = sorted({tag: (tag, kind, values) for tag, kind, values in (*own, *tags)}.values())
+        default += [(273, 4, [8]), (278, 4, [height]), (279, 4, [9])]
+    every = sorted({tag: (tag, kind, values) for tag, kind, values in (*default, *tags)}.values())
     data = b""
     entries = b""
     start = 8 + 2 + 12 * len(every) + 4
@@ -110,16 +110,16 @@ def tiff(size: tuple[int, int], tags: Sequence[Tag], compression: int = 1) -> by
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(every)) + entries + bytes(4) + data
 
 
-def dots(height: int, width: int, seed: int, share: float) -> Pixels:
-    """A white sheet with some black dots."""
-    sheet: Pixels = np.full((height, width), 255, np.uint8)
-    sheet[np.random.default_rng(seed).random((height, width)) < share] = 0
-    return sheet
+def sparse_image(height: int, width: int, seed: int, share: float) -> Pixels:
+    """A white image with some black pixels."""
+    image: Pixels = np.full((height, width), 255, np.uint8)
+    image[np.random.default_rng(seed).random((height, width)) < share] = 0
+    return image
 
 
 def _png_with(chunks: bytes) -> bytes:
-    whole = png_of_size(2, 2, bytes(6))
-    return whole[:33] + chunks + whole[33:]
+    content = png_of_size(2, 2, bytes(6))
+    return content[:33] + chunks + content[33:]
 
 
 def _packed(kind: bytes, head: bytes) -> bytes:
@@ -127,14 +127,14 @@ def _packed(kind: bytes, head: bytes) -> bytes:
 
 
 def _exif(values: int) -> bytes:
-    """An orientation of so many fractions."""
+    """EXIF with an orientation of ``values`` fractions."""
     entry = struct.pack("<HHII", 0x0112, 5, values, 26)
     return b"II*\0\x08\0\0\0\1\0" + entry + bytes(4) + b"\1\0\0\0\1\0\0\0" * values
 
 
 def _jpeg_with(segments: bytes) -> bytes:
-    whole = encoded(Image.new("L", (8, 8)), "JPEG")
-    return whole[:2] + segments + whole[2:]
+    content = encoded(Image.new("L", (8, 8)), "JPEG")
+    return content[:2] + segments + content[2:]
 
 
 def _resized_jpeg(content: bytes, frame: bytes) -> bytes:
@@ -143,16 +143,16 @@ def _resized_jpeg(content: bytes, frame: bytes) -> bytes:
 
 
 def _gif_with(blocks: bytes) -> bytes:
-    whole = encoded(Image.new("P", (8, 8)), "GIF")
-    offset = whole.index(b",", 13)
-    return whole[:offset] + blocks + whole[offset:]
+    content = encoded(Image.new("P", (8, 8)), "GIF")
+    offset = content.index(b",", 13)
+    return content[:offset] + blocks + content[offset:]
 
 
 def _runs(side: int, runs: bytes) -> bytes:
-    """A BMP that is packed by run lengths."""
+    """A BMP with run-length encoding."""
     head = struct.pack("<IHHI", 0, 0, 0, 14 + 40 + 1024)
-    about = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 0, 0, 0, 256, 0)
-    return b"BM" + head + about + bytes(range(256)) * 4 + runs
+    info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 0, 0, 0, 256, 0)
+    return b"BM" + head + info + bytes(range(256)) * 4 + runs
 
 
 def _tiles(count: int) -> bytes:
@@ -166,7 +166,7 @@ def _forged_icon() -> bytes:
 
 
 def _avif_with_items(count: int) -> bytes:
-    """An AVIF whose table of properties names so many items."""
+    """An AVIF whose table of properties contains ``count`` items."""
     content = bytearray(encoded(Image.new("RGB", (16, 16)), "AVIF", speed=10))
     start = content.index(b"ipma") - 4
     (length,) = struct.unpack_from(">I", content, start)
@@ -208,6 +208,6 @@ def _forged_jpeg2000() -> bytes:
 
 
 def _jpeg2000_with(segments: bytes) -> bytes:
-    whole = encoded(Image.new("L", (64, 64)), "JPEG2000", no_jp2=True)
-    offset = whole.index(b"\xff\x52")
-    return whole[:offset] + segments + whole[offset:]
+    content = encoded(Image.new("L", (64, 64)), "JPEG2000", no_jp2=True)
+    offset = content.index(b"\xff\x52")
+    return content[:offset] + segments + content[offset:]

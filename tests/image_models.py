@@ -1,4 +1,4 @@
-"""Tiny image models whose outputs are their input pixels."""
+"""Small image models whose outputs are their input pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from tests.models import assembled, publish
 
 
 def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path:
-    """Publish a model whose probabilities are its pixels by 255, one label a number."""
+    """Publish a model whose probabilities are its pixels divided by 255."""
     count = int(np.prod(input_shape(rule)))
-    stated = Manifest(
+    model_manifest = Manifest(
         format_version=1,
         name=name,
         title=name.capitalize(),
@@ -35,18 +35,18 @@ def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path
         ),
         files={},
     )
-    seen = np.arange(count) % 256
-    proof = Examples(
+    pixels = np.arange(count) % 256
+    self_test = Examples(
         input=Tensor(
             name="image",
             datatype="UINT8",
             shape=[1, *input_shape(rule)],
-            data=seen.astype(float).tolist(),
+            data=pixels.astype(float).tolist(),
         ),
-        output=Tensor(name="probabilities", shape=[1, count], data=(seen / 255).tolist()),
+        output=Tensor(name="probabilities", shape=[1, count], data=(pixels / 255).tolist()),
         tolerance=Tolerance(absolute=1e-6, relative=1e-6),
     )
-    return publish(models, stated, _mirror(rule, count), proof)
+    return publish(models, model_manifest, _mirror(rule, count), self_test)
 
 
 def seen_by(response: dict[str, Any], rule: ImageInput) -> Pixels:
@@ -55,7 +55,7 @@ def seen_by(response: dict[str, Any], rule: ImageInput) -> Pixels:
 
 
 def pixels_of(shares: npt.ArrayLike, rule: ImageInput) -> Pixels:
-    """The pixels whose shares of 255 these are."""
+    """The pixels of a model's probabilities."""
     pixels: Pixels = np.rint(np.array(shares) * 255).astype(np.uint8)
     return pixels.reshape(input_shape(rule))
 

@@ -1,4 +1,4 @@
-"""Real image files of any kind, and the rules that models may have for them."""
+"""Image files, and image inputs of models."""
 
 import io
 import zlib
@@ -14,10 +14,10 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def image_input(height: int, width: int, channels: int = 3, **options: Any) -> ImageInput:  # noqa: ANN401 - the class checks them
-    """A model's rule; images are stretched unless it says otherwise."""
-    stated = {"kind": "image", "fit": "stretch", "decoder": "the tests' own"} | options
+    """The image input of a model; by default images are stretched."""
+    defaults = {"kind": "image", "fit": "stretch", "decoder": "test"} | options
     return ImageInput.model_validate(
-        stated | {"height": height, "width": width, "channels": channels}
+        defaults | {"height": height, "width": width, "channels": channels}
     )
 
 
@@ -30,7 +30,7 @@ def encoded(pixels: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> 
 
 
 def photograph(height: int, width: int, seed: int = 0) -> Pixels:
-    """A smooth image in colour whose four corners differ."""
+    """A smooth image with four corners of different colors."""
     rng = np.random.default_rng(seed)
     y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
     corners = rng.uniform(0, 255, (4, 3))
@@ -42,7 +42,7 @@ def photograph(height: int, width: int, seed: int = 0) -> Pixels:
 
 
 def turned(orientation: int) -> Image.Exif:
-    """EXIF that says how an image is to be turned."""
+    """EXIF metadata with an orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
@@ -55,7 +55,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png_of_size(width: int, height: int, content: bytes = b"") -> bytes:
-    """A grey PNG whose header promises a size, whatever its packed content holds."""
+    """A gray PNG with a size in its header that may not match its content."""
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x00\x00\x00\x00"
     return (
         b"\x89PNG\r\n\x1a\n"

@@ -38,7 +38,7 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 @dataclass(frozen=True)
 class Mistake:
-    """What somebody does wrong, and the request."""
+    """A mistake of a client, and its request."""
 
     what: str
     path: str
@@ -154,7 +154,7 @@ def sentence(client: httpx.Client, mistake: Mistake) -> tuple[int, str]:
 
 
 def section(client: httpx.Client) -> str:
-    """The list as it stands on the page."""
+    """The section of the page."""
     lines = [
         HEADING,
         "`python -m tests.mistakes` sends these requests to the shipped models.",
@@ -171,7 +171,7 @@ def section(client: httpx.Client) -> str:
 
 
 def on_page() -> str:
-    """The list that the page has."""
+    """The current section of the page."""
     found = re.search(rf"^{re.escape(HEADING)}(?:(?!^##).*\n)*", PAGE.read_text(), re.MULTILINE)
     return found[0].rstrip("\n") + "\n" if found else ""
 

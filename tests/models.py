@@ -1,4 +1,4 @@
-"""Tiny real models: graphs made with the onnx helper, and bundles published around them."""
+"""Small models: graphs created by the onnx helper, and bundles with them."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 
-# Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
+# probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20)
 ADMISSION_WEIGHTS = [[0.1], [0.2]]
 ADMISSION_BIAS = [-20.0]
 
@@ -37,7 +37,7 @@ ADMISSION_BIAS = [-20.0]
 def graph(
     weights: list[list[float]], bias: list[float], output: str, activation: str | None = None
 ) -> bytes:
-    """A graph ``output = activation(features @ weights + bias)``, float32, any batch."""
+    """A graph ``output = activation(features @ weights + bias)`` for float32 batches."""
     columns, width = np.shape(weights)
     initializers = [
         numpy_helper.from_array(np.array(weights, np.float32), "weights"),
@@ -56,7 +56,7 @@ def graph(
 
 
 def sum_and_difference() -> bytes:
-    """A graph of two int32 inputs ``[1, 16]`` and their sum and difference."""
+    """A graph of the sum and the difference of two int32 inputs ``[1, 16]``."""
     shape = [1, 16]
     names = ("INPUT0", "INPUT1"), ("OUTPUT0", "OUTPUT1")
     inputs, outputs = (
@@ -71,7 +71,7 @@ def sum_and_difference() -> bytes:
 
 
 def failing_graph() -> bytes:
-    """A graph that loads, and fails on every batch whose values do not fill rows of seven."""
+    """A graph that can be loaded, but fails unless a batch fills rows of seven values."""
     constants = [
         numpy_helper.from_array(np.array([-1, 7], np.int64), "sevens"),
         numpy_helper.from_array(np.array([1], np.int64), "columns"),
@@ -97,7 +97,7 @@ def admission_features() -> list[Feature]:
 
 
 def mixed_features() -> list[Feature]:
-    """A feature of every kind; the first and the last may be missing."""
+    """A feature of every kind; the first and the last one are optional."""
     return [
         number("size", unit="m²", optional=True),
         IntegerFeature(name="rooms", type="integer", example=3, allowed=Range(minimum=1)),
@@ -106,7 +106,7 @@ def mixed_features() -> list[Feature]:
             name="quarter", type="category", categories=["north", "south"], example="north"
         ),
         CategoryFeature(
-            name="colour",
+            name="color",
             type="category",
             categories=["red", "green"],
             example="red",
@@ -134,19 +134,22 @@ def manifest(name: str, features: list[Feature], output: ValueOutput | ClassesOu
 
 
 def examples(
-    rows: list[list[float]], outputs: npt.ArrayLike, stated: Manifest, tolerance: float = 1e-5
+    rows: list[list[float]],
+    outputs: npt.ArrayLike,
+    model_manifest: Manifest,
+    tolerance: float = 1e-5,
 ) -> Examples:
-    """Rows with the outputs they must give."""
+    """Rows with their expected outputs."""
     return Examples(
         input=_tensor("features", np.array(rows)),
-        output=_tensor(output_name(stated.output), np.array(outputs)),
+        output=_tensor(output_name(model_manifest.output), np.array(outputs)),
         tolerance=Tolerance(absolute=tolerance, relative=tolerance),
     )
 
 
-def publish(models: Path, stated: Manifest, model: bytes, proof: Examples) -> Path:
-    """Write a bundle of these parts."""
-    return write_bundle(models, stated, {MODEL: model, EXAMPLES: to_json(proof)})
+def publish(models: Path, model_manifest: Manifest, model: bytes, self_test: Examples) -> Path:
+    """Write a bundle with these parts."""
+    return write_bundle(models, model_manifest, {MODEL: model, EXAMPLES: to_json(self_test)})
 
 
 def sigmoid(score: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -155,51 +158,56 @@ def sigmoid(score: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def admission_probability(exam_1: float, exam_2: float) -> float:
-    """What the admission bundle computes, by numpy."""
+    """The output of the admission bundle, computed by numpy."""
     return float(sigmoid(0.1 * exam_1 + 0.2 * exam_2 - 20.0))
 
 
 def publish_admission(models: Path, name: str = "admission") -> Path:
     """Publish a binary classifier of two exam scores."""
     output = ClassesOutput(kind="classes", name="decision", labels=["not admitted", "admitted"])
-    stated = manifest(name, admission_features(), output)
+    model_manifest = manifest(name, admission_features(), output)
     rows = [[61.0, 74.0], [30.0, 40.0], [100.0, 100.0]]
     outputs = [[admission_probability(*row)] for row in rows]
     model = graph(ADMISSION_WEIGHTS, ADMISSION_BIAS, "probability", "Sigmoid")
-    return publish(models, stated, model, examples(rows, outputs, stated))
+    return publish(models, model_manifest, model, examples(rows, outputs, model_manifest))
 
 
 def publish_price(models: Path, name: str = "price", slope: float = 2.0) -> Path:
     """Publish ``value = slope * size`` euros."""
-    stated = manifest(
+    model_manifest = manifest(
         name, [number("size", unit="m²")], ValueOutput(kind="value", name="price", unit="euros")
     )
     rows = [[1.0], [2.5]]
     model = graph([[slope]], [0.0], "value")
-    return publish(models, stated, model, examples(rows, slope * np.array(rows), stated))
+    return publish(
+        models, model_manifest, model, examples(rows, slope * np.array(rows), model_manifest)
+    )
 
 
 def publish_mixed(models: Path, name: str = "mixed") -> Path:
     """Publish ``value = rooms + 10 garden + 100 quarter``, 1000 more without a size."""
-    stated = manifest(name, mixed_features(), ValueOutput(kind="value", name="points"))
+    model_manifest = manifest(name, mixed_features(), ValueOutput(kind="value", name="points"))
     rows = [[1.0, 3.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 1.0, 1.0]]
     outputs = [[13.0], [101.0]]
-    return publish(models, stated, _mixed_graph(), examples(rows, outputs, stated))
+    return publish(models, model_manifest, _mixed_graph(), examples(rows, outputs, model_manifest))
 
 
 def _mixed_graph() -> bytes:
     weights = [
         numpy_helper.from_array(np.array([[w] for w in column], np.float32), name)
-        for name, column in (("known", [0, 1, 10, 100, 0]), ("gaps", [1000, 0, 0, 0, 0]))
+        for name, column in (
+            ("weights", [0, 1, 10, 100, 0]),
+            ("indicator_weights", [1000, 0, 0, 0, 0]),
+        )
     ]
     zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
         helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
         helper.make_node("Cast", ["missing"], ["indicator"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["filled", "known"], ["sum"]),
-        helper.make_node("MatMul", ["indicator", "gaps"], ["more"]),
-        helper.make_node("Add", ["sum", "more"], ["value"]),
+        helper.make_node("MatMul", ["filled", "weights"], ["sum"]),
+        helper.make_node("MatMul", ["indicator", "indicator_weights"], ["offset"]),
+        helper.make_node("Add", ["sum", "offset"], ["value"]),
     ]
     return assembled(
         nodes,
@@ -210,19 +218,19 @@ def _mixed_graph() -> bytes:
 
 
 def publish_iris(models: Path, name: str = "iris") -> Path:
-    """Publish a classifier of three labels: softmax of the three measurements themselves."""
+    """Publish a classifier of three labels: the softmax of three features."""
     labels = ["setosa", "versicolor", "virginica"]
     output = ClassesOutput(kind="classes", name="species", labels=labels)
-    stated = manifest(name, [number(letter) for letter in "abc"], output)
+    model_manifest = manifest(name, [number(letter) for letter in "abc"], output)
     rows = [[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]]
     exponentials = np.exp(np.array(rows))
     outputs = exponentials / exponentials.sum(axis=1, keepdims=True)
     model = graph(np.eye(3).tolist(), [0.0] * 3, "probabilities", "Softmax")
-    return publish(models, stated, model, examples(rows, outputs, stated))
+    return publish(models, model_manifest, model, examples(rows, outputs, model_manifest))
 
 
 def publish_bare(models: Path, name: str, model: bytes) -> Path:
-    """Put someone else's ``model.onnx`` where version 1 of a model belongs."""
+    """Publish version 1 of a model without a manifest."""
     folder = models / name / "1"
     folder.mkdir(parents=True)
     (folder / MODEL).write_bytes(model)
@@ -235,32 +243,32 @@ def _tensor(name: str, values: npt.NDArray[Any]) -> Tensor:
 
 
 def assembled(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> bytes:
-    """A checked graph of these parts as a file's bytes."""
-    made = helper.make_model(
+    """The content of a ``model.onnx`` with these parts, which are checked."""
+    model = helper.make_model(
         helper.make_graph(nodes, "tiny", inputs, outputs, weights),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=9,
     )
-    checker.check_model(made)
-    content: bytes = made.SerializeToString()
+    checker.check_model(model)
+    content: bytes = model.SerializeToString()
     return content
 
 
 def counting_loop() -> bytes:
-    """A graph ``count = steps``, which counts one by one: as slow as its input is large."""
+    """A graph ``count = steps`` that counts in a loop, so its time depends on its input."""
     scalar = helper.make_tensor_value_info
     body = helper.make_graph(
         [
-            helper.make_node("Identity", ["go_on"], ["still"]),
-            helper.make_node("Add", ["so_far", "one"], ["next"]),
+            helper.make_node("Identity", ["condition"], ["continue"]),
+            helper.make_node("Add", ["current", "one"], ["next"]),
         ],
         "step",
         [
             scalar("iteration", TensorProto.INT64, []),
-            scalar("go_on", TensorProto.BOOL, []),
-            scalar("so_far", TensorProto.INT64, [1]),
+            scalar("condition", TensorProto.BOOL, []),
+            scalar("current", TensorProto.INT64, [1]),
         ],
-        [scalar("still", TensorProto.BOOL, []), scalar("next", TensorProto.INT64, [1])],
+        [scalar("continue", TensorProto.BOOL, []), scalar("next", TensorProto.INT64, [1])],
         [numpy_helper.from_array(np.array([1], np.int64), "one")],
     )
     weights = [
@@ -276,7 +284,11 @@ def counting_loop() -> bytes:
 
 
 def in_memory(registry: Registry, name: str, version: str | None = None) -> ServedModel:
-    """The model that serves; raises what a request gets if none does."""
+    """The model that serves.
+
+    Raises:
+        OnwardError: no version serves.
+    """
     model = registry.entry(name, version, serving=True).model
     assert model is not None
     return model

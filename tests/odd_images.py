@@ -1,4 +1,4 @@
-"""Hundreds of odd image files whose four quarters are known, and as many broken ones."""
+"""Hundreds of unusual image files with four quarters of known colors, and invalid files."""
 
 import struct
 import zlib
@@ -21,8 +21,8 @@ _EXACT = 3
 
 
 @dataclass(frozen=True)
-class Odd:
-    """A file, the colours of its quarters as ``[2, 2, 3]``, and how far they may be off."""
+class OddImage:
+    """A file, the colors of its quarters as ``[2, 2, 3]``, and their tolerance."""
 
     name: str
     content: bytes
@@ -31,20 +31,20 @@ class Odd:
 
 
 @cache
-def odd_images() -> tuple[Odd, ...]:
-    """Good files of every format, mode, size and orientation that is read."""
-    made = [*_turned(), *_modes(), *_packings(), *_frames(), *_oddities()]
-    return tuple({one.content: one for one in made}.values())
+def odd_images() -> tuple[OddImage, ...]:
+    """Valid files of every supported format, mode, size and orientation."""
+    images = [*_turned(), *_modes(), *_compressions(), *_frames(), *_oddities()]
+    return tuple({image.content: image for image in images}.values())
 
 
 def broken_images() -> Iterator[tuple[str, bytes]]:
-    """Files that are no whole image, each by its name."""
+    """Files that are not a complete image, each with its name."""
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"):
         rng = np.random.default_rng(3)
-        whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
+        content = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
         for share in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9):
-            yield f"{kind} cut at {share:.0%}", whole[: int(len(whole) * share)]
-        yield f"{kind} of its first bytes and zeros", whole[:16] + bytes(500)
+            yield f"{kind} cut at {share:.0%}", content[: int(len(content) * share)]
+        yield f"{kind} of its first bytes and zeros", content[:16] + bytes(500)
     yield from _bombs()
     yield "nothing", b""
     yield "zeros", bytes(1000)
@@ -67,26 +67,26 @@ def broken_images() -> Iterator[tuple[str, bytes]]:
     )
 
 
-def spoilt_images() -> Iterator[bytes]:
-    """Good files with some bytes changed: whatever they are now, they must not do harm."""
+def corrupted_images() -> Iterator[bytes]:
+    """Valid files with some bytes changed, which may be rejected or decoded."""
     rng = np.random.default_rng(7)
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO"):
-        whole = encoded(Image.fromarray(quarters(40, 30)), kind)
+        content = encoded(Image.fromarray(quarters(40, 30)), kind)
         for _ in range(6):
-            spoilt = bytearray(whole)
-            for offset in rng.integers(4, len(whole), 5):
-                spoilt[offset] = rng.integers(0, 256)
-            yield bytes(spoilt)
+            corrupted = bytearray(content)
+            for offset in rng.integers(4, len(content), 5):
+                corrupted[offset] = rng.integers(0, 256)
+            yield bytes(corrupted)
 
 
 def quarters(height: int, width: int, orientation: int = 1) -> Pixels:
-    """The four colours, stored so that this orientation shows them upright."""
-    sideways = orientation >= 5
-    high, wide = (width, height) if sideways else (height, width)
-    upright = np.empty((high, wide, 3), np.uint8)
-    for row, part in enumerate((slice(None, high // 2), slice(high // 2, None))):
-        upright[part, : wide // 2] = QUARTERS[row, 0]
-        upright[part, wide // 2 :] = QUARTERS[row, 1]
+    """The four colors, stored so that the image is upright after applying this orientation."""
+    if orientation >= 5:  # rotated by 90 degrees
+        height, width = width, height
+    upright = np.empty((height, width, 3), np.uint8)
+    for row, part in enumerate((slice(None, height // 2), slice(height // 2, None))):
+        upright[part, : width // 2] = QUARTERS[row, 0]
+        upright[part, width // 2 :] = QUARTERS[row, 1]
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -100,24 +100,24 @@ def quarters(height: int, width: int, orientation: int = 1) -> Pixels:
     return np.ascontiguousarray(stored)
 
 
-def _grey() -> Pixels:
+def _gray() -> Pixels:
     luma = np.rint(QUARTERS @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     return np.repeat(luma[:, :, None], 3, axis=2)
 
 
-def _turned() -> Iterator[Odd]:
+def _turned() -> Iterator[OddImage]:
     for kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
         for orientation in range(1, 9):
             for height, width in ((40, 24), (300, 700)):
                 content = encoded(
                     quarters(height, width, orientation), kind, exif=turned(orientation)
                 )
-                yield Odd(
+                yield OddImage(
                     f"{kind} turned {orientation} {width}x{height}", content, tolerance=_LOSSY
                 )
 
 
-def _modes() -> Iterator[Odd]:
+def _modes() -> Iterator[OddImage]:
     stored = {
         "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
         "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"),
@@ -133,7 +133,7 @@ def _modes() -> Iterator[Odd]:
         for mode in modes:
             for height, width in _SIZES:
                 image = Image.fromarray(quarters(height, width))
-                is_grey = mode in {"1", "L", "LA", "I;16", "I", "F"}
+                is_gray = mode in {"1", "L", "LA", "I;16", "I", "F"}
                 if mode in {"I;16", "I", "F"}:
                     levels = np.asarray(image.convert("L")).astype(np.float64)
                     dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
@@ -141,74 +141,85 @@ def _modes() -> Iterator[Odd]:
                 else:
                     image = image.convert(mode)
                 tolerance = 130 if mode == "1" else _LOSSY
-                expected = _grey() if is_grey else QUARTERS
+                expected = _gray() if is_gray else QUARTERS
                 name = f"{kind} of mode {mode} {width}x{height}"
-                yield Odd(name, encoded(image, kind), expected, tolerance)
+                yield OddImage(name, encoded(image, kind), expected, tolerance)
 
 
-def _packings() -> Iterator[Odd]:
+def _compressions() -> Iterator[OddImage]:
     image = Image.fromarray(quarters(48, 80))
-    for packing in ("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg"):
-        content = encoded(image, "TIFF", compression=packing)
-        yield Odd(f"TIFF packed by {packing}", content, tolerance=_LOSSY)
+    for compression in (
+        "raw",
+        "tiff_lzw",
+        "tiff_deflate",
+        "tiff_adobe_deflate",
+        "packbits",
+        "jpeg",
+    ):
+        content = encoded(image, "TIFF", compression=compression)
+        yield OddImage(f"TIFF packed by {compression}", content, tolerance=_LOSSY)
     fax = encoded(image.convert("1", dither=Image.Dither.NONE), "TIFF", compression="group4")
-    yield Odd("TIFF of a fax", fax, np.where(_grey() > 127, 255, 0).astype(np.uint8))
-    yield Odd("TIFF of 64 bits", encoded(image, "TIFF", big_tiff=True))
+    yield OddImage("TIFF of a fax", fax, np.where(_gray() > 127, 255, 0).astype(np.uint8))
+    yield OddImage("TIFF of 64 bits", encoded(image, "TIFF", big_tiff=True))
     for quality in (1, 30, 75, 100):
         for options in ({}, {"progressive": True}, {"optimize": True, "subsampling": 0}):
             content = encoded(image, "JPEG", quality=quality, **options)
-            yield Odd(
+            yield OddImage(
                 f"JPEG {quality} {options}", content, tolerance=90 if quality == 1 else _LOSSY
             )
     for level in (0, 9):
-        yield Odd(f"PNG packed {level}", encoded(image, "PNG", compress_level=level))
-    yield Odd("PNG interlaced", _interlaced())
+        yield OddImage(f"PNG packed {level}", encoded(image, "PNG", compress_level=level))
+    yield OddImage("PNG interlaced", _interlaced())
     for bits in (1, 2, 4):
         few = image.quantize(1 << bits, dither=Image.Dither.NONE)
         if bits > 1:
-            yield Odd(f"PNG of {bits} bits", encoded(few, "PNG", bits=bits), tolerance=_LOSSY)
-            yield Odd(f"GIF of {bits} bits", encoded(few, "GIF"), tolerance=_LOSSY)
-    yield Odd("WebP without loss", encoded(image, "WEBP", lossless=True))
-    yield Odd("ICO of PNG", encoded(image, "ICO", sizes=[(48, 80), (80, 48)]), tolerance=_LOSSY)
+            yield OddImage(f"PNG of {bits} bits", encoded(few, "PNG", bits=bits), tolerance=_LOSSY)
+            yield OddImage(f"GIF of {bits} bits", encoded(few, "GIF"), tolerance=_LOSSY)
+    yield OddImage("WebP without loss", encoded(image, "WEBP", lossless=True))
+    yield OddImage(
+        "ICO of PNG", encoded(image, "ICO", sizes=[(48, 80), (80, 48)]), tolerance=_LOSSY
+    )
     small = Image.fromarray(quarters(32, 32))
-    yield Odd("ICO of bitmaps", encoded(small, "ICO", sizes=[(32, 32)], bitmap_format="bmp"))
-    yield Odd("JPEG 2000 codestream", encoded(image, "JPEG2000", no_jp2=True))
+    yield OddImage("ICO of bitmaps", encoded(small, "ICO", sizes=[(32, 32)], bitmap_format="bmp"))
+    yield OddImage("JPEG 2000 codestream", encoded(image, "JPEG2000", no_jp2=True))
 
 
-def _frames() -> Iterator[Odd]:
+def _frames() -> Iterator[OddImage]:
     first = Image.fromarray(quarters(50, 40))
     others = [Image.new("RGB", (40, 50), (k * 60, 0, 0)) for k in range(3)]
     for kind in ("GIF", "PNG", "WEBP", "TIFF", "AVIF", "MPO"):
         content = encoded(first, kind, save_all=True, append_images=others)
-        yield Odd(f"{kind} of four frames", content, tolerance=_LOSSY)
+        yield OddImage(f"{kind} of four frames", content, tolerance=_LOSSY)
 
 
-def _oddities() -> Iterator[Odd]:
+def _oddities() -> Iterator[OddImage]:
     image = Image.fromarray(quarters(60, 40))
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP"):
         content = encoded(image, kind)
-        yield Odd(f"{kind} with more behind it", content + b"and more" * 50, tolerance=_LOSSY)
+        yield OddImage(
+            f"{kind} followed by other bytes", content + b"other bytes" * 50, tolerance=_LOSSY
+        )
     for value in (0, 9, 255):
         for kind in ("JPEG", "PNG"):
             content = encoded(image, kind, exif=turned(value))
-            yield Odd(f"{kind} of orientation {value}", content, tolerance=_LOSSY)
+            yield OddImage(f"{kind} of orientation {value}", content, tolerance=_LOSSY)
     for kind in ("JPEG", "PNG", "WEBP"):
         content = encoded(image, kind, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12" * 30)
-        yield Odd(f"{kind} of broken EXIF", content, tolerance=_LOSSY)
-        content = encoded(image, kind, icc_profile=b"no profile at all")
-        yield Odd(f"{kind} of a broken profile", content, tolerance=_LOSSY)
+        yield OddImage(f"{kind} of broken EXIF", content, tolerance=_LOSSY)
+        content = encoded(image, kind, icc_profile=b"not a profile")
+        yield OddImage(f"{kind} of a broken profile", content, tolerance=_LOSSY)
     for height, width in ((2000, 16), (16, 2000), (1200, 1600), (2500, 3000)):
         large = quarters(height, width)
         for kind in ("JPEG", "PNG"):
-            yield Odd(f"{kind} {width}x{height}", encoded(large, kind), tolerance=_LOSSY)
+            yield OddImage(f"{kind} {width}x{height}", encoded(large, kind), tolerance=_LOSSY)
     clear = np.dstack([quarters(24, 24), np.zeros((24, 24), np.uint8)])
     for kind in ("PNG", "WEBP", "TIFF"):
         content = encoded(clear, kind)
-        yield Odd(f"{kind} of nothing but air", content, np.full_like(QUARTERS, 255))
+        yield OddImage(f"{kind} that is fully transparent", content, np.full_like(QUARTERS, 255))
 
 
 def _interlaced() -> bytes:
-    """Adam7's seven passes, by hand: Pillow writes none."""
+    """A PNG with the seven passes of Adam7, which Pillow cannot write."""
     pixels = quarters(40, 56)
     passes = (
         (0, 0, 8, 8),
@@ -230,7 +241,7 @@ def _interlaced() -> bytes:
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files whose headers promise images of thousands of millions of pixels."""
+    """Small files whose headers contain sizes of billions of pixels."""
     huge = 60_000
     small: Any = Image.fromarray(quarters(12, 16))
     yield "PNG bomb", png_of_size(huge, huge, bytes(10_000_000))

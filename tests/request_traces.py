@@ -1,7 +1,7 @@
-"""Writes, as JSON, the files of the service that requests pass through: a program for test_trace.
+"""A program for test_trace that writes the calls of the service for each request as JSON.
 
-It serves the shipped models in its main thread. Another thread sends each request a few times over
-a socket, and notes which functions of ``service/`` the last one calls.
+It serves the shipped models in its main thread. A second thread sends each request several times
+over a socket, and records which functions of ``service/`` the shortest one calls.
 """
 
 import json
@@ -33,22 +33,22 @@ REQUESTS = {
     "table": ("/models/admission/predict", "text/csv", _TABLE),
 }
 _WARM_UP_REQUESTS = 3
-# Timers of the connections may run during one of them; the shortest trace has none.
+# Timers of connections may run during one of them; the shortest trace contains none.
 _TRACED_REQUESTS = 3
-# The last response has arrived; what the service does afterwards belongs to its request too.
+# Calls of the service after a response belong to its request too.
 _QUIET_SECONDS = 0.15
 _PACKET_GAP_SECONDS = 0.02
 
 
 class Trace:
-    """Notes the calls of functions of the service, while it is active."""
+    """Records the calls of functions of the service while it is active."""
 
     def __init__(self) -> None:
         self.active = False
         self.calls: list[str] = []
 
     def profile(self, frame: FrameType, event: str, _: object) -> None:
-        """Note a call; as `sys.setprofile` has it."""
+        """Record a call; a callback of `sys.setprofile`."""
         file = frame.f_code.co_filename
         if self.active and event == "call" and file.startswith(SERVICE):
             self.calls.append(f"{file.removeprefix(SERVICE)[1:-3]}:{frame.f_code.co_name}")

@@ -1,6 +1,6 @@
-"""What schemathesis cannot learn from the OpenAPI document; `schemathesis.toml` loads this file.
+"""Hooks of schemathesis for rules that JSON Schema cannot express.
 
-Each hook stands for something that JSON Schema cannot say.
+`schemathesis.toml` loads this file.
 """
 
 import base64
@@ -14,20 +14,20 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import RejectedPositiveData
 from schemathesis.transport.serialization import Binary
 
-# A model that the shipped models and those of tests/test_schemathesis.py have.
+# A model of the shipped ones and of tests/test_schemathesis.py.
 MODEL = {"name": "iris", "version": "1"}
 
 
 @schemathesis.serializer("application/x-ndjson", "text/csv")
 def as_text(_: schemathesis.SerializationContext, value: object) -> bytes | None:
-    """Tables, which the document describes as text; what is not text becomes an empty body."""
+    """Serialize tables, which the document describes as text; other values become no body."""
     return value.encode(errors="ignore") if isinstance(value, str) else None
 
 
-def image(size: tuple[int, int], grey: int) -> bytes:
+def image(size: tuple[int, int], gray: int) -> bytes:
     """A PNG file."""
     file = io.BytesIO()
-    Image.new("L", size, grey).save(file, "PNG")
+    Image.new("L", size, gray).save(file, "PNG")
     return file.getvalue()
 
 
@@ -40,7 +40,7 @@ schemathesis.openapi.format("base64-image", IMAGES.map(lambda it: base64.b64enco
 def map_path_parameters(
     context: schemathesis.HookContext, path_parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    """Half of the requests are for a model that exists; random names never are."""
+    """Use the name of an existing model for half of the requests instead of a random one."""
     operation = context.operation
     changes = operation is None or "repository" in operation.path or operation.method == "delete"
     if changes or not path_parameters or len(repr(path_parameters)) % 2:
@@ -55,21 +55,21 @@ def filter_failure(
     case: schemathesis.Case[Any],
     response: schemathesis.Response,
 ) -> bool:
-    """Keep a failure unless it is one of three that no schema can avoid."""
+    """Report a failure unless no schema can avoid it."""
     if isinstance(failure, RejectedPositiveData):
-        # The paths of any model cannot say what one model takes; its own path does.
+        # Only the path of a specific model describes the input of that model.
         is_generic = "{name}" in case.path
         # Whether a model's numbers overflow is known when they are computed.
         overflows = b'"code":"input_rejected"' in response.content
         return not (is_generic or overflows)
-    # Pixels may have any size, and be nested; a schema cannot say that rows are as long.
+    # A schema cannot require that nested rows of pixels have the same length.
     takes_images = "multipart/form-data" in str(case.operation.definition.raw)
     is_accepted = isinstance(failure, AcceptedNegativeData)
     return not (is_accepted and takes_images and are_pixels(case.body))
 
 
 def are_pixels(body: Any) -> bool:  # noqa: ANN401 - any JSON
-    """Whether a body holds arrays of numbers of 0 to 255 where an image is expected."""
+    """Whether a body contains arrays of numbers from 0 to 255."""
     while isinstance(body, dict) and len(body) == 1:
         (body,) = body.values()
     if isinstance(body, list):

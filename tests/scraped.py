@@ -1,4 +1,4 @@
-"""The metrics of one process as Prometheus scrapes them."""
+"""Read the metrics of one process as Prometheus does."""
 
 from service.observability.exposition import render_exposition
 from service.observability.metrics import Metrics

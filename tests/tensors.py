@@ -1,4 +1,4 @@
-"""Inference requests of the Open Inference Protocol, written by its reference client's own code."""
+"""Requests of the Open Inference Protocol, created by the code of its reference client."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ LENGTH = "inference-header-content-length"
 
 
 def datatype_of(array: Array) -> str:
-    """The protocol's name of an array's element type."""
+    """The datatype of an array in the protocol."""
     return "BYTES" if array.dtype.kind in "OUS" else str(np_to_triton_dtype(array.dtype))
 
 
 def infer_in_binary(
     client: httpx.Client, model: str, inputs: Mapping[str, Array]
 ) -> httpx.Response:
-    """Send every input as bytes, and ask for every output as bytes."""
+    """Send every input in binary, and request every output in binary."""
     tensors = []
     for name, array in inputs.items():
         tensor = triton.InferInput(name, array.shape, datatype_of(array))
@@ -34,7 +34,7 @@ def infer_in_binary(
 
 
 def outputs_in_binary(response: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
-    """The arrays of a response to `infer_in_binary`; None for an output that it leaves out."""
+    """The arrays of a response to `infer_in_binary`; None for an absent output."""
     length = response.headers.get(LENGTH)
     result = triton.InferenceServerClient.parse_response_body(
         response.content, header_length=None if length is None else int(length)
@@ -57,7 +57,7 @@ def infer_in_json(client: httpx.Client, model: str, inputs: Mapping[str, Array])
 
 
 def outputs_in_json(response: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
-    """The arrays of a JSON response, NaN for null; None for an output that it leaves out."""
+    """The arrays of a JSON response, NaN for null; None for an absent output."""
     tensors = {tensor["name"]: tensor for tensor in orjson.loads(response.content)["outputs"]}
     return [_array(tensors[name]) if name in tensors else None for name in outputs]
 
@@ -70,7 +70,7 @@ def _array(tensor: Mapping[str, Any]) -> Array:
 
 
 def triton_dtype(datatype: str) -> Any:  # noqa: ANN401 - numpy's own
-    """The numpy type of a protocol's name."""
+    """The numpy type of a datatype of the protocol."""
     names = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
     return np.dtype(names.get(datatype, datatype.lower()))
 

@@ -1,4 +1,4 @@
-"""Any ONNX file is served as it is, or rejected with the runtime's reason; bare, without bundle."""
+"""Any ONNX file is served without a manifest, or rejected with the reason of the runtime."""
 
 import os
 from pathlib import Path
@@ -49,7 +49,7 @@ DATATYPES = {
 def test_the_extremes_of_every_datatype_come_back(
     models: Path, start: StartApp, datatype: str
 ) -> None:
-    """Smallest and largest values survive both forms to the last bit."""
+    """The smallest and largest values survive a round trip in both formats to the last bit."""
     publish_bare(models, "same", identity(DATATYPES[datatype], ["n"]))
     client = start()
     dtype = triton_dtype(datatype)
@@ -114,7 +114,7 @@ def test_a_rank_that_the_graph_leaves_open_is_chosen_by_the_client(
 def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
     models: Path, start: StartApp
 ) -> None:
-    """What the graph calls optional need not be there."""
+    """Optional inputs and outputs of the graph may be absent."""
     publish_bare(models, "perhaps", optional_both_ways())
     client = start()
     two = np.array([1, 2], np.float32)
@@ -204,7 +204,7 @@ UNSERVABLE = [
 def test_a_file_that_cannot_be_served_is_reported_everywhere_with_the_reason(
     models: Path, start: StartApp, model: bytes, reason: str
 ) -> None:
-    """Index, description and prediction say the same; a neighbour serves all the same."""
+    """Index, description and prediction have the same reason, and a different model serves."""
     publish_bare(models, "foreign", model)
     publish_admission(models)
     client = start()

@@ -20,7 +20,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.errors": {"service.spelling"},
     "service.settings": {"service.spelling"},
     "service.filetypes": set(),
-    # What all requests share, checked before work starts.
+    # Limits of all requests, which are checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
     # What training shares.
     "service.bundle": {"service.spelling"},
@@ -64,7 +64,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.observability",
         "service.predictions",
     },
-    # How several processes agree.
+    # The coordination of several processes.
     "service.workers": {
         "service.engine",
         "service.errors",
@@ -451,7 +451,7 @@ def test_packages_hold_a_docstring_and_nothing_else() -> None:
 
 
 def test_files_and_functions_stay_small() -> None:
-    """A tail of long ones is what makes code unpleasant."""
+    """A few long functions make code hard to read."""
     modules = sources(ROOT)
     lengths = []
     for name, tree in modules.items():
@@ -467,7 +467,7 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_the_service_needs_neither_torch_nor_training() -> None:
-    """A fresh interpreter that imports the whole service has loaded neither."""
+    """An interpreter that imports the service loads neither of them."""
     program = (
         "import sys, service.app, service.__main__\n"
         "heavy = {'torch', 'training', 'onnx', 'sklearn', 'polars', 'matplotlib', 'scipy'}\n"

@@ -1,4 +1,4 @@
-"""Clients that people already have, unchanged, against a really running service."""
+"""Unmodified clients of other projects against a running service."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_triton_reads_health_and_metadata(models: Path, start: StartApp) -> None
 
 
 def test_triton_infers_in_json(models: Path, start: StartApp) -> None:
-    """The client's arrays go out and come back with the module's numbers."""
+    """The client sends arrays and receives the predictions of the module."""
     publish_admission(models)
     client = connected(start)
     rows = np.array([[45, 85], [30, 40]], np.float32)

@@ -692,7 +692,7 @@ def test_a_client_may_send_all_of_a_table_before_it_reads(models: Path, start: S
 
 
 def test_silent_connections_do_not_block_other_clients(models: Path, start: StartApp) -> None:
-    """A connection that serves requests is not closed, however many connections are opened."""
+    """A connection that serves requests is not closed if many connections are opened."""
     publish_price(models)
     client = start(max_connections=20)
     url = client.base_url

@@ -1,4 +1,4 @@
-"""Dockerfile, compose file, alerts and dashboard name only what the service really has."""
+"""Dockerfile, compose file, alerts and dashboard match the service."""
 
 import json
 import os

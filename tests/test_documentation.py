@@ -56,7 +56,7 @@ def parsed(printed: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def send(client: httpx.Client, command: str) -> httpx.Response:
-    """What curl would do with these arguments."""
+    """The request that curl would send for these arguments."""
     words = iter(shlex.split(command)[1:])
     headers, body, url = {}, None, ""
     for word in words:
@@ -72,9 +72,9 @@ def send(client: httpx.Client, command: str) -> httpx.Response:
 
 
 def as_printed(response: object, printed: object) -> object:
-    """The response, with each number as the page prints it if it equals it in its last digit.
+    """The response with numbers replaced by printed ones that are equal up to the last digit.
 
-    The page rounds numbers, since their last digits depend on the processor.
+    Pages contain rounded numbers, because the last digits depend on the processor.
     """
     if isinstance(response, float) and isinstance(printed, Decimal):
         last_digit = Decimal(1).scaleb(int(printed.as_tuple().exponent))

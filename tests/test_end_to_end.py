@@ -1,4 +1,4 @@
-"""From a CSV file to a prediction over a socket, by the commands of the project."""
+"""The commands of the project, from a CSV file to a prediction over a socket."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def recipe_file(tmp_path: Path) -> Path:
 def test_a_csv_becomes_a_service_that_predicts_like_the_module(
     recipe_file: Path, models: Path, start: StartApp
 ) -> None:
-    """Train, export, publish, serve: HTTP gives the numbers of the same seed's torch module."""
+    """The service returns the predictions of the torch module that was trained with the seed."""
     recipe = read_recipe(str(recipe_file), [])
     folders = Folders(None, recipe_file.parent)
     run(recipe, models, folders)

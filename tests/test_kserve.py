@@ -1,4 +1,4 @@
-"""KServe's own client, unchanged, against a really running service."""
+"""The unmodified client of KServe against a running service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

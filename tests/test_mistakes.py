@@ -1,11 +1,11 @@
-"""Thirty kinds of mistake, and more: each gets a sentence with the place and the remedy."""
+"""The error message of each common mistake states the position and a remedy."""
 
 from tests.conftest import ShippedClient
 from tests.mistakes import MISTAKES, on_page, section, sentence
 
 
 def test_the_page_has_the_message_of_each_mistake(shipped_client: ShippedClient) -> None:
-    """The list in docs/http.md is the one that `python -m tests.mistakes` makes."""
+    """The list in docs/http.md equals the output of `python -m tests.mistakes`."""
     assert section(shipped_client) == on_page()
 
 

@@ -107,7 +107,7 @@ def chunked(*pieces: bytes) -> bytes:
 def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
     models: Path, start: StartApp, name: str
 ) -> None:
-    """In one piece it takes the fast path, and in many it goes through ASGI."""
+    """A request in one piece takes the fast path, and one in many pieces ASGI."""
     publish_admission(models)
     client = start()
     whole = message(*REQUESTS[name])

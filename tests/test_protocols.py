@@ -1,4 +1,4 @@
-"""One model, every protocol: a prediction does not depend on the protocol."""
+"""The prediction of a model does not depend on the protocol."""
 
 import csv
 from collections.abc import Callable

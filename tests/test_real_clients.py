@@ -1,7 +1,7 @@
-"""The HTTP clients that people have predict with their defaults, small bodies and large ones.
+"""Common HTTP clients get predictions with their default settings, for small and large bodies.
 
-Clients of other languages are run by ``python -m bench.clients``; what their first requests look
-like is repeated here.
+Clients in other languages are tested by ``python -m bench.clients``; this module repeats the bytes
+of their first requests.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from tests.processes import served
 PATH = "/models/admission/predict"
 JSON = {"Content-Type": "application/json"}
 SMALL = b'{"exam_1": 61, "exam_2": 74}'
-# Above a megabyte, most of it blanks: it is the way that is tested here, not the model.
+# More than a megabyte, most of it spaces: the transfer is tested here, not the model.
 LARGE = json.dumps({"instances": [[61.0, 74.0]] * 2000}, indent=60).encode()
 BODIES = {"small": SMALL, "large": LARGE}
 
-# A client: from a URL, a body, and whether to send it in chunks, to a status and a body.
+# A client takes a URL, a body, and whether to send it in chunks, and returns status and body.
 Client = Callable[[str, bytes, bool], tuple[int, bytes]]
 
 
@@ -101,7 +101,7 @@ CLIENTS: Mapping[str, Client] = {
     "aiohttp, Expect": with_aiohttp_expecting,
 }
 
-# What JDK's HttpClient and `curl --http2` add to their first request, and others that upgrade.
+# Headers that JDK's HttpClient and `curl --http2` add to their first request.
 UPGRADES = {
     "JDK": (
         "Connection: Upgrade, HTTP2-Settings",
@@ -161,7 +161,7 @@ def test_an_upgrade_is_ignored(service: httpx.Client, name: str, size: str, *, s
     with _connected(service) as line:
         if split:
             line.sendall(head)
-            # Long enough for the head to be read by itself.
+            # Long enough for the head to be read separately.
             assert not _is_readable(line, 0.1)
             line.sendall(body)
         else:
@@ -212,7 +212,7 @@ def _response(line: socket.socket) -> tuple[int, bytes]:
 
 
 def _is_readable(line: socket.socket, seconds: float) -> bool:
-    """Whether anything comes within so many seconds, an end of the stream included."""
+    """Whether data or the end of the stream arrives within some seconds."""
     patience = line.gettimeout()
     line.settimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Regular expressions of the service: whatever a client sends, matching takes linear time."""
+"""Every regular expression of the service takes linear time for any text."""
 
 import ast
 import importlib
@@ -29,7 +29,7 @@ PAIRED = 12
 ANYWHERE = {"search", "sub", "subn", "split", "findall", "finditer"}
 # A source without this neither compiles a pattern nor searches with one.
 MATCHING = re.compile(r"\bre\.|\.(?:search|subn?|findall|finditer)\(")
-# A member of each class of characters that patterns distinguish, and one of none.
+# A character of each class that patterns distinguish, and one of no class.
 USUAL = "1aA_ \n\"\\.,;:\t\r'-+/#\0\u00b2€\udcff"
 
 
@@ -71,7 +71,7 @@ def patterns() -> Iterator[tuple[str, AnyPattern, bool]]:
     """Each pattern: where it is, the pattern, and whether it may begin a match anywhere."""
     for name, source, values in modules():
         calls = calls_of_methods(source)
-        # Names and functions of re on which a search is called; "" is anything but a plain name.
+        # Names and functions of re on which a search is called; "" stands for other expressions.
         searched = {
             method.value.id if isinstance(method.value, ast.Name) else ""
             for _, method in calls
@@ -145,7 +145,7 @@ def too_slow(pattern: AnyPattern, *, anywhere: bool) -> str | None:
             most = seconds(before)
             for call, size in zip(longer, SIZES[1:], strict=True):
                 allowed = MOST_GROWTH * most + NOISE_SECONDS
-                # Twice, in case that another process disturbed the first.
+                # Measured twice, because a different process may disturb the first measurement.
                 if (most := seconds(call)) > allowed and seconds(call) > allowed:
                     return f"{name}, {size} of {texts[0][:20]!r}…: {most:.4f} s"
     return None

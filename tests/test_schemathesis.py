@@ -1,4 +1,4 @@
-"""The OpenAPI document and the service agree, for whatever schemathesis generates from it."""
+"""The service conforms to its OpenAPI document, by requests that schemathesis generates."""
 
 import re
 import subprocess

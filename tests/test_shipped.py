@@ -1,4 +1,4 @@
-"""The shipped models, served as they are: the numbers that the README promises."""
+"""The shipped models are served with the predictions of the README."""
 
 from pathlib import Path
 

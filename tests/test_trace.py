@@ -1,4 +1,4 @@
-"""How many files one request passes through: the budget that keeps the request path readable."""
+"""A request runs code of few files, so that its path can be followed easily."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from tests import request_traces
 
-# Most files that a request may pass through, and most transitions from one file to another, by
+# The maximum files that a request may pass through, and transitions from one file to another, by
 # request and number of packets. The ceilings may be lowered, not raised.
 BUDGETS: Mapping[str, tuple[int, int]] = {
     "native, 1": (12, 25),
@@ -20,7 +20,7 @@ BUDGETS: Mapping[str, tuple[int, int]] = {
     "v1, 2": (12, 25),
     "v2, 1": (12, 25),
     "v2, 2": (12, 25),
-    # How many pieces the response has depends on when the client reads it.
+    # The number of pieces of a response depends on when the client reads it.
     "table, 1": (20, 300),
     "table, 2": (20, 300),
 }

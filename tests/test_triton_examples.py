@@ -1,6 +1,6 @@
-"""What the example programs of Triton's client project do, with that project's own client.
+"""The requests of the example programs of Triton's client project, by its own client.
 
-Each test is named for its program, and checks what the program checks.
+Each test has the name of a program, and the same assertions.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 def served(
     models: Path, start: StartApp, concurrency: int = 1, **settings: object
 ) -> Iterator[triton.InferenceServerClient]:
-    """The example models behind the blocking client."""
+    """A blocking client of a service with the example models."""
     publish_examples(models)
     address = address_of(start, **settings)
     client = triton.InferenceServerClient(address, concurrency=concurrency)
@@ -71,7 +71,7 @@ def require_sum_and_difference(result: Any, left: Array, right: Array) -> None: 
 def test_simple_http_infer_client(
     models: Path, start: StartApp, requested: str | None, responses: str | None
 ) -> None:
-    """JSON and bytes mixed both ways, query parameters, headers, statistics, a wrong name."""
+    """JSON and binary tensors, query parameters, headers, statistics and an unknown name."""
     options = EXTRA | {
         "headers": {"x-mine": "1"},
         "request_compression_algorithm": requested,
@@ -180,7 +180,7 @@ def test_simple_http_string_infer_client_keeps_every_character(
     value: str,
     binary: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """An identity gives strings back as they were, null characters and all."""
+    """An identity model returns strings unchanged, including null characters."""
     strings = np.array([value.encode()] * 16, object).reshape(1, 16)
     tensor = triton.InferInput("INPUT0", [1, 16], "BYTES")
     tensor.set_data_from_numpy(strings, binary_data=binary)
@@ -196,7 +196,7 @@ def test_simple_http_string_infer_client_keeps_every_character(
 
 
 def test_simple_http_health_metadata(models: Path, start: StartApp) -> None:
-    """Health, the server's name where the operator sets it, metadata, a wrong name."""
+    """Health, the configured name of the server, metadata and an unknown name."""
     with served(models, start, server_name="triton") as client:
         assert client.is_server_live(query_params={"test_1": 1, "test_2": 2})
         assert client.is_server_ready()
@@ -280,15 +280,15 @@ def test_memory_growth_test(models: Path, start: StartApp) -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_image_client(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The configuration tells an image's layout; classes come back ranked, with their labels."""
+    """The configuration has the layout of an image; classes are ranked and have labels."""
     images = np.zeros((2, 3, IMAGE, IMAGE), np.float32)
     images[0, 1], images[1, 2], images[:, 0] = 200, 100, 7
     tensor = triton.InferInput("data", images.shape, "FP32")
     tensor.set_data_from_numpy(images)
     outputs = [triton.InferRequestedOutput("scores", binary_data=binary, class_count=2)]
     with served(models, start) as client:
-        config = client.get_model_config("colours")
-        result = client.infer("colours", [tensor], outputs=outputs, request_id="1")
+        config = client.get_model_config("colors")
+        result = client.infer("colors", [tensor], outputs=outputs, request_id="1")
 
     assert (config["max_batch_size"], config["input"][0]["format"]) == (8, "FORMAT_NCHW")
     assert config["input"][0]["dims"] == [3, IMAGE, IMAGE]

@@ -139,7 +139,7 @@ def _row(
     measured = measure(services.current(), names, seconds, options.settle)
     if measured.recovery_seconds is None:
         services.end()
-    if clients and measured.seen.longest > MAX_WAIT_MILLISECONDS:
+    if clients and measured.observed.longest > MAX_WAIT_MILLISECONDS:
         wait = noise(services.current(), measured, seconds)
         measured = dataclasses.replace(measured, noise_milliseconds=wait)
     return _line(measured, options.workers), _limits_missed(measured, options.workers)
@@ -152,11 +152,11 @@ def _limits_missed(measured: Measured, workers: int) -> Sequence[str]:
 
 def _line(measured: Measured, workers: int) -> str:
     recovered, noisy = measured.recovery_seconds, measured.noise_milliseconds
-    errors = [f"{count} {error}" for error, count in sorted(measured.seen.errors.items())]
+    errors = [f"{count} {error}" for error, count in sorted(measured.observed.errors.items())]
     cells = (
         _title(measured.names),
-        f"{measured.seen.longest:.0f}",
-        f"{measured.seen.p99:.1f}",
+        f"{measured.observed.longest:.0f}",
+        f"{measured.observed.p99:.1f}",
         ", ".join(errors) or "0",
         f"{measured.peak_mib:.0f}" + (", killed" if measured.killed else ""),
         f"{measured.cpu_seconds:.1f}",

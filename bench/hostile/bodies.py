@@ -42,7 +42,7 @@ async def digits_json(connection: Connection) -> None:
 
 
 async def digits_csv(connection: Connection) -> None:
-    """Sends a CSV whose first line has as many digits and a letter."""
+    """Sends a CSV whose first line is 20,000 to 500,000 digits and a letter."""
     for count in _DIGITS:
         await connection.request(post(PREDICT, b"1" * count + b"x\n1,2\n", kind=CSV))
 

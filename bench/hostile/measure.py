@@ -58,7 +58,7 @@ class Measured:
 
     Args:
         names: of the clients.
-        seen: the observations of the victim.
+        observed: the observations of the victim.
         peak_mib: of all processes of the service.
         cpu_seconds: of all processes of the service.
         client_seconds: processor time of the hostile clients.
@@ -73,7 +73,7 @@ class Measured:
     """
 
     names: Sequence[str]
-    seen: Observations
+    observed: Observations
     peak_mib: float
     cpu_seconds: float
     client_seconds: float
@@ -87,10 +87,10 @@ class Measured:
     def missed(self, workers: int) -> list[str]:
         """Describe the limits that were missed; the limit for memory is per worker."""
         found = []
-        if self.seen.longest > MAX_WAIT_MILLISECONDS:
+        if self.observed.longest > MAX_WAIT_MILLISECONDS:
             found.append("wait")
         overload = frozenset().union(*(CLIENTS[name].victim for name in self.outcomes))
-        if set(self.seen.errors) - overload:
+        if set(self.observed.errors) - overload:
             found.append("victim")
         if self.peak_mib > PEAK_MIB_PER_WORKER * workers or self.killed:
             found.append("memory")
@@ -200,14 +200,14 @@ def measure(
         time.sleep(_BEFORE_SECONDS)
         reports = _run(attackers, seconds)
         time.sleep(_AFTER_SECONDS)
-        seen = Observations.from_json(_output_of(victim))
+        observed = Observations.from_json(_output_of(victim))
     processes = running.processes
     peak, spent = peak_mib(processes), cpu_seconds(processes) - before
     died = has_ended(running.process)
     recovered, above = (None, "ended") if died else _wait_for_recovery(service, wait_seconds)
     return Measured(
         names,
-        seen,
+        observed,
         KILL_MIB if watch.killed else peak,
         spent,
         sum(report["seconds"] for report in reports.values()),
@@ -222,7 +222,7 @@ def measure(
 def noise(service: Service, measured: Measured, seconds: float) -> float:
     """The victim's longest wait while a client uses the same processor time and sends nothing."""
     share = min(1.0, measured.client_seconds / seconds)
-    return measure(service, [busy_client(share)], seconds, 0).seen.longest
+    return measure(service, [busy_client(share)], seconds, 0).observed.longest
 
 
 def _run(attackers: Mapping[str, "subprocess.Popen[str]"], seconds: float) -> dict[str, Report]:

@@ -80,24 +80,24 @@ class Victim:
 
     def call_until(self, stopped: threading.Event) -> Observations:
         """Send requests until the event is set."""
-        seen = Observations()
+        observed = Observations()
         began = time.monotonic()
         for number in count():
             if stopped.wait(max(0.0, began - time.monotonic())):
                 break
             began = time.monotonic() + _INTERVAL_SECONDS
-            self._call(seen, new_connection=number % _NEW_CONNECTION_EVERY == 0)
+            self._call(observed, new_connection=number % _NEW_CONNECTION_EVERY == 0)
         self._persistent.close()
-        return seen
+        return observed
 
-    def _call(self, seen: Observations, *, new_connection: bool) -> None:
+    def _call(self, observed: Observations, *, new_connection: bool) -> None:
         connection = self._connect() if new_connection else self._persistent
         for method, path, body in (("GET", "/health/live", None), ("POST", PREDICT, ROW)):
             began = time.perf_counter()
             error = _error_of(connection, method, path, body)
-            seen.waits.append((time.perf_counter() - began) * 1000)
+            observed.waits.append((time.perf_counter() - began) * 1000)
             if error:
-                seen.errors[error] += 1
+                observed.errors[error] += 1
         if new_connection:
             connection.close()
 

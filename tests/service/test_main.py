@@ -1,4 +1,4 @@
-"""``python -m service`` in its own process."""
+"""``python -m service`` in a separate process."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""Several workers as operators start them: real processes, real sockets, real signals."""
+"""Several workers of a service, with real processes, sockets and signals."""
 
 import os
 import re

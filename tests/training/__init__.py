@@ -1,1 +1,1 @@
-"""Tests of training, one module for each of its modules."""
+"""Tests of training."""

@@ -1,4 +1,4 @@
-"""What tests of training share: public data sets, and how torch and hypothesis run."""
+"""Fixtures of training: public data sets, and the settings of torch and hypothesis."""
 
 import os
 from collections.abc import Generator

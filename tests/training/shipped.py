@@ -1,4 +1,4 @@
-"""Shipped recipes, trained once for all tests that only read the result."""
+"""Shipped recipes, which are trained once for all tests that read the result."""
 
 from functools import cache
 from pathlib import Path

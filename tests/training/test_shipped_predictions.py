@@ -166,7 +166,7 @@ def test_the_occlusion_map_of_a_digit_is_highest_at_its_strokes(folders: Folders
     for digit, prediction, grid in zip(digits, whole, without, strict=True):
         drops = prediction[prediction.argmax()] - grid[:, :, prediction.argmax()]
         down, across = np.divmod(int(drops.argmax()), 7)
-        # Cells of four pixels, each with two around it.
+        # Cells of four pixels, each with a margin of two.
         patch = digit[max(4 * down - 2, 0) : 4 * down + 6, max(4 * across - 2, 0) : 4 * across + 6]
         assert drops.max() > 0
         assert patch.max() > 127

@@ -47,7 +47,7 @@ def predicted(client: httpx.Client, path: str, body: Any, keys: list[Any]) -> fl
 def test_an_alias_is_accepted_as_a_version(
     models: Path, start: StartApp, path: str, body: object, keys: list[object]
 ) -> None:
-    """The slope of each version is its number, so the prediction shows which version made it."""
+    """The slope of each version is its number, so a prediction identifies its version."""
     for slope in (1.0, 2.0, 3.0):
         publish_price(models, slope=slope)
     set_aliases(models, stable=1, canary=3)
@@ -140,7 +140,10 @@ def test_an_alias_of_a_failed_version_reports_the_reason(models: Path, start: St
     response = client.post("/models/price/versions/canary/predict", json={"size": 1})
 
     assert "version 2 is not ready: model.onnx has 6" in assert_contract(response, 503)["error"]
-    assert 'outcome="model_not_ready",protocol="native",version="2"} 1.0' in client.get("/metrics").text
+    assert (
+        'outcome="model_not_ready",protocol="native",version="2"} 1.0'
+        in client.get("/metrics").text
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_every_error_that_can_be_sent_has_a_status() -> None:
 
 
 def test_codes_are_unique() -> None:
-    """Programs can tell errors apart by their code."""
+    """Programs can distinguish errors by their code."""
     codes = [kind.code for kind in every_error()]
 
     assert len(set(codes)) == len(codes)

@@ -1,4 +1,4 @@
-"""Decoding takes time proportional to the size of a body, whatever its content."""
+"""The time to decode a body is proportional to its size for any content."""
 
 import asyncio
 import contextlib

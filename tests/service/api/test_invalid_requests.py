@@ -75,7 +75,7 @@ def client(serve: Serve) -> httpx.Client:
 def test_an_invalid_value_is_reported_with_a_remedy(
     client: httpx.Client, body: object, sentence: str
 ) -> None:
-    """The error has the row, the feature, the expected and the given value, and what to do."""
+    """The error has the row, the feature, the expected and the received value, and a remedy."""
     response = client.post(URL, content=json.dumps(body))
 
     assert sentence in assert_contract(response, 400)["error"]
@@ -111,7 +111,7 @@ def test_all_problems_of_all_rows_are_reported_together(client: httpx.Client) ->
     rows = [
         {"rooms": 2.5, "garden": "yes", "quarter": "norht"},
         {"rooms": 0, "garden": False, "quarter": "south"},
-        {"garden": 2, "quarter": 7, "colour": 7},
+        {"garden": 2, "quarter": 7, "color": 7},
     ]
 
     body = assert_contract(client.post("/models/mixed/predict", json=rows), 400)
@@ -151,7 +151,7 @@ def test_a_thousand_wrong_rows_get_a_hundred_details(client: httpx.Client) -> No
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png", "nonsense"]
 )
 def test_an_unsupported_media_type_is_rejected(client: httpx.Client, content_type: str) -> None:
-    """The 415 error has the given and the supported types."""
+    """The 415 error has the received and the supported types."""
     response = client.post(URL, content=b"{}", headers={"content-type": content_type})
 
     sentence = assert_contract(response, 415)["error"]

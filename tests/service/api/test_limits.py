@@ -68,7 +68,7 @@ def connection(client: httpx.Client) -> Iterator[socket.socket]:
 
 
 def head(path: str, size: int) -> bytes:
-    """Return the head of a POST with a body of so many bytes."""
+    """The head of a POST request with a Content-Length."""
     return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode()
 
 
@@ -298,7 +298,7 @@ def test_bodies_together_are_bounded_and_small_ones_exempt(models: Path, start: 
     large = b" " * 600_000
     with connection(client) as uploading:
         uploading.sendall(head(PREDICT, 800_000) + b" " * 700_000)
-        time.sleep(1)  # polling would hold a part of the budget
+        time.sleep(1)  # polling would use a part of the budget
 
         response = client.post(PREDICT, content=large)
         small = client.post(PREDICT, json=ROW)
@@ -307,7 +307,7 @@ def test_bodies_together_are_bounded_and_small_ones_exempt(models: Path, start: 
     assert response.headers["retry-after"] == "1"
     assert rejections(client, "too_many_bytes_in_flight") == 1
     assert small.status_code == 200
-    # The upload's client has disconnected, so that what it held is free again.
+    # The client of the upload has disconnected, so its budget is free again.
     until(lambda: client.post(PREDICT, content=b" " * 300_000).status_code == 400)
 
 
@@ -360,7 +360,7 @@ def test_a_body_above_the_total_memory_budget_is_a_413(
 
 @pytest.mark.parametrize("text", [b'"abc"', '"ä"'.encode(), '"💡"'.encode(), b'"\\ud83d\\udca1"'])
 def test_wide_strings_count_with_their_size_in_python(text: bytes) -> None:
-    """A character beyond U+FFFF makes every other of its string four bytes long."""
+    """A character above U+FFFF makes every character of its string four bytes long."""
     limits = Limits(Settings(), lambda _: None)
 
     needed = limits.decoded_bytes(text + b" " * 1000, len(text) + 1000, strings=False)
@@ -625,7 +625,7 @@ def test_the_slowest_table_is_rejected_if_the_quota_is_exhausted(
 def test_the_slowest_upload_is_rejected_if_its_bytes_are_needed(
     models: Path, start: StartApp
 ) -> None:
-    """A client that trickles a body cannot hold the budget for long."""
+    """A client that sends a body slowly cannot use the budget for long."""
     publish_price(models)
     client = start(max_bytes_in_flight=1_000_000, body_seconds=30)
     url = client.base_url

@@ -1,7 +1,8 @@
 """A failed request leaves nothing in memory until the next garbage collection.
 
-An exception refers to the frames it passed, and their variables. Where one of them refers to the
-exception, the body of the request stays until a collection, which many failures do not cause.
+An exception refers to the frames of its traceback and their variables. If one of these refers to
+the exception, the body of the request stays in memory until the next collection, which many
+failures do not trigger.
 """
 
 import gc

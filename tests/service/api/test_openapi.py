@@ -54,8 +54,8 @@ def test_categories_flags_and_optional_features_are_typed(document: dict[str, An
     properties = body_of(document, "mixed")["schema"]["anyOf"][0]["properties"]
 
     assert properties["quarter"]["enum"] == ["north", "south"]
-    assert properties["colour"]["type"] == ["string", "integer", "null"]
-    assert "enum" not in properties["colour"]
+    assert properties["color"]["type"] == ["string", "integer", "null"]
+    assert "enum" not in properties["color"]
     assert properties["size"]["type"] == ["number", "null"]
     assert (properties["rooms"]["type"], properties["rooms"]["maximum"]) == ("integer", 2**53 - 1)
     assert properties["garden"]["enum"] == [True, False, 0, 1]

@@ -21,7 +21,7 @@ def documented(client: httpx.Client) -> set[str]:
 
 
 class Routes:
-    """Makes an empty document in half a second, and counts how often."""
+    """Creates an empty document in half a second, and counts the calls."""
 
     def __init__(self) -> None:
         self.builds = 0
@@ -113,7 +113,7 @@ def test_a_failed_build_is_retried() -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
 def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) -> None:
-    """Only GET and HEAD are allowed, and the error says so."""
+    """Only GET and HEAD are allowed, and the error lists them."""
     client = start()
 
     assert client.get(path).status_code == client.head(path).status_code == 200
@@ -157,8 +157,8 @@ def test_documented_values_are_accepted(client: httpx.Client) -> None:
         usual | {"garden": 0},
         usual | {"rooms": 2**53 - 1},
         usual | {"rooms": 2**24 + 1},
-        usual | {"colour": 5},
-        usual | {"colour": 5.0},
+        usual | {"color": 5},
+        usual | {"color": 5.0},
         [None, 3, 1, "south", None],
     ]
     response = client.post("/models/mixed/predict", json=rows)
@@ -209,7 +209,7 @@ def test_deep_nesting_is_a_client_error(
 
 def test_brackets_within_strings_are_not_nesting(client: httpx.Client) -> None:
     """A string of two hundred brackets is a string."""
-    row = {"rooms": 3, "garden": True, "quarter": "north", "colour": "[{" * 200}
+    row = {"rooms": 3, "garden": True, "quarter": "north", "color": "[{" * 200}
 
     assert client.post("/models/mixed/predict", json=row).status_code == 200
 

@@ -160,7 +160,7 @@ def test_a_share_of_the_requests_is_copied(models: Path, start: StartApp) -> Non
 
 
 def test_a_candidate_with_other_inputs_affects_no_client(models: Path, start: StartApp) -> None:
-    """Clients get predictions; the report says why nothing is compared."""
+    """Clients get predictions, and the report gives the reason why nothing is compared."""
     publish_price(models)
     publish_mixed(models, "price")
     shadow(models, "price")
@@ -194,7 +194,7 @@ def test_deleting_a_report_resets_it(models: Path, start: StartApp) -> None:
 
 
 def test_a_version_that_is_not_a_shadow_has_no_report(models: Path, start: StartApp) -> None:
-    """The 404 error says how to make it a shadow."""
+    """The 404 error explains how to configure a shadow."""
     publish_price(models)
     client = start()
 

@@ -1,4 +1,4 @@
-"""Split traffic: a share of the requests without a version goes to a canary, in every protocol."""
+"""Split traffic: a canary gets a share of the requests without a version, in every protocol."""
 
 import json
 import re

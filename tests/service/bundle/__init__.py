@@ -1,1 +1,1 @@
-"""Tests of the bundle contract."""
+"""Tests of service.bundle."""

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.onnx_file import GraphFacts, MalformedFile, ProtobufFile
 from service.bundle.store import read_onnx
-from tests.foreign import FLOAT, one_node, serialised, tensor
+from tests.foreign import FLOAT, one_node, serialized, tensor
 
 # A model's head, and a graph of 1.9 gigabytes.
 _LONG_GRAPH = b"\x08\x09\x3a\xf8\xe5\xfe\x89\x07"
@@ -110,7 +110,7 @@ def branches(then: list[Any], weights: list[Any]) -> Any:  # noqa: ANN401 - onnx
 def test_external_weights_are_found_everywhere_in_a_graph(tmp_path: Path) -> None:
     """Weights of the main graph are distinguished from nested ones."""
     add = helper.make_node("Add", ["x", "w"], ["t"])
-    model = serialised(
+    model = serialized(
         [
             helper.make_node("Constant", [], ["k"], value=external("k", "constant.bin")),
             helper.make_node("ConstantOfShape", ["s"], ["z"], value=external("v", "attribute.bin")),
@@ -131,7 +131,7 @@ def shaped(*nodes: Any) -> bytes:  # noqa: ANN401 - onnx has no types
     """Create a graph of these nodes from ``x`` and ``n`` to ``y``, with a constant ``k``."""
     constants = [numpy_helper.from_array(np.array([2, 3], np.int64), "k")]
     inputs = [tensor("x", ["rows", 4]), tensor("n", [2], TensorProto.INT64)]
-    return serialised(list(nodes), inputs, [tensor("y", None)], constants)
+    return serialized(list(nodes), inputs, [tensor("y", None)], constants)
 
 
 node = helper.make_node

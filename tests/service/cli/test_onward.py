@@ -25,7 +25,7 @@ TRAINING_LIBRARIES = (
 
 
 class Ended(NamedTuple):
-    """The exit status of a command, and what it wrote."""
+    """The exit status and the output of a command."""
 
     code: int
     stdout: str

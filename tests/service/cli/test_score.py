@@ -147,7 +147,7 @@ def test_progress_is_drawn_on_a_terminal(models: Path, tmp_path: Path) -> None:
             while data := os.read(terminal, 4096):
                 drawn += data
         except OSError:
-            pass  # on Linux, the other end has been closed
+            pass  # on Linux, because the other end is closed
     os.close(terminal)
 
     assert run.returncode == 0

@@ -53,7 +53,7 @@ def test_the_measurements_are_printed_and_the_choice_is_written(models: Path) ->
 
 
 def test_a_dry_run_writes_nothing(models: Path) -> None:
-    """The output says that nothing is written."""
+    """The output states that nothing is written."""
     folder = publish_admission(models)
 
     ended = tune("admission", "--models", str(models), "--max-batch-rows", "1", "--dry-run")

@@ -94,7 +94,7 @@ def test_an_invalid_command_is_reported(
 def test_rollback_without_an_alias_returns_to_the_previous_version(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before, the newest version serves; each rollback goes one version lower."""
+    """Initially the newest version serves; each rollback selects the next lower version."""
     for _ in range(3):
         publish_price(models)
     options = ("--models", str(models))
@@ -143,7 +143,7 @@ def test_a_version_that_cannot_serve_gets_no_alias(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bundle is verified before an alias points to it; a bare model must have a graph."""
-    (publish_price(models) / MODEL).write_bytes(b"spoilt")
+    (publish_price(models) / MODEL).write_bytes(b"broken")
     publish_bare(models, "bare", sum_and_difference())
     (models / "empty" / "1").mkdir(parents=True)
     options = ("--models", str(models))

@@ -23,7 +23,7 @@ PLAIN = NumberFeature(type="number", name="x", example=1)
 
 
 def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
-    """Currency, thousands, decimals and words for missing values, a number among them."""
+    """Texts with currencies, thousands separators, decimals and words for missing values."""
     reader = CellReader(PRICE, marks_of(PRICE) or POINT)
 
     numbers = reader.numbers(["$1.234,5", "-$7", "1234", "Unknown", "-200", "$1,234.5", "€5"])

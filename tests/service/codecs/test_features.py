@@ -1,4 +1,4 @@
-"""Rows to matrices: the quick way and the careful way agree on everything."""
+"""Rows to matrices: the vectorized and the general decoder return the same values."""
 
 import math
 import tracemalloc
@@ -31,7 +31,7 @@ CELLS = (
     | st.sampled_from(["1", "", [], {}, 1e39, 0.1])
 )
 ROWS = st.lists(
-    st.dictionaries(st.sampled_from(["size", "rooms", "level", "colour"]), CELLS, min_size=3)
+    st.dictionaries(st.sampled_from(["size", "rooms", "level", "color"]), CELLS, min_size=3)
     | st.lists(CELLS, min_size=2, max_size=4)
     | st.fixed_dictionaries(
         {"size": st.floats(0, 100), "rooms": st.integers(1, 9), "level": st.integers(-5, 5)}
@@ -102,7 +102,7 @@ def test_words_booleans_and_missing_values_are_decoded_singly() -> None:
     """The vectorized decoder returns None, and the rows are decoded one by one."""
     features = mixed_features()
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
-    row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "colour": "blue"}
+    row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "color": "blue"}
 
     assert VectorRows(features).decode([row]) is None
     matrix = codec.decode_rows([row])
@@ -139,7 +139,7 @@ def test_many_problems_take_little_memory() -> None:
 
 
 def test_problems_after_the_first_hundred_are_counted_by_the_same_rule() -> None:
-    """A misspelt key is one problem in every row, whether it is reported or not."""
+    """A misspelled key is one problem in every row, whether it is reported or not."""
     row = {"size": 1, "rooms": 2, "levle": 3}
 
     with pytest.raises(InvalidInput) as rejected:

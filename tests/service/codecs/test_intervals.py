@@ -90,7 +90,7 @@ def test_there_is_no_interval_unless_requested(models: Path, start: StartApp) ->
 
 
 def test_an_end_beyond_32_bits_is_the_largest_number(models: Path, start: StartApp) -> None:
-    """JSON has no infinity, which a factor on a very large number would give."""
+    """JSON has no infinity, which would be the product of a factor and a very large number."""
     publish_doubtful(models, interval("log1p"))
 
     body = {"size": 1.5e38}

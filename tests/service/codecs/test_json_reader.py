@@ -1,4 +1,4 @@
-"""Numbers read from a text at once: the same as JSON's reader finds, or nothing at all."""
+"""Numbers read by simdjson equal those of Python's json, or the reader returns None."""
 
 import json
 import struct
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from service.codecs.json_reader import numbers_under, request_of_tensor, rows_of_numbers
 from service.codecs.tensors import convert_exactly
 
-# What a number may be replaced by, or followed by, in a text that was good.
+# Texts that replace or follow a number of a valid text.
 ODD = [*'[],{}:" \t\n\v-+.eE0', "1", "1.5", "true", "null", '"a"', "[1]", "[]", ",,", "1e5", "01"]
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70),
@@ -25,7 +25,7 @@ NUMBERS = st.one_of(
     st.sampled_from([0, -0.0, 1e308, 5e-324, 2**53 + 1]),
 )
 SPACE = st.text(" \t\r\n", max_size=2)
-# Shorter texts are left to JSON's own reader.
+# Shorter texts are read by Python's json.
 LONG = 300
 
 

@@ -1,4 +1,4 @@
-"""Predictions are written, byte for byte, as orjson writes them as objects."""
+"""Predictions are written with the same bytes as by orjson."""
 
 import numpy as np
 import orjson
@@ -75,7 +75,7 @@ def test_the_threshold_decides_between_two_columns_in_one_row_as_in_many() -> No
 
 
 def test_values_of_any_size_are_written_as_orjson_does() -> None:
-    """The extremes of 32 bits, and numbers that are almost whole."""
+    """The extremes of 32 bits, and numbers close to integers, are written correctly."""
     output = ValueOutput(kind="value", name="price")
     ends = np.finfo(np.float32)
     numbers = np.array([[ends.max], [ends.tiny], [-ends.max], [1e16], [0.1], [-0.0]], np.float32)

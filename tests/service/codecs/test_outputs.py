@@ -1,4 +1,4 @@
-"""The parts of a prediction: all labels, the most probable, or none; and its warnings."""
+"""Labels and warnings of predictions, according to the parameters of the request."""
 
 from pathlib import Path
 
@@ -26,16 +26,16 @@ IRIS = {"a": 1, "b": 3, "c": 2}
 
 
 def publish_trained(models: Path) -> None:
-    """Publish ``value = size + 10 colour``, trained on sizes from 1 to 2.1 and two colours."""
-    colour = CategoryFeature(
-        name="colour",
+    """Publish ``value = size + 10 color``, trained on sizes from 1 to 2.1 and two colors."""
+    color = CategoryFeature(
+        name="color",
         type="category",
         categories=["red", "green"],
         example="red",
         unseen="other",
     )
     trained = Range(minimum=1, maximum=2.1)
-    features: list[Feature] = [number("size", unit="m", trained=trained), colour]
+    features: list[Feature] = [number("size", unit="m", trained=trained), color]
     stated = manifest("trained", features, ValueOutput(kind="value", name="value"))
     proof = examples([[1.0, 1.0]], [[11.0]], stated)
     publish(models, stated, graph([[1.0], [10.0]], [0.0], "value"), proof)
@@ -148,7 +148,7 @@ def test_probabilities_can_be_omitted(client: httpx.Client) -> None:
     ],
 )
 def test_a_wrong_parameter_is_reported(client: httpx.Client, query: str, sentence: str) -> None:
-    """A misspelt name gets a suggestion, a wrong value the valid ones."""
+    """A misspelled name gets a suggestion, and an invalid value gets the valid ones."""
     response = client.post(f"/models/iris/predict?{query}", json=IRIS)
 
     assert response.status_code == 400
@@ -172,10 +172,10 @@ def test_unrelated_parameters_are_ignored(client: httpx.Client) -> None:
 def test_values_outside_the_training_range_get_warnings(client: httpx.Client) -> None:
     """Numbers outside the range and unseen words; the ends of a range are within it."""
     rows = [
-        {"size": 1, "colour": "red"},
-        {"size": 2.1, "colour": "green"},
-        {"size": 2.2, "colour": "mauve"},
-        {"size": -3, "colour": "green"},
+        {"size": 1, "color": "red"},
+        {"size": 2.1, "color": "green"},
+        {"size": 2.2, "color": "mauve"},
+        {"size": -3, "color": "green"},
     ]
 
     predictions = client.post("/models/trained/predict", json=rows).json()["predictions"]
@@ -183,7 +183,7 @@ def test_values_outside_the_training_range_get_warnings(client: httpx.Client) ->
     far = (
         "Feature 'size' is {} m, outside the training range 1 to 2.1; the prediction is unreliable."
     )
-    word = 'Feature \'colour\' has a category that is not in the training set ("red", "green").'
+    word = 'Feature \'color\' has a category that is not in the training set ("red", "green").'
     assert [response.get("warnings") for response in predictions] == [
         None,
         None,
@@ -194,7 +194,7 @@ def test_values_outside_the_training_range_get_warnings(client: httpx.Client) ->
 
 def test_warnings_can_be_omitted(client: httpx.Client) -> None:
     """The response is otherwise the same."""
-    row = {"size": 5, "colour": "red"}
+    row = {"size": 5, "color": "red"}
 
     warned = client.post("/models/trained/predict", json=row).json()
     plain = client.post("/models/trained/predict?warnings=false", json=row).json()

@@ -1,4 +1,4 @@
-"""JSON values as tensors: exact kinds, exact ranges, and no more memory than they need."""
+"""JSON values as tensors: types, ranges, shapes and memory."""
 
 import tracemalloc
 
@@ -69,7 +69,7 @@ def test_a_value_out_of_range_is_rejected(datatype: str, value: float) -> None:
 
 
 def test_one_long_string_among_numbers_takes_little_memory() -> None:
-    """Numpy would make a thousand strings of a million characters of these: four gigabytes."""
+    """Numpy would convert these to a thousand strings of a million characters, four gigabytes."""
     data = ["x" * 1_000_000, *range(1000)]
 
     tracemalloc.start()

@@ -1,1 +1,1 @@
-"""Tests of serving without HTTP."""
+"""Tests of service.engine."""

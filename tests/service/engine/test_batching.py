@@ -377,7 +377,7 @@ def test_queue_time_and_run_time_are_separate() -> None:
 
 
 def test_a_run_without_clients_is_terminated() -> None:
-    """It is terminated when the last request of its batch is cancelled."""
+    """The run is terminated when the last request of its batch is cancelled."""
     gate = Gate(opened=False)
     controls: list[Control] = []
 

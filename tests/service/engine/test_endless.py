@@ -25,7 +25,7 @@ from tests.foreign import (
     counting_loop,
     one_large_product,
     one_node,
-    serialised,
+    serialized,
     tensor,
 )
 from tests.models import publish_admission, publish_bare
@@ -33,7 +33,7 @@ from tests.processes import served
 from tests.service.engine.test_runs import resident_mib
 
 FOR_EVER = 2**62
-# Of a matrix product that takes much longer than the timeouts of these tests.
+# The size of a matrix product that takes much longer than the timeouts of these tests.
 HUGE = 8_000
 
 
@@ -46,7 +46,7 @@ def load_version(
 
 
 def iterate(client: httpx.Client, count: int) -> httpx.Response:
-    """Make the loop of the graph iterate so many times."""
+    """Request a number of iterations of the graph's loop."""
     return client.post(
         "/v2/models/loop/infer",
         json={
@@ -71,7 +71,7 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
 
 
 def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: StartApp) -> None:
-    """The next request of the same model succeeds, and so do those of other models meanwhile."""
+    """The next request of the same model and concurrent ones of other models succeed."""
     publish_bare(models, "loop", counting_loop())
     publish_admission(models)
     client = start(deadline_seconds=1)
@@ -171,7 +171,7 @@ def endless_bundle(models: Path) -> Path:
         numpy_helper.from_array(np.array([1], np.int64), "columns"),
         numpy_helper.from_array(np.array(FOR_EVER, np.int64), "iterations"),
     ]
-    content = serialised(
+    content = serialized(
         nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
     )
     replace_graph(folder, content)
@@ -203,7 +203,7 @@ LENGTH = 3000
 
 
 def test_the_memory_of_a_long_sequence_is_released(models: Path) -> None:
-    """Its attention takes the square of its length, 34 MiB, whatever the size of its input."""
+    """Attention takes memory quadratic in the length, 34 MiB, although the input is small."""
     model = load_version(publish_bare(models, "attention", attention()))
 
     async def grown() -> float:
@@ -221,7 +221,7 @@ UNBOUNDED: dict[str, tuple[bytes, str]] = {
     "attention": (attention(), "input 'x' has an axis of any length"),
     "any rank": (one_node("Neg"), "input 'x' has an axis of any length"),
     "boxes": (
-        serialised(
+        serialized(
             [helper.make_node("NonMaxSuppression", ["x", "s", "most"], ["y"])],
             [tensor("x", [1, 100, 4]), tensor("s", [1, 1, 100])],
             [tensor("y", None, 7)],
@@ -257,7 +257,7 @@ def test_a_graph_without_a_time_bound_never_runs_on_the_event_loop(
 def fixed_shape_graph() -> bytes:
     """Return a graph of ``y = x + x`` for rows of two numbers."""
     node = helper.make_node("Add", ["x", "x"], ["y"])
-    return serialised([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
+    return serialized([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def graph_with_if() -> Any:  # noqa: ANN401 - onnx has no types
         numpy_helper.from_array(np.array([-20], np.float32), "bias"),
         numpy_helper.from_array(np.array([1], bool).reshape(()), "always"),
     ]
-    return serialised(
+    return serialized(
         nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
     )
 

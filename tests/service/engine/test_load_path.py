@@ -1,4 +1,4 @@
-"""The path of a bundle from disk to READY: how many files a reader has to open to follow it."""
+"""Loading a bundle runs code of few files, so that it can be followed easily."""
 
 import asyncio
 import sys

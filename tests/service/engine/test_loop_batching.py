@@ -1,4 +1,4 @@
-"""`LoopBatcher` batches per turn of the loop, and isolates requests from each other's failures."""
+"""`LoopBatcher` runs the requests of one iteration together, and isolates their failures."""
 
 import asyncio
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def test_a_full_queue_rejects_immediately() -> None:
 
 
 def test_closing_finishes_waiting_requests_and_rejects_new_ones() -> None:
-    """Each waiting request gets one result, although its turn of the loop is still to come."""
+    """Each waiting request gets one result before its iteration of the event loop."""
     run = Doubler()
     requests = Requests(run)
 

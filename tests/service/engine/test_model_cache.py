@@ -1,4 +1,4 @@
-"""Memory within a budget: models are loaded by their first request, and evicted for others."""
+"""A memory budget: models are loaded by their first request, and evicted for others."""
 
 import asyncio
 import re

@@ -14,7 +14,7 @@ from onnx import helper
 
 from service.engine.repository import configured_labels
 from tests.conftest import StartApp
-from tests.foreign import one_node, serialised, tensor
+from tests.foreign import one_node, serialized, tensor
 from tests.models import publish_admission, publish_bare, publish_price
 from tests.processes import ROOT, served
 
@@ -28,7 +28,7 @@ def fifo(path: Path) -> None:
 def unix_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
-        os.chdir(path.parent)  # the whole path may be longer than a socket's address
+        os.chdir(path.parent)  # the complete path may be longer than the address of a socket
         try:
             listener.bind(path.name)
         finally:
@@ -206,7 +206,7 @@ def graph_with_scores() -> bytes:
     """Return a graph whose output is ``scores``."""
     shape: list[int | str] = ["rows", 2]
     node = helper.make_node("Identity", ["x"], ["scores"])
-    return serialised([node], [tensor("x", shape)], [tensor("scores", shape)])
+    return serialized([node], [tensor("x", shape)], [tensor("scores", shape)])
 
 
 @pytest.mark.parametrize("target", ["/etc/hosts", "../elsewhere.txt", "through/labels.txt"])

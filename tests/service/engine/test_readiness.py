@@ -50,7 +50,7 @@ def test_lenient_readiness_needs_one_model(models: Path) -> None:
 
 
 def test_strict_readiness_needs_every_model_of_the_start(models: Path) -> None:
-    """It gives the reason while a model has never served, and is ready once its files are fixed."""
+    """It returns the reason until each model has served, for example after its files are fixed."""
     publish_price(models)
     folder = publish_admission(models)
     whole = break_model(folder)
@@ -98,7 +98,7 @@ def test_models_that_fail_after_the_start_do_not_matter(models: Path) -> None:
 
 @pytest.mark.parametrize("strictness", ["lenient", "strict"])
 def test_a_service_without_models_is_not_ready(models: Path, strictness: Strictness) -> None:
-    """The first model makes it ready."""
+    """The service becomes ready when the first model serves."""
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
         before = readiness.not_ready_reason

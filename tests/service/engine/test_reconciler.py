@@ -81,7 +81,7 @@ def test_a_broken_version_is_reported_while_the_old_one_serves(models: Path) -> 
 
 
 def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path) -> None:
-    """Another scan does not change the entry; a fixed file makes the version serve."""
+    """A second scan does not change the entry; the version serves after its file is fixed."""
     folder = publish_price(models)
     whole = (folder / MODEL).read_bytes()
     (folder / MODEL).write_bytes(whole[:-1])
@@ -99,7 +99,7 @@ def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path
 
 
 def test_a_bundle_serves_when_its_last_file_is_copied(models: Path) -> None:
-    """It is rejected until the manifest, which comes last, is there."""
+    """The bundle is rejected until its manifest, the last file, is complete."""
     source = publish_price(models)
     elsewhere = models.parent / "elsewhere"
     shutil.move(source, elsewhere)
@@ -119,7 +119,7 @@ def test_a_bundle_serves_when_its_last_file_is_copied(models: Path) -> None:
 
 
 def test_a_loaded_version_keeps_serving_if_its_files_are_damaged(models: Path) -> None:
-    """The entry says that its files are rejected now."""
+    """The entry has the reason why its files are rejected."""
     folder = publish_price(models)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:

@@ -115,7 +115,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 def test_a_damaged_bundle_is_rejected_with_its_reason_and_the_others_serve(
     models: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
-    """Registry and exception give the same reason; the other model is not affected."""
+    """The registry and the exception have the same reason; the other model is not affected."""
     damage(publish_admission(models))
     publish_price(models)
 

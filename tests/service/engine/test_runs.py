@@ -53,7 +53,7 @@ def test_threads_get_their_own_outputs() -> None:
 
 
 def test_a_large_run_releases_its_memory() -> None:
-    """Each session only keeps the memory of small runs."""
+    """A session retains only the memory of small runs."""
     grown = {}
     for arena_rows in (100, 1_000_000):
         session = Session.open(wide_graph(), "cpu", SessionConfig(arena_rows=arena_rows))

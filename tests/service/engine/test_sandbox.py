@@ -1,4 +1,4 @@
-"""Versions are loaded in another process first, so that a crash or an endless load is harmless."""
+"""Versions are first loaded in a separate process, so crashes and endless loads are harmless."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ ISOLATED = {"load_isolation": "process"}
 def nested_functions(depth: int, width: int) -> bytes:
     """A graph of functions that each call the next ``width`` times, ``depth`` deep.
 
-    Deep ones overflow the runtime's stack while it inlines them; wide ones never come to an end.
+    Deep ones overflow the runtime's stack while it inlines them; wide ones never end.
     """
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     functions = []

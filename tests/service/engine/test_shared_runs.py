@@ -1,4 +1,4 @@
-"""How many rows of requests that arrive in one turn of the loop share a run, by model."""
+"""How many requests of one event loop iteration share a run, for each model."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from service.engine.loader import ExecutionPlan, load
 from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics
-from tests.foreign import serialised, tensor
+from tests.foreign import serialized, tensor
 from tests.models import publish_bare, publish_price
 
 MAX_ROWS = 8192
@@ -99,4 +99,4 @@ def doubled() -> bytes:
     """Return a graph of ``y = x + x`` for rows of one number."""
     shape: list[int | str] = ["rows", 1]
     node = helper.make_node("Add", ["x", "x"], ["y"])
-    return serialised([node], [tensor("x", shape)], [tensor("y", shape)])
+    return serialized([node], [tensor("x", shape)], [tensor("y", shape)])

@@ -114,7 +114,7 @@ def test_labels_belong_to_their_output(tmp_path: Path, config: str) -> None:
 def test_the_version_policy_of_triton_is_read(
     tmp_path: Path, config: str, versions: VersionChoice | None
 ) -> None:
-    """Triton's three policies in any notation; anything else is ignored."""
+    """Triton's three policies are read in any notation; other ones are ignored."""
     (tmp_path / "config.pbtxt").write_text(config)
 
     assert configured_versions(tmp_path) == versions

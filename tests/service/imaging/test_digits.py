@@ -1,4 +1,4 @@
-"""service.imaging.digits: drawn digits are normalized as in MNIST."""
+"""Drawn digits are normalized as in MNIST."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_a_digit_is_scaled_to_twenty_pixels_and_centered_by_mass() -> None:
     ],
 )
 def test_position_polarity_contrast_and_size_do_not_matter(image: Pixels) -> None:
-    """The same digit gives nearly the same image, however it is drawn."""
+    """Differently drawn images of a digit are normalized to nearly the same image."""
     read = normalized(image).astype(float)
 
     expected = mnist_like().astype(float)
@@ -98,7 +98,7 @@ def test_a_digit_on_a_transparent_background_is_found_in_any_color() -> None:
 
 
 def test_an_image_without_a_digit_is_rejected() -> None:
-    """Blank, grainy or shaded paper has no digit, and the message says what to send."""
+    """Blank, noisy or shaded paper has no digit, and the message describes a valid image."""
     grain = np.random.default_rng(0).normal(200, 10, (300, 300)).astype(np.uint8)
     shade = np.tile(np.linspace(250, 100, 300).astype(np.uint8), (300, 1))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import SmallPngReader, read_image
-from tests.hostile_images import bombs, dots, hostile_images, tiff
+from tests.hostile_images import bombs, hostile_images, sparse_image, tiff
 from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images
 
@@ -23,7 +23,7 @@ GRAY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
-# Peak memory of each bomb, in a process of its own: other tests must not have used it before.
+# Peak memory of each bomb, in a separate process that no other test has used.
 _PEAKS = """
 from pathlib import Path
 from service.imaging.preprocess import InvalidImage, read_image
@@ -134,7 +134,7 @@ def test_dots_and_noise_are_read_or_rejected_by_a_digit_model(
 ) -> None:
     """Images with few or many black pixels are read, or have no foreground."""
     for seed in range(3):
-        sheet = dots(*shape, seed, share)
+        sheet = sparse_image(*shape, seed, share)
         for image in (sheet, 255 - sheet):
             assert outcome(encoded(image), DIGIT) in {"", _NO_FOREGROUND}
 
@@ -180,7 +180,7 @@ def test_a_bomb_takes_little_time(name: str) -> None:
 
 
 def test_a_bomb_takes_no_more_memory_than_the_largest_image() -> None:
-    """Decoding takes less memory than the limit allows, whatever the header states."""
+    """Decoding takes less memory than the limit for any size in the header."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True
     )
@@ -220,12 +220,12 @@ def test_decoders_print_and_log_nothing() -> None:
         "import logging; logging.basicConfig(level='DEBUG')\n"
         "from service.imaging.preprocess import InvalidImage, read_image\n"
         "from tests.hostile_images import bombs, hostile_images, tiff\n"
-        "from tests.odd_images import broken_images, spoilt_images\n"
+        "from tests.odd_images import broken_images, corrupted_images\n"
         "from tests.images import image_input\n"
         "strips = [(273, 4, [8] * 200), (278, 4, [1]), (279, 4, [9] * 200)]\n"
         "files = [tiff((16, 200), strips, packing) for packing in (2, 3, 4, 5, 7, 8, 32773)]\n"
         "files += [tiff((16, 16), [(277, 4, [60_000])]), tiff((16, 16), [(999, 77, [1])], 5)]\n"
-        "files += [*bombs().values(), *hostile_images(5_000).values(), *spoilt_images()]\n"
+        "files += [*bombs().values(), *hostile_images(5_000).values(), *corrupted_images()]\n"
         "for content in [*files, *(content for _, content in broken_images())]:\n"
         "    try: read_image(content, image_input(12, 16))\n"
         "    except InvalidImage: pass\n"

@@ -1,4 +1,4 @@
-"""service.imaging.preprocess: image files are read as the input of a model."""
+"""Image files are decoded as the input of a model."""
 
 import io
 import subprocess
@@ -45,7 +45,7 @@ def test_an_image_of_the_right_size_is_not_changed(kind: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_an_image_is_rotated_by_its_exif_orientation(orientation: int, kind: str) -> None:
-    """All eight orientations give the image that was photographed."""
+    """Images of all eight orientations are decoded upright."""
     as_stored = {
         1: SEEN,
         2: SEEN[:, ::-1],
@@ -274,7 +274,7 @@ def test_a_line_of_millions_of_pixels_takes_little_memory() -> None:
     ],
 )
 def test_other_files_are_rejected_with_their_type(content: bytes, message: str) -> None:
-    """The message says what the file is and what to send."""
+    """The message has the type of the file and the supported types."""
     with pytest.raises(InvalidImage) as error:
         read_image(content, COLOR)
 
@@ -284,7 +284,7 @@ def test_other_files_are_rejected_with_their_type(content: bytes, message: str) 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_truncated_file_is_rejected(kind: str, share: float) -> None:
-    """The message says that the file is damaged or cut short."""
+    """The message states that the file is damaged or truncated."""
     rng = np.random.default_rng(2)
     whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
 

@@ -156,7 +156,7 @@ def test_a_worker_that_notices_a_removal_late_still_gets_all_counts() -> None:
 
 
 def test_a_model_name_that_a_client_invents_is_not_a_label() -> None:
-    """Failures are counted without it, whatever the error was."""
+    """Failures are counted without the name, for any error."""
     metrics = used(Metrics(), "1")
     for number in range(100):
         metrics.count_failure(f"invented-{number}", f"{number}", "native", "too_many_requests")

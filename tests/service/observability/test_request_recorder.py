@@ -1,4 +1,4 @@
-"""The ids of requests, the client's or a unique one, and their log lines."""
+"""The ids of requests, from the client or generated, and their log lines."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Connections that are reset before they are accepted; real processes and sockets."""
+"""Connections that are reset before they are accepted, with real processes and sockets."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""One port whose connections several sockets and several workers accept."""
+"""One port with several sockets and several workers."""
 
 import asyncio
 import pickle
@@ -123,7 +123,7 @@ def _connected(listening: socket.socket) -> socket.socket:
 
 
 async def _turns_until_accepted(listening: socket.socket, connections: int) -> int:
-    """Serve until all connections have their response; turns until the last was accepted."""
+    """Serve all connections, and return the iterations until the last one was accepted."""
     config = uvicorn.Config(PlainTextResponse("accepted"), lifespan="off", log_config=None)
     server = Server(config)
     serving = asyncio.create_task(server.serve([listening]))

@@ -1,4 +1,4 @@
-"""Shutdowns that clients, models or the system delay; real processes and sockets."""
+"""Shutdowns that clients, models or the system delay, with real processes and sockets."""
 
 import os
 import signal
@@ -107,7 +107,7 @@ def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
             connection.sendall(partial)
         time.sleep(0.3)
         service.process.send_signal(signal.SIGTERM)
-        # The rest of this time is for a loaded machine.
+        # The rest of the time is a reserve for a busy machine.
         assert service.process.wait(20) in {0, 1, -signal.SIGTERM}
 
 

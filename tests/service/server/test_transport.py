@@ -1,4 +1,4 @@
-"""Flow control with two reasons to pause reading; a real transport."""
+"""Flow control with two reasons to pause reading, with a real transport."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Models opened as the service opens them."""
+"""Load models like the service."""
 
 from pathlib import Path
 

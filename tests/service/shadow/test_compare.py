@@ -155,7 +155,7 @@ def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
         "rooms": 3.0,
         "garden": True,
         "quarter": "south",
-        "colour": "(other category)",
+        "color": "(other category)",
     }
 
 

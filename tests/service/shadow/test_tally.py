@@ -1,4 +1,4 @@
-"""Tallies of several workers add up to the tally that one worker would have counted."""
+"""The sum of several workers' tallies equals the tally of a single worker."""
 
 from collections import Counter
 

@@ -91,7 +91,7 @@ def test_a_worker_that_starts_later_follows_earlier_requests(models: Path, tmp_p
 
 
 def test_a_new_worker_makes_the_others_scan(models: Path, tmp_path: Path) -> None:
-    """Without polling, all serve the version that was there when the last one started."""
+    """Without polling, all serve the newest version at the start of the last worker."""
     publish_price(models)
 
     async def scenario(join: Join) -> None:

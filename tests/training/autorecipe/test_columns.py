@@ -1,4 +1,4 @@
-"""Columns of numbers are detected, and remarks explain doubtful ones."""
+"""Columns of numbers are detected, and remarks explain ambiguous ones."""
 
 import polars as pl
 import pytest

@@ -1,4 +1,4 @@
-"""What a drafted recipe fits with, held against another library on the same rows."""
+"""The defaults of drafted recipes, compared with a different library on the same rows."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Recipes drafted from unknown tables: column types, targets, warnings, and what is unusable."""
+"""Drafted recipes: column types, targets, warnings, and unusable columns."""
 
 from pathlib import Path
 
@@ -110,10 +110,10 @@ def test_none_is_a_label_among_words(tmp_path: Path) -> None:
     words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
     numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
 
-    labelled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
+    labeled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
 
-    assert labelled.recipe.target.labels == ["High", "Low", "None"]
-    assert "None" not in labelled.recipe.data.missing
+    assert labeled.recipe.target.labels == ["High", "Low", "None"]
+    assert "None" not in labeled.recipe.data.missing
     assert measured.recipe.task == "regression"
     assert "Words read as missing values: 'None' in y (10)." in measured.remarks
 
@@ -164,7 +164,7 @@ def test_a_row_number_is_not_used(tmp_path: Path) -> None:
 
 
 def test_words_and_few_integers_are_labels(tmp_path: Path) -> None:
-    """Both make a classifier; many different numbers make a regression."""
+    """Both are drafted as classifiers; many different numbers are drafted as a regression."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=100)
 
@@ -228,7 +228,7 @@ def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_mark_is_reported(tmp_path: Path) -> None:
-    """If `1,405` can be two numbers, the remark says how it is read and how to change that."""
+    """If `1,405` is ambiguous, the remark explains how it is read and how to change that."""
     rows = "".join(f'"{k},405",{k % 7}.5\n' for k in range(10, 50)).replace(".", "")
 
     remarks = _draft(tmp_path, "y,x\n" + rows).remarks

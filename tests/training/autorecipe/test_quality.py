@@ -1,4 +1,4 @@
-"""What is said of a table before its model's figures, and where it is read."""
+"""Remarks on the quality of a table, and where they are displayed."""
 
 from html import unescape
 from pathlib import Path

@@ -102,7 +102,7 @@ def test_a_header_is_detected_among_words(
 
 
 def test_a_recipe_can_specify_whether_there_is_a_header(tmp_path: Path) -> None:
-    """What the layout specifies is not detected."""
+    """Properties that the layout specifies are not detected."""
     path = _written(tmp_path, "1,2\n3,4\n")
 
     assert read_csv(path, Layout(header=True)).frame.columns == ["1", "2"]
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_a_table_is_rejected_with_its_reason(
 
 
 def test_a_folder_and_a_missing_file_are_rejected(tmp_path: Path) -> None:
-    """The message says that the path is a folder, or that it does not exist."""
+    """The message states that the path is a folder, or that it does not exist."""
     with pytest.raises(DataError, match="is a folder"):
         read_csv(tmp_path)
     with pytest.raises(DataError, match="No such file"):

@@ -1,4 +1,4 @@
-"""Numbers in cells: decimal marks, thousands marks, units, and cells that are not numbers."""
+"""Numbers in cells: separators, units, and cells that are not numbers."""
 
 import numpy as np
 import polars as pl
@@ -29,12 +29,12 @@ from training.data.numerals import as_numbers, common_affix, detect_numerals
     ],
 )
 def test_the_marks_are_detected(cells: list[str], separator: str, numerals: Numerals) -> None:
-    """Unambiguous cells decide for the whole table."""
+    """Unambiguous cells determine the separators of the table."""
     assert detect_numerals(pl.DataFrame({"x": cells}), separator) == (numerals, "")
 
 
 def test_one_column_decides_for_another() -> None:
-    """A decimal comma in one column makes the points of another thousands marks."""
+    """With a decimal comma in one column, the points in a different column separate thousands."""
     frame = pl.DataFrame({"x": ["0,71", "0,5"], "price": ["507.734", "109.296"]})
 
     assert detect_numerals(frame, ";") == (Numerals(",", "."), "")

@@ -20,7 +20,7 @@ _CONTENT = b"1,2\n3,4\n"
 
 class _Silent(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Keep the test's output clean."""
+        """Suppress the output."""
 
 
 @contextmanager

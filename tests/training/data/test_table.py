@@ -59,7 +59,7 @@ def test_the_error_for_an_invalid_cell_has_its_row_and_column() -> None:
 
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "NaN.", "1,5", "0x10", "1e39"])
 def test_infinities_are_not_numbers(cell: str) -> None:
-    """Nor are other decimal marks, hexadecimal numbers and numbers beyond float32."""
+    """Other decimal separators, hexadecimal numbers and numbers outside float32 are rejected."""
     table = _table(age=["36", cell, "1"])
 
     with pytest.raises(DataError, match="is not a number"):

@@ -1,4 +1,4 @@
-"""The results page: every published model compared with its targets."""
+"""The results page compares every published model with its targets."""
 
 from pathlib import Path
 

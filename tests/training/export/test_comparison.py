@@ -1,4 +1,4 @@
-"""A new version is compared with the one that serves; only a clearly worse one does not serve."""
+"""A new version is compared with the one that serves, and a clearly worse one does not serve."""
 
 import json
 from dataclasses import replace
@@ -127,13 +127,13 @@ def test_a_run_reports_a_worse_version_and_how_to_serve_it(
     monkeypatch.delenv("ONWARD_MODELS", raising=False)
     rows = "\n".join(f"{x:.2f},{3 * x + e:.2f}" for x, e in zip(TARGET, NOISE, strict=True))
     (tmp_path / "houses.csv").write_text(f"size,price\n{rows}\n")
-    spoilt = ["houses.toml", "training.epochs=1", "training.learning_rate=1e-6"]
+    worse = ["houses.toml", "training.epochs=1", "training.learning_rate=1e-6"]
     assert main(["new", "--csv", "houses.csv", "--target", "price", "--family", "linear"]) == 0
     first = capsys.readouterr().out
 
-    assert main(["train", *spoilt, "split.test=0.3", "split.folds=0"]) == 0
+    assert main(["train", *worse, "split.test=0.3", "split.folds=0"]) == 0
     second = capsys.readouterr().out.splitlines()
-    assert main(["train", *spoilt, "split.test=0.3", "split.folds=0", "--force"]) == 0
+    assert main(["train", *worse, "split.test=0.3", "split.folds=0", "--force"]) == 0
     third = capsys.readouterr().out.splitlines()
 
     assert "Created the models folder" in first

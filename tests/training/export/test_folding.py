@@ -1,4 +1,4 @@
-"""Folding: the scaler is part of the first layer, and the predictions do not change."""
+"""Folding the scaler into the first layer does not change the predictions."""
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from training.model.preprocessing import Imputer, Preprocessing, Scaler
 from training.onnx_files import Graph
 
 _OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
-# Columns as they come: a number, a category of two words, and a number.
+# Encoded columns: a number, a category of two words, and a number.
 _COLUMNS = 3
 _GAP = float("nan")
 

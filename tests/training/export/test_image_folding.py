@@ -1,4 +1,4 @@
-"""Pixels: their scaling is part of the first layer, and the predictions do not change."""
+"""Folding the scaling of pixels into the first layer does not change the predictions."""
 
 import numpy as np
 import onnx

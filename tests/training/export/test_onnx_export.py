@@ -1,4 +1,4 @@
-"""Export: the graph computes what PyTorch computes, for every kind of column and recipe."""
+"""The exported graph equals PyTorch for every kind of column and recipe."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _FEATURES = [
     {"name": "size", "type": "number", "optional": True},
     {"name": "rooms", "type": "integer"},
     {"name": "garden", "type": "boolean", "optional": True},
-    {"name": "colour", "type": "category", "unseen": "other", "optional": True},
+    {"name": "color", "type": "category", "unseen": "other", "optional": True},
 ]
 _LABELS: dict[str, list[str]] = {
     "regression": [],
@@ -28,7 +28,7 @@ _LABELS: dict[str, list[str]] = {
     "multiclass": ["low", "middle", "high"],
 }
 # Each family, scaler, embedding, activation, number of members and kind of target, all of which
-# the seed chooses, with and without clipping.
+# are selected by the seed, with and without clipping.
 _CASES = [
     ("linear", "regression", 0, "min-max", 0.0),
     ("linear", "regression", 1, "robust", 0.1),
@@ -75,7 +75,7 @@ def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recip
         {
             "name": "drawn",
             "title": "Drawn",
-            "data": {"rows": rows, "columns": ["size", "rooms", "garden", "colour", "answer"]},
+            "data": {"rows": rows, "columns": ["size", "rooms", "garden", "color", "answer"]},
             "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
             "features": _FEATURES,
             "split": {"test": 0.2},

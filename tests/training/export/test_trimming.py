@@ -135,7 +135,7 @@ def _without_padding() -> list[nn.Module]:
 
 
 def _with_padding() -> list[nn.Module]:
-    """Three convolutions with padding, whose last pool gets seven rows."""
+    """Three convolutions with padding; the last pool gets seven rows."""
     return [
         *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 8, 3, padding=1), nn.ELU(), nn.MaxPool2d(2)),

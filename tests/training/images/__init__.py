@@ -1,1 +1,1 @@
-"""Tests of training on images."""
+"""Tests of training.images."""

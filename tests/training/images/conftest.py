@@ -1,4 +1,4 @@
-"""Folders of images that a tiny network learns in a second."""
+"""Folders of images that a small network learns in a second."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def striped(rng: np.random.Generator, *, vertical: bool, side: int = 24) -> Pixe
 
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of sixty small grey images each: vertical and horizontal stripes."""
+    """Two classes of sixty small gray images each: vertical and horizontal stripes."""
     rng = np.random.default_rng(1)
     folder = tmp_path_factory.mktemp("data") / "stripes"
     for label in ("horizontal", "vertical"):

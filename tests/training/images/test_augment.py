@@ -12,13 +12,13 @@ from training.recipe.image import Augmentation
 
 
 def _spots(count: int = 64, side: int = 41) -> Tensor:
-    """Images of one light spot right of the center, ``[count, 1, side, side]``."""
+    """Images of one bright spot to the right of the center, ``[count, 1, side, side]``."""
     y, x = np.mgrid[:side, :side] - side // 2
     spot = np.exp(-((x - 10) ** 2 + y**2) / 8).astype(np.float32)
     return torch.from_numpy(spot).expand(count, 1, side, side).clone()
 
 
-def _centres(images: Tensor) -> Tensor:
+def _centers(images: Tensor) -> Tensor:
     """The center of light of each image, ``[count, 2]``: x and y from the center, in pixels."""
     side = images.shape[-1]
     offset = torch.arange(side) - side // 2
@@ -52,7 +52,7 @@ def test_a_rotation_preserves_the_distance_from_the_center() -> None:
     """The spot moves along a circle by at most the maximum angle."""
     rotated = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
 
-    x, y = _centres(rotated).T
+    x, y = _centers(rotated).T
     angles = torch.rad2deg(torch.atan2(y, x))
     assert torch.allclose(torch.hypot(x, y), torch.tensor(10.0), atol=0.1)
     assert angles.abs().max() <= 30.5
@@ -63,7 +63,7 @@ def test_a_shift_is_a_share_of_the_side() -> None:
     """A tenth of 41 pixels is at most 4.1, in both directions."""
     shifted = augment(_spots(), Augmentation(shift=0.1), Generator().manual_seed(1))
 
-    moved = _centres(shifted) - torch.tensor([10.0, 0.0])
+    moved = _centers(shifted) - torch.tensor([10.0, 0.0])
     assert moved.abs().max() <= 4.2
     assert moved.min() < -3
     assert moved.max() > 3
@@ -73,7 +73,7 @@ def test_a_scale_enlarges_and_reduces() -> None:
     """The distance of the spot from the center changes by at most the maximum share."""
     scaled = augment(_spots(), Augmentation(scale=0.2), Generator().manual_seed(1))
 
-    distance = _centres(scaled)[:, 0]
+    distance = _centers(scaled)[:, 0]
     assert distance.min() == pytest.approx(8, abs=0.4)
     assert distance.max() == pytest.approx(12, abs=0.4)
 
@@ -82,7 +82,7 @@ def test_a_flip_mirrors_about_half_of_the_images() -> None:
     """The spot is on the right, or on the left at the same distance."""
     flipped = augment(_spots(), Augmentation(flip=True), Generator().manual_seed(1))
 
-    x = _centres(flipped)[:, 0]
+    x = _centers(flipped)[:, 0]
     assert torch.allclose(x.abs(), torch.tensor(10.0), atol=0.1)
     assert 16 < int((x < 0).sum()) < 48
 

@@ -60,7 +60,7 @@ def test_files_that_are_not_images_are_skipped_with_a_reason(pets: Path) -> None
 def test_a_rotated_photograph_is_turned_upright(pets: Path) -> None:
     """The EXIF orientation of a photograph is applied."""
     upright = photograph(10, 14, 5)
-    lying = np.rot90(upright).copy()  # a quarter to the left
+    lying = np.rot90(upright).copy()  # rotated to the left by 90 degrees
     (pets / "cat" / "held.png").write_bytes(encoded(lying, exif=turned(6)))
 
     parts = read_folder(pets, [], _RULE)
@@ -114,7 +114,7 @@ def test_an_image_of_the_test_set_is_not_trained_on(tmp_path: Path) -> None:
 def test_a_folder_with_too_few_images_is_rejected(
     tmp_path: Path, classes: dict[str, int], sentence: str
 ) -> None:
-    """The message says what is missing."""
+    """The message states what is missing."""
     home = tmp_path / "images"
     home.mkdir()
     for k, (label, count) in enumerate(classes.items()):
@@ -125,7 +125,7 @@ def test_a_folder_with_too_few_images_is_rejected(
 
 
 def test_the_digest_depends_on_files_and_their_paths(pets: Path) -> None:
-    """The same images give the same digest; a changed or moved one changes it."""
+    """The same images have the same digest; a changed or moved image changes it."""
     first = read_folder(pets, [], _RULE).sha256
     again = read_folder(pets, [], _RULE).sha256
 

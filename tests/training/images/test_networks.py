@@ -22,9 +22,9 @@ def _recipe(name: str) -> ImageRecipe:
         ("digits_sigmoid", 10, 784 * 128 + 128 + 128 * 10 + 10),
         ("digits_small", 10, 784 * 512 + 512 + 512 * 10 + 10),
         ("digits_mlp", 10, 2_913_290),
-        # 28 - 2 = 26, pooled 13, - 2 = 11, pooled 5: 25 places of 32 filters.
+        # 28 - 2 = 26, pooled 13, - 2 = 11, pooled 5: 25 positions of 32 filters.
         ("digits_conv", 10, 320 + 9248 + (25 * 32 * 128 + 128) + 1290),
-        # Chollet's: 150, 148, 74, 72, 36, 34, 17, 15, 7: 49 places of 128 filters.
+        # Chollet's: 150, 148, 74, 72, 36, 34, 17, 15, 7: 49 positions of 128 filters.
         ("cats_dogs_course", 2, 896 + 18_496 + 73_856 + 147_584 + 49 * 128 * 512 + 512 + 513),
     ],
 )

@@ -1,4 +1,4 @@
-"""Families that scikit-learn fits are published with the predictions of scikit-learn."""
+"""Models that scikit-learn fits are published with the predictions of scikit-learn."""
 
 from pathlib import Path
 
@@ -52,12 +52,12 @@ def test_blobs_predicts_the_nearest_of_three_centers(folders: Folders, tmp_path:
     recipe = read_recipe("blobs")
     label = np.array([(recipe.target.values or recipe.target.labels).index(str(k)) for k in blob])
     training = split_rows(label.astype(float), recipe.split, recipe.seed, classes=True).training
-    centres = [points[training][label[training] == k].mean(axis=0) for k in range(3)]
+    centers = [points[training][label[training] == k].mean(axis=0) for k in range(3)]
     grid = np.random.default_rng(0).uniform(-10, 12, (500, 2))
 
     found = _predictions(run(recipe, tmp_path, folders).folder, grid.astype(np.float32))
 
-    distances = np.linalg.norm(grid[:, np.newaxis] - centres, axis=2)
+    distances = np.linalg.norm(grid[:, np.newaxis] - centers, axis=2)
     assert (found == np.eye(3)[distances.argmin(axis=1)]).all()
 
 
@@ -93,7 +93,7 @@ def test_sections_that_scikit_learn_does_not_use_are_rejected() -> None:
             [
                 'training={optimizer="SGD", learning_rate=1, epochs=1}',
                 "preprocessing.scaler=min-max",
-                'features=[{name="colour", type="category"}]',
+                'features=[{name="color", type="category"}]',
             ],
         )
 

@@ -41,7 +41,7 @@ def test_regression_losses_match_their_formulas(name: str, expected: list[float]
 
 
 def test_the_gradient_of_the_perceptron_is_rosenblatts_rule() -> None:
-    """Wrong rows move the weights by (prediction - target) * input; correct rows do not."""
+    """Incorrect rows change the weights by (prediction - target) * input; correct rows do not."""
     x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     weights = torch.zeros(2, 1, requires_grad=True)
     loss = loss_of(read_recipe("iris_perceptron"))

@@ -1,4 +1,4 @@
-"""Preprocessing: each step against numpy, fitted to the training set only."""
+"""Each preprocessing step equals numpy, and is fitted to the training set only."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from training.recipe import table as recipe
 from training.recipe.table import Feature
 
 _NUMBER = Column(Feature(name="n", type="number", optional=True))
-_COLOUR = Column(
+_COLOR = Column(
     Feature(name="c", type="category", unseen="other", optional=True), ("blue", "green", "red")
 )
 _ROWS = np.array([[1, 0], [2, 1], [np.nan, 2], [9, 0]], dtype=np.float32)
 
 
 def _prepared(plan: recipe.Preprocessing, training: Float32s, rows: Float32s) -> Floats:
-    preprocessing = fit_preprocessing(plan, [_NUMBER, _COLOUR], training)
+    preprocessing = fit_preprocessing(plan, [_NUMBER, _COLOR], training)
     return np.asarray(preprocessing(torch.from_numpy(rows).double()).numpy())
 
 
@@ -40,7 +40,7 @@ def test_a_missing_or_unknown_category_is_all_zeros() -> None:
 
 
 def test_clipping_uses_quantiles_of_the_training_set() -> None:
-    """A value beyond a bound becomes the bound."""
+    """A value outside the bounds is replaced by the nearest one."""
     training = np.column_stack([np.arange(101), np.zeros(101)]).astype(np.float32)
     extreme = np.array([[-1e6, 0], [1e6, 0]], dtype=np.float32)
 
@@ -71,7 +71,7 @@ def test_an_empty_column_is_rejected() -> None:
     empty = np.array([[np.nan, 0], [np.nan, 1]], dtype=np.float32)
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):
-        fit_preprocessing(recipe.Preprocessing(), [_NUMBER, _COLOUR], empty)
+        fit_preprocessing(recipe.Preprocessing(), [_NUMBER, _COLOR], empty)
 
 
 def test_rotated_pairs_are_rotations() -> None:

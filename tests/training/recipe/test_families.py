@@ -1,4 +1,4 @@
-"""The table of model families is complete, and the only list of them."""
+"""The table of model families is complete."""
 
 from typing import Literal
 

@@ -62,7 +62,7 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
 
 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
-    """A misspelt key, a missing one, a wrong type and an invalid choice are in one message."""
+    """A misspelled key, a missing one, a wrong type and an invalid choice are in one message."""
     text = (
         _VALID.replace("learning_rate", "learning_rat")
         .replace("epochs = 5", "epochs = 0")

@@ -137,7 +137,7 @@ def test_the_interaction_of_two_features_is_halved(models: Path, start: StartApp
 def test_categories_flags_and_missing_values_are_explained(models: Path, start: StartApp) -> None:
     """Each contributes its effect relative to the reference row."""
     publish_mixed(models)
-    row = {"size": None, "rooms": 5, "garden": False, "quarter": "south", "colour": "violet"}
+    row = {"size": None, "rooms": 5, "garden": False, "quarter": "south", "color": "violet"}
 
     response = start().post("/models/mixed/explain", json=row).json()
 
@@ -146,9 +146,9 @@ def test_categories_flags_and_missing_values_are_explained(models: Path, start: 
         "rooms": 3,
         "garden": True,
         "quarter": "north",
-        "colour": "red",
+        "color": "red",
     }
-    contributions = {"size": 1000, "rooms": 2, "garden": -10, "quarter": 100, "colour": 0}
+    contributions = {"size": 1000, "rooms": 2, "garden": -10, "quarter": 100, "color": 0}
     assert response["explanation"]["contributions"] == pytest.approx(contributions)
     assert response["explanation"]["score"] == response["value"] == 1105
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Serve, StartApp
-from tests.hostile_images import bombs, dots, hostile_images
+from tests.hostile_images import bombs, hostile_images, sparse_image
 from tests.image_models import publish_mirror
 from tests.images import encoded, image_input, png_chunk, png_of_size
 
@@ -20,7 +20,7 @@ WHOLE = png_of_size(28, 28, bytes(29 * 28))
 NO_PALETTE = (
     WHOLE[:8] + png_chunk(b"IHDR", (28).to_bytes(4, "big") * 2 + b"\x08\x03\0\0\0") + WHOLE[33:]
 )
-DOTS = encoded(dots(57, 48, 0, 0.002))
+SPARSE_IMAGE = encoded(sparse_image(57, 48, 0, 0.002))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def client(serve: Serve) -> httpx.Client:
     return serve(publish)
 
 
-@pytest.mark.parametrize("content", [NO_PALETTE, DOTS])
+@pytest.mark.parametrize("content", [NO_PALETTE, SPARSE_IMAGE])
 def test_every_protocol_rejects_the_same_images(digits: httpx.Client, content: bytes) -> None:
     """Files, forms, JSON, v1, v2 and explanations have the error of an image."""
     element = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text(content)]}
@@ -90,7 +90,7 @@ def test_hostile_files_cause_no_server_error(digits: httpx.Client) -> None:
 def test_text_and_numbers_that_are_not_images_are_rejected(
     digits: httpx.Client, image: bytes
 ) -> None:
-    """Long texts, wrong alphabets, mixed and nested values get 400."""
+    """Long texts, invalid base64, mixed and nested values get 400."""
     response = digits.post(
         PATH, content=b'{"image": %b}' % image, headers={"content-type": "application/json"}
     )
@@ -105,10 +105,10 @@ def test_text_and_numbers_that_are_not_images_are_rejected(
 def test_nested_data_of_version_2_is_flattened(
     digits: httpx.Client, levels: int, sentence: str
 ) -> None:
-    """Lists within lists hold one element; too many levels are an error."""
+    """Nested lists contain one element; too many levels are an error."""
     tensor = b'{"name": "image", "datatype": "BYTES", "shape": [1], "data": %b"%b"%b}' % (
         b"[" * levels,
-        text(DOTS).encode(),
+        text(SPARSE_IMAGE).encode(),
         b"]" * levels,
     )
 

@@ -43,7 +43,7 @@ def client(serve: Serve) -> httpx.Client:
 def test_a_body_that_is_an_image_gets_one_prediction(
     client: httpx.Client, content_type: str
 ) -> None:
-    """The first bytes of the file determine its format, whatever its media type."""
+    """The first bytes of the file determine its format, not its media type."""
     response = client.post(PATH, content=PHOTO, headers={"content-type": content_type})
 
     assert response.status_code == 200, response.text
@@ -103,17 +103,17 @@ def test_pixels_of_another_size_are_resized_like_a_file(client: httpx.Client) ->
 
 
 def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
-    """A grey model accepts rows of numbers, bare or among instances."""
+    """A model for gray images accepts rows of numbers, alone or in ``instances``."""
     rule = image_input(3, 4, channels=1)
     publish_mirror(models, rule)
-    grey = photograph(3, 4)[:, :, :1]
+    gray = photograph(3, 4)[:, :, :1]
     client = start()
 
-    for form in (grey[:, :, 0], grey, grey.ravel()):
+    for form in (gray[:, :, 0], gray, gray.ravel()):
         single = client.post(PATH, json=form.tolist()).json()
         several = client.post(PATH, json=[form.tolist()] * 2).json()["predictions"]
-        assert np.array_equal(seen_by(single, rule), grey)
-        assert np.array_equal(seen_by(several[1], rule), grey)
+        assert np.array_equal(seen_by(single, rule), gray)
+        assert np.array_equal(seen_by(several[1], rule), gray)
 
 
 def test_large_images_are_decoded_in_threads_with_the_same_result(client: httpx.Client) -> None:
@@ -193,7 +193,7 @@ def test_json_that_is_not_an_image_is_explained(
 def test_bodies_that_are_not_images_are_explained(
     client: httpx.Client, content: bytes, content_type: str, status: int, said: str
 ) -> None:
-    """Wrong, empty and foreign bodies have an error with a remedy."""
+    """Invalid and empty bodies and other media types get an error with a remedy."""
     response = client.post(PATH, content=content, headers={"content-type": content_type})
 
     assert response.status_code == status, response.text
@@ -201,7 +201,7 @@ def test_bodies_that_are_not_images_are_explained(
 
 
 def test_a_form_field_that_is_not_a_file_is_rejected(client: httpx.Client) -> None:
-    """A parameter among the files is not ignored silently."""
+    """A form with a parameter is rejected."""
     response = client.post(PATH, files={"image": ("a.jpg", PHOTO)}, data={"top": "3"})
 
     assert response.status_code == 400

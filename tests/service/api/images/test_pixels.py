@@ -1,4 +1,4 @@
-"""Pixels as numbers in JSON: the vectorized and the careful decoder agree."""
+"""Pixels as numbers in JSON: the vectorized and the general decoder return the same values."""
 
 import numpy as np
 import pytest

@@ -8,11 +8,11 @@ import numpy as np
 from tests.conftest import StartApp
 from tests.image_models import publish_mirror, seen_by
 from tests.images import image_input
-from tests.odd_images import broken_images, odd_images, spoilt_images
+from tests.odd_images import broken_images, corrupted_images, odd_images
 
 RULE = image_input(4, 4)
 PATH = "/models/mirror/predict"
-# What a file is called must not matter.
+# Media types, which must not affect the result.
 CALLED = ("image/jpeg", "image/png", "image/x-unknown", "application/octet-stream")
 
 
@@ -53,7 +53,7 @@ def test_images_with_changed_bytes_cause_no_server_error(models: Path, start: St
 
     statuses = {
         client.post(PATH, content=content, headers={"content-type": "image/*"}).status_code
-        for content in spoilt_images()
+        for content in corrupted_images()
     }
 
     assert statuses <= {200, 400}

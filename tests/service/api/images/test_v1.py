@@ -1,4 +1,4 @@
-"""Images in version 1, the protocol of TensorFlow Serving and KServe."""
+"""Images in v1, the protocol of TensorFlow Serving and KServe."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""Images in the Open Inference Protocol: pixels, or whole files as BYTES."""
+"""Images in the Open Inference Protocol: pixels, or image files as BYTES."""
 
 import base64
 from typing import Any
@@ -108,7 +108,7 @@ def test_a_raw_body_is_one_image(client: httpx.Client) -> None:
 def test_tensors_that_are_not_images_are_rejected(
     client: httpx.Client, request_: dict[str, Any], said: str
 ) -> None:
-    """Wrong types, shapes and files have an error with the expectation."""
+    """Unexpected types, shapes and files get an error with the expected ones."""
     response = client.post(PATH, json=request_)
 
     assert response.status_code == 400, response.text

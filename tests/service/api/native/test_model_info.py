@@ -1,4 +1,4 @@
-"""What a model tells of itself: choosing one, its evaluation, and its report."""
+"""Lists of models, and the description, evaluation and report of a model."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_a_report_is_served_with_a_strict_policy(start: StartApp) -> None:
 
 
 def test_a_report_that_has_changed_is_not_served(measured: Path, start: StartApp) -> None:
-    """The response says that the file is not the one that training wrote."""
+    """The error message explains that the file differs from the one that training wrote."""
     client = start()
     (measured / "report.html").write_text("<script>alert(1)</script>")
 
@@ -114,7 +114,7 @@ def test_a_report_that_has_changed_is_not_served(measured: Path, start: StartApp
 def test_a_missing_evaluation_or_report_is_reported(
     models: Path, start: StartApp, path: str, sentence: str
 ) -> None:
-    """The status is 404, and the message names what is missing."""
+    """The status is 404, and the message names the missing report or evaluation."""
     publish_admission(models)
     publish_bare(models, "bare", sum_and_difference())
 

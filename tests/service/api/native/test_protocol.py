@@ -74,7 +74,7 @@ def test_the_most_probable_of_several_labels_is_predicted(models: Path, start: S
 def test_every_kind_of_feature_reaches_the_graph(models: Path, start: StartApp) -> None:
     """Numbers, whole numbers, booleans and words become the input columns of the graph."""
     publish_mixed(models)
-    row = {"size": 7, "rooms": 2, "garden": True, "quarter": "south", "colour": "violet"}
+    row = {"size": 7, "rooms": 2, "garden": True, "quarter": "south", "color": "violet"}
     client = start()
 
     predictions = [

@@ -1,1 +1,1 @@
-"""Tests of the tables that stream."""
+"""Tests of tables."""

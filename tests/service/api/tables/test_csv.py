@@ -1,4 +1,4 @@
-"""CSV in, CSV out: by name, in any order, whatever else the rows hold, errors in their place."""
+"""CSV tables: columns in any order, additional columns, detected formats, and errors of rows."""
 
 import csv
 import io
@@ -80,7 +80,7 @@ def test_a_value_has_its_unit(post: Post) -> None:
 def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
     """Words, booleans, whole numbers and missing values; an optional column may be omitted."""
     table = (
-        "size,rooms,garden,quarter,colour\n"
+        "size,rooms,garden,quarter,color\n"
         "7,2,true,south,violet\n"
         " 7 , 4.0 ,No, north ,\n"
         ",2,1,south,red\n"

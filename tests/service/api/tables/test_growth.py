@@ -1,4 +1,4 @@
-"""Hostile tables: whatever the bytes are, reading them takes linear time, in bounded pieces."""
+"""Hostile tables are read in linear time and limited memory."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ SIZES = (1_000, 10_000, 100_000)
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.05
 LONGEST = 2**20
-# Bytes of a piece as they come from a slow or a hostile client, and from a quick one.
+# The bytes of a piece from a slow or hostile client, and from a fast one.
 PIECES = (997, 65_536)
 MOST_ROWS = 4096
 
@@ -32,18 +32,18 @@ CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 WIDE = FeatureCodec(
     FeaturesInput(kind="features", features=[number(f"column_{column}") for column in range(300)])
 )
-HEADER = b"size,rooms,garden,quarter,colour\n"
+HEADER = b"size,rooms,garden,quarter,color\n"
 
 Make = Callable[[int], bytes]
 
 
 def repeated(unit: bytes) -> Make:
-    """Make a table of this size that repeats a unit below a valid header."""
+    """A table of this size that repeats a text below a valid header."""
     return lambda size: HEADER + (unit * (size // len(unit) + 1))[:size]
 
 
 def headed(unit: bytes, end: bytes = b"\n1\n") -> Make:
-    """Make a table with a header of this size."""
+    """A table with a header of this size."""
     return lambda size: (unit * (size // len(unit) + 1))[:size] + end
 
 
@@ -115,10 +115,10 @@ def slowest_batch(reader: TableReader) -> tuple[float, int]:
 
 
 def seconds(open_reader: Callable[[bytes], TableReader], table: bytes, piece: int) -> float:
-    """CPU time of reading a whole table in pieces of this size."""
+    """CPU time to read a table in pieces of this size."""
     started = time.thread_time()
     try:
-        # The first line is waited for.
+        # The service waits for the complete first line.
         first = max(piece, table.find(b"\n") + 1 or len(table))
         reader = open_reader(table[:first])
         slowest_batch(reader)
@@ -137,7 +137,7 @@ def grows_linearly(open_reader: Callable[[bytes], TableReader], make: Make, piec
     before = math.inf
     for size in SIZES:
         table, allowed = make(size), MOST_GROWTH * before + NOISE_SECONDS
-        # Twice, in case that another process disturbed the first.
+        # Measured twice, because a different process may disturb the first measurement.
         if (before := seconds(open_reader, table, piece)) > allowed:
             before = seconds(open_reader, table, piece)
         if before > allowed:
@@ -229,7 +229,7 @@ def test_rows_have_their_line_numbers_and_order_where_batches_end_early() -> Non
 
 
 def test_a_row_that_lacks_hundreds_of_features_has_a_short_error() -> None:
-    """A row of two bytes does not make a response of a hundred messages."""
+    """A row of two bytes does not cause a response with a hundred messages."""
     reader = NdjsonReader(WIDE, Lines("utf-8-sig", LONGEST))
     reader.feed(b"{}\n")
 

@@ -1,4 +1,4 @@
-"""Tables against the service: bounded records, known charsets, and room for every client."""
+"""Tables against the service: limits of records, charsets and simultaneous clients."""
 
 import gzip
 import re

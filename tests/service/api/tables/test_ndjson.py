@@ -25,7 +25,7 @@ def test_each_line_gets_its_prediction(models: Path, start: StartApp) -> None:
     publish_mixed(models)
     client = start()
     rows: list[Any] = [
-        {"rooms": 2, "garden": True, "quarter": "south", "colour": "violet", "size": 7},
+        {"rooms": 2, "garden": True, "quarter": "south", "color": "violet", "size": 7},
         {"rooms": 4.0, "garden": 0, "quarter": "north"},
         [None, 2, False, "north", None],
     ]

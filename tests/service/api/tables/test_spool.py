@@ -1,4 +1,4 @@
-"""The spool: nothing is lost, nothing overtakes, and a file is used only where nobody reads."""
+"""The spool keeps all bytes in order, and uses a file only if nobody reads."""
 
 import asyncio
 import subprocess
@@ -72,7 +72,7 @@ def test_unread_bytes_are_stored_in_a_file() -> None:
 
 @pytest.mark.parametrize("limit", [0, 3 * PIECE])
 def test_a_writer_waits_for_room(limit: int) -> None:
-    """Memory and file are bounded, however long the reader waits."""
+    """The memory and the file are limited if the reader does not read."""
     shared = quota(limit)
 
     async def run() -> int:
@@ -153,7 +153,7 @@ for most in (1000, 3 * 2**20, resource.RLIM_INFINITY):
 def test_a_full_disk_stops_the_writer_and_loses_no_bytes() -> None:
     """A file that cannot grow, as on a full disk: what was accepted is read, the rest waits.
 
-    The limit of a file's size stands for the full disk, for it needs no privileges.
+    The limit of file sizes simulates a full disk without privileges.
     """
     ended = subprocess.run(
         [sys.executable, "-c", FULL_DISK], cwd=ROOT, capture_output=True, text=True, check=False

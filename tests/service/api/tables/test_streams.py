@@ -1,4 +1,4 @@
-"""Tables as streams: of any length, in any pieces, and ended in any way."""
+"""Tables are streamed in pieces of any size, and may end or be aborted at any time."""
 
 import gzip
 import json
@@ -167,7 +167,7 @@ def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) ->
 
 
 def test_a_body_that_stops_arriving_is_reported(models: Path, start: StartApp) -> None:
-    """408 before the first row; after it, an error in the last row."""
+    """The client gets 408 before the first row, and an error in the last row after it."""
     publish_price(models)
     client = start(body_seconds=0.3)
 

@@ -1,4 +1,4 @@
-"""Problems of a whole table are reported before anything is scored, with a position and a hint."""
+"""Problems of a table are reported before any row is scored, with a position and a hint."""
 
 import gzip
 from pathlib import Path
@@ -84,7 +84,7 @@ def client(serve: Serve) -> httpx.Client:
 def test_a_table_that_cannot_be_read_is_rejected_with_the_reason(
     client: httpx.Client, content: bytes, message: str
 ) -> None:
-    """Empty, without a header, misspelt, or in another format, separator or encoding."""
+    """Empty, without a header, misspelled, or in another format, separator or encoding."""
     assert message in error_of(post(client, content))
 
 
@@ -99,14 +99,14 @@ def test_an_unknown_charset_is_reported(client: httpx.Client) -> None:
     assert response.status_code == 200
 
 
-def test_a_misspelt_optional_column_is_reported(client: httpx.Client) -> None:
+def test_a_misspelled_optional_column_is_reported(client: httpx.Client) -> None:
     """A name very similar to a feature is an error; any other column is returned unchanged."""
     rest = b",rooms,garden,quarter\nred,2,true,north\n"
 
-    near = post(client, b"Colour" + rest, "mixed")
+    near = post(client, b"Color" + rest, "mixed")
     other = post(client, b"column" + rest, "mixed")
 
-    assert "no column 'colour'; is column \"Colour\" a misspelling of it?" in error_of(near)
+    assert "no column 'color'; is column \"Color\" a misspelling of it?" in error_of(near)
     assert other.status_code == 200
 
 

@@ -1,1 +1,1 @@
-"""Tests of the protocol of TensorFlow Serving and KServe, version 1."""
+"""Tests of v1, the protocol of TensorFlow Serving and KServe."""

@@ -1,4 +1,4 @@
-"""Small graphs of other tools, as bare models."""
+"""Small graphs like those of other tools, without a manifest."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

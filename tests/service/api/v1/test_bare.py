@@ -1,4 +1,4 @@
-"""``:predict`` of any graph: every type, any shape, any number of inputs and outputs."""
+"""``:predict`` of models without a manifest: any type, shape and number of inputs and outputs."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from tests.service.api.v1.graphs import (
     publish_identity,
 )
 
-# What curl's -d says of its body, which is how the documentation sends JSON.
+# The media type of curl's -d, with which the documentation sends JSON.
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 

@@ -1,4 +1,4 @@
-"""Every invalid request of version 1 gets an error of the common form."""
+"""Every invalid request of v1 gets an error in the common format."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -112,7 +112,7 @@ PREDICT: list[tuple[str, object, str]] = [
 def test_an_invalid_prediction_request_is_explained(
     client: httpx.Client, model: str, body: object, sentence: str
 ) -> None:
-    """The 400 error has the row or the input, the given and the expected value."""
+    """The 400 error has the row or the input, the received and the expected value."""
     response = client.post(f"/v1/models/{model}:predict", content=json.dumps(body))
 
     assert sentence in assert_contract(response, 400)

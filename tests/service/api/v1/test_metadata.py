@@ -1,4 +1,4 @@
-"""Names, states and tensors of models in version 1."""
+"""Names, states and tensors of models in v1."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``:predict`` of a bundle: the forms of rows and columns."""
+"""``:predict`` of a bundle: rows and columns."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def test_every_form_of_the_same_rows_gets_the_same_numbers(
 
 
 def test_a_thousand_rows_get_equal_predictions_in_every_protocol(client: httpx.Client) -> None:
-    """Native, version 1, version 2, and single requests are equal to the last digit."""
+    """Predictions of all protocols and of single rows are equal to the last digit."""
     rows = np.random.default_rng(1).normal(size=(1000, 3)).round(3).tolist()
     tensor = {"name": "features", "shape": [1000, 3], "datatype": "FP32", "data": rows}
 
@@ -82,7 +82,7 @@ def test_a_thousand_rows_get_equal_predictions_in_every_protocol(client: httpx.C
 
 def test_categories_and_booleans_are_decoded_by_name_and_by_order(client: httpx.Client) -> None:
     """Rows have the values of the native protocol; the input's name takes the graph's numbers."""
-    named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "colour": "violet"}
+    named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "color": "violet"}
     rows = [named, [1, 4, True, "south", "violet"]]
 
     words = client.post("/v1/models/mixed:predict", json={"instances": rows}).json()

@@ -31,7 +31,7 @@ METADATA_TENSORS: Schema = {"type": "array", "items": METADATA_TENSOR}
 
 METADATA_SERVER = an_object("name version extensions", extensions=STRINGS)
 METADATA_MODEL = an_object(
-    # The specification leaves versions, inputs and outputs open; Onward always tells them.
+    # The specification leaves versions, inputs and outputs open; Onward always returns them.
     "name platform versions inputs outputs",
     versions=STRINGS,
     inputs=METADATA_TENSORS,
@@ -41,8 +41,8 @@ LIVE = an_object("live", live={"type": "boolean"})
 READY = an_object("ready", ready={"type": "boolean"})
 MODEL_READY = an_object("name ready", ready={"type": "boolean"})
 
-# The specification's own is nested or flat, of numbers, strings and booleans. Onward's is flat,
-# and has null where a number is not finite, which JSON cannot write.
+# In the specification, data is nested or flat, of numbers, strings and booleans. Onward's is flat,
+# and has null for numbers that are not finite, which JSON cannot represent.
 TENSOR_DATA: Schema = {
     "type": "array",
     "items": {"type": ["number", "string", "boolean", "null"]},
@@ -55,7 +55,7 @@ RESPONSE_OUTPUT = an_object(
     data=TENSOR_DATA,
     parameters=PARAMETERS,
 )
-# In the binary extension the data is behind the JSON, and the parameters tell its size.
+# In the binary extension the data follows the JSON, and the parameters contain its size.
 BINARY_OUTPUT = an_object(
     "name shape datatype parameters",
     shape=SHAPE,
@@ -71,5 +71,5 @@ INFERENCE = an_object(
     outputs={"type": "array", "items": {"oneOf": [RESPONSE_OUTPUT, BINARY_OUTPUT]}},
     parameters=PARAMETERS,
 )
-# Every error object of the specification has the one field; Onward adds code and details.
+# An error object of the specification has this field only; Onward adds code and details.
 ERROR = an_object("error", closed=False)

@@ -81,7 +81,7 @@ def test_a_raw_body_determines_a_dynamic_axis_and_a_raw_string_is_whole(
 def test_a_raw_body_that_does_not_fit_is_rejected(
     models: Path, start: StartApp, model: str, content: bytes, sentence: str
 ) -> None:
-    """Ambiguous shapes and wrong lengths get 400."""
+    """Ambiguous shapes and inconsistent lengths get 400."""
     publish_admission(models)
     publish_bare(models, "simple", sum_and_difference())
     publish_bare(models, "pairs", identity(TensorProto.FLOAT, ["a", "b", "c"]))
@@ -146,7 +146,7 @@ def test_a_large_response_is_compressed_if_the_client_accepts_it(
 
 
 def test_classes_are_ranked_within_each_row_with_ties_in_order() -> None:
-    """The largest come first, equal ones in the order of the classes."""
+    """The largest scores are first, and equal ones are in the order of the classes."""
     rows = np.array([[0.5, 0.25, 0.5], [-1, 7, 0]], np.float32)
 
     ranked = classify(rows, 2, ["a", "b", "c"])

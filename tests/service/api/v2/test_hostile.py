@@ -238,7 +238,7 @@ def test_a_body_is_decompressed_only_up_to_the_limit(
 
 
 def test_a_declared_gigabyte_is_rejected_immediately(client: httpx.Client) -> None:
-    """The 413 error comes after ten bytes of the body."""
+    """The 413 error is sent after ten bytes of the body."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as connection:
         connection.sendall(
             f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-length: {2**30}\r\n\r\n".encode()
@@ -283,7 +283,7 @@ def test_a_request_without_a_length_of_its_json_is_json(client: httpx.Client) ->
 
 
 def test_a_valid_request_gets_a_prediction(client: httpx.Client) -> None:
-    """It is the body that the invalid ones were made of."""
+    """The valid body, from which the invalid ones are derived, is accepted."""
     response = client.post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
 
     assert response.json()["outputs"][0]["data"] == [1] * 16

@@ -80,7 +80,7 @@ def test_shared_memory_is_rejected_unless_enabled(
     ],
 )
 def test_browsers_cannot_change_what_is_served(models: Path, start: StartApp, call: str) -> None:
-    """A post with the header that browsers add is rejected, whatever is enabled."""
+    """A POST with the header that browsers add is rejected for all settings."""
     publish_bare(models, "simple", sum_and_difference())
     client = start(model_control="explicit", **ALLOWED)
 
