@@ -297,7 +297,7 @@ CLIENTS = (
     HostileClient(
         "chunk_extensions", chunk_extensions, allowed(200, 400, 413, 431, CLOSED, RESET), 2
     ),
-    HostileClient("chunk_lies", chunk_lies, allowed(400, 413, CLOSED)),
+    HostileClient("chunk_lies", chunk_lies, allowed(400, 408, 413, CLOSED)),
     HostileClient("v2_empty_strings", v2_empty_strings, _BAD | _LIMITED, connections=2),
     HostileClient("v2_lies", v2_lies, _BAD),
     HostileClient("multipart_parts", multipart_parts, _BAD | _LIMITED, connections=2),

@@ -158,7 +158,11 @@ CLIENTS = (
     HostileClient("idle_connections", idle_connections, _TIMED_OUT, 500, seconds=46),
     HostileClient("idle_keep_alive", idle_keep_alive, allowed(200), 200, seconds=82),
     HostileClient(
-        "idle_to_the_limit", idle_to_the_limit, _TIMED_OUT | {RESET, REJECTED, "503"}, 5000
+        "idle_to_the_limit",
+        idle_to_the_limit,
+        _TIMED_OUT | {RESET, REJECTED, "503"},
+        5000,
+        seconds=46,
     ),
     HostileClient("slow_head", slow_head, _TIMED_OUT, 100, seconds=46),
     HostileClient("half_head", half_head, _TIMED_OUT, 100, seconds=46),
@@ -174,7 +178,7 @@ CLIENTS = (
     HostileClient("never_reads", never_reads, _UNREAD, 20, seconds=46, receive_bytes=4096),
     HostileClient("reads_slowly", reads_slowly, _UNREAD, 20, seconds=46, receive_bytes=4096),
     HostileClient(
-        "pipelined_unread", pipelined_unread, _UNREAD, 50, seconds=46, receive_bytes=4096
+        "pipelined_unread", pipelined_unread, _UNREAD, 50, seconds=60, receive_bytes=4096
     ),
     HostileClient("pipelined_read", pipelined_read, allowed(200), 4, pause=0.1),
     HostileClient("half_closed", half_closed, allowed(200), 8),

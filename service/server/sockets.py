@@ -64,8 +64,7 @@ class ReusePortSocket(socket.socket):
     def __reduce__(self) -> tuple[Callable[[str, int, int], socket.socket], tuple[str, int, int]]:
         """Pickle the socket as a new one on the same port."""
         host, port = self.getsockname()[:2]
-        deferred = self.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
-        return _bind_reuse_port, (host, port, deferred)
+        return _bind_reuse_port, (host, port, _deferred_seconds(self))
 
 
 def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket:
@@ -200,9 +199,12 @@ class Server(uvicorn.Server):
         if not all_accepted:
             return
         loop = asyncio.get_running_loop()
+        # A deferred connection that still has sent nothing has been silent for seconds, so in this
+        # flood of connections it would be the first to be evicted.
+        is_deferred = _deferred_seconds(self._listening) > 0
         queued = islice(_queued_connections(self._listening), _MAX_TAKEN_PER_TURN)
-        alive = (connection for connection in queued if not _close_reset(connection))
-        for connection in islice(alive, _MAX_ACCEPTED_PER_TURN):
+        wanted = (each for each in queued if not _close_unwanted(each, silent=is_deferred))
+        for connection in islice(wanted, _MAX_ACCEPTED_PER_TURN):
             task = loop.create_task(loop.connect_accepted_socket(create_protocol, connection))
             self._accepting.add(task)
             task.add_done_callback(self._accepting.discard)
@@ -217,12 +219,23 @@ def _queued_connections(listening: socket.socket) -> Iterator[socket.socket]:
             yield connection
 
 
-def _close_reset(connection: socket.socket) -> bool:
-    """Close a connection if its client has reset it; return whether it has."""
-    was_reset = is_reset(connection)
-    if was_reset:
+def _close_unwanted(connection: socket.socket, *, silent: bool) -> bool:
+    """Close a connection that was reset, or optionally one that has sent nothing.
+
+    Returns:
+        Whether it was closed.
+    """
+    is_unwanted = is_reset(connection) or (silent and not _has_sent(connection))
+    if is_unwanted:
         connection.close()
-    return was_reset
+    return is_unwanted
+
+
+def _has_sent(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except OSError:  # nothing has arrived, or the connection has been reset
+        return False
 
 
 def _bind_reuse_port(host: str, port: int, defer_seconds: int) -> socket.socket:
@@ -245,6 +258,12 @@ def _bind(unbound: socket.socket, host: str, port: int, defer_seconds: int) -> s
             "it, or choose another port with --port or ONWARD_PORT."
         ) from error
     return unbound
+
+
+def _deferred_seconds(bound: socket.socket) -> int:
+    if sys.platform != "linux":
+        return 0
+    return bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
 
 
 def _family(host: str) -> socket.AddressFamily:

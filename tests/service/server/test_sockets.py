@@ -5,6 +5,7 @@ import pickle
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -97,6 +98,26 @@ def test_a_connection_is_queued_when_its_client_sends(bind: Bind) -> None:
             each.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux defers connections")
+def test_a_long_queue_is_cleared_of_connections_that_send_nothing() -> None:
+    """Those that have sent a request are served, also if they were queued last."""
+    with ExitStack() as stack:
+        listening = bind_socket(HOST, 0, 1)
+        listening.listen(1024)
+        silent = [_connected(listening, b"") for _ in range(200)]
+        for client in silent:
+            stack.enter_context(client)
+        time.sleep(1.5)  # until the kernel queues them
+        alive = [stack.enter_context(_connected(listening)) for _ in range(20)]
+
+        uvloop.run(_turns_until_accepted(listening, len(alive)))
+        responses = [client.recv(4096) for client in alive]
+        closed = [client for client in silent if not client.recv(1)]
+
+    assert {response.splitlines()[0] for response in responses} == {b"HTTP/1.1 200 OK"}
+    assert len(closed) == len(silent)
+
+
 def test_a_server_accepts_a_whole_queue_in_a_few_turns() -> None:
     """By its sockets alone, 300 queued connections would take 19 turns of the event loop."""
     with ExitStack() as stack:
@@ -115,10 +136,12 @@ def test_a_server_accepts_a_whole_queue_in_a_few_turns() -> None:
     assert {response.splitlines()[0] for response in responses} == {b"HTTP/1.1 200 OK"}
 
 
-def _connected(listening: socket.socket) -> socket.socket:
+def _connected(
+    listening: socket.socket, sent: bytes = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+) -> socket.socket:
     """A client that is connected to the port and has sent a request."""
     client = socket.create_connection(listening.getsockname(), timeout=30)
-    client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    client.sendall(sent)
     return client
 
 
