@@ -199,7 +199,10 @@ class ThreadBatcher:
         rows = row_count(inputs)
         if self._closed:
             raise Draining
-        self._require_room(rows)
+        self._queue.require_room(rows)
+        waiting = self._queue.rows
+        if waiting and (waiting + rows) * self._row_seconds > self._deadline_seconds:
+            raise QueueTooLong(waiting, self._deadline_seconds)
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         request = _FutureRequest(inputs, rows, _future_callback(future), perf_counter(), future)
         self._queue.add(request)
@@ -243,12 +246,6 @@ class ThreadBatcher:
         self._terminate_unawaited()
         self._run = _raise_draining
         self._thread.stop()
-
-    def _require_room(self, rows: int) -> None:
-        self._queue.require_room(rows)
-        waiting = self._queue.rows
-        if waiting and (waiting + rows) * self._row_seconds > self._deadline_seconds:
-            raise QueueTooLong(waiting, self._deadline_seconds)
 
     def _pending(self) -> "list[asyncio.Future[Prediction]]":
         """Return the futures that clients await, in the queue and in the current run."""

@@ -241,8 +241,10 @@ class ServedModel:
             raise self._map_error(error) from error
 
     def runs_inline(self, rows: int) -> bool:
-        """Return whether so many rows run on the event loop."""
-        return self.execution == "inline" and self._is_short(rows)
+        """Return whether so many rows run on the event loop, which a long run must not block."""
+        return self.execution == "inline" and (
+            rows <= _MAX_UNTIMED_INLINE_ROWS or rows * self._row_seconds < MAX_INLINE_SECONDS
+        )
 
     def predict_inline(
         self, inputs: Arrays, rows: int, on_result: OnResult, *, exclusive: bool = False
@@ -273,10 +275,6 @@ class ServedModel:
             control: from `new_control`; another thread may terminate the run with it.
         """
         return self._session.run(inputs, control)
-
-    def _is_short(self, rows: int) -> bool:
-        """Return whether a run of so many rows may block the event loop."""
-        return rows <= _MAX_UNTIMED_INLINE_ROWS or rows * self._row_seconds < MAX_INLINE_SECONDS
 
     def _max_loop_batch_rows(self) -> int:
         """Return how many rows of several requests may block the event loop together."""

@@ -273,16 +273,14 @@ def _format_of(content: bytes) -> str:
         raise InvalidImage(f"The file is empty; send an image as {SUPPORTED_FORMATS}.")
     found = identify(content)
     if found is None:
-        what = "text" if _is_text(content[:2048]) else "not a supported image"
+        # A control character is no text, except for these.
+        is_text = all(byte >= ord(" ") or byte in b"\t\r\n\f" for byte in content[:2048])
+        what = "text" if is_text else "not a supported image"
         raise InvalidImage(f"This is {what}; send an image as {SUPPORTED_FORMATS}.")
     if found.image_format is None:
         what = "; ".join(filter(None, (found.description, found.advice)))
         raise InvalidImage(f"This is {what}. Send an image as {SUPPORTED_FORMATS}.")
     return found.image_format
-
-
-def _is_text(start: bytes) -> bool:
-    return not any(byte < 32 and byte not in b"\t\r\n\f" for byte in start)  # noqa: PLR2004 - ASCII
 
 
 def _damaged(kind: str, error: Exception) -> InvalidImage:
