@@ -141,12 +141,14 @@ def alone(service: Served, worker: int) -> Iterator[httpx.Client]:
 
 
 def _line_to(service: Served, worker: int) -> HTTPConnection:
-    """Connect until this worker accepts the connection; nothing is sent to other workers."""
+    """Connect until this worker accepts the connection; other workers get no request."""
     url = httpx.URL(service.address)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         line = HTTPConnection(url.host, url.port, timeout=PATIENCE_SECONDS)
         line.connect()
+        # The kernel holds a silent connection for seconds; servers ignore an empty line.
+        line.sock.sendall(b"\r\n")
         if _taker(service, line.sock.getsockname()[1]) == worker:
             return line
         line.close()
