@@ -55,11 +55,6 @@ class EvaluatedModel:
     parts: RowSplit
     models: Path
 
-    @property
-    def fitted_rows(self) -> Rows:
-        """All rows outside the test set, in order."""
-        return self.parts.outside_test
-
     def predictions(self, rows: Rows | None = None) -> Float32s:
         """Return the predictions of the published graph for some of the rows, or for all."""
         features = self.data.features if rows is None else self.data.features[rows]
@@ -123,7 +118,8 @@ def _predicts(
 def _california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
     ridge = make_pipeline(_columns(evaluated), Ridge(alpha=1.0))
-    ridge.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
+    rows = evaluated.parts.outside_test
+    ridge.fit(x[rows], y[rows])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
     found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
@@ -178,7 +174,7 @@ def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
 
 def _boosted(evaluated: EvaluatedModel, target: Floats) -> Floats:
     """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
-    x, rows = evaluated.data.features, evaluated.fitted_rows
+    x, rows = evaluated.data.features, evaluated.parts.outside_test
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
     return np.asarray(boosting.predict(x[evaluated.parts.test]))
 
@@ -227,7 +223,8 @@ def _iris(evaluated: EvaluatedModel) -> Iterator[Check]:
 def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
     pipeline = make_pipeline(_columns(evaluated), LogisticRegression(max_iter=1000))
-    pipeline.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
+    rows = evaluated.parts.outside_test
+    pipeline.fit(x[rows], y[rows])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
     found = roc_auc_score(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
