@@ -23,7 +23,7 @@ from training.data.table import Dataset, Float32s, Floats, Rows, encode_features
 from training.errors import DataError
 from training.evaluation.intervals import measure_coverage
 from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
-from training.evaluation.published import Published, open_model
+from training.evaluation.published import PublishedModel, open_model
 from training.images.sources import load_images, split_images
 from training.model.thresholds import confidence
 from training.onnx_files import Graph
@@ -50,7 +50,7 @@ class Check:
 class EvaluatedModel:
     """A published model with its data set and split."""
 
-    model: Published
+    model: PublishedModel
     data: Dataset
     parts: RowSplit
     models: Path
@@ -70,7 +70,7 @@ class EvaluatedModel:
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
-def evaluated_model(model: Published, models: Path, folders: Folders) -> EvaluatedModel:
+def evaluated_model(model: PublishedModel, models: Path, folders: Folders) -> EvaluatedModel:
     """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
     loaded = load_rows(recipe, folders)
