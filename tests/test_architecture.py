@@ -167,6 +167,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.filetypes",
         "service.imaging",
         "service.predictions",
+        "service.spelling",
         "training.data",
         "training.errors",
         "training.fit",
@@ -198,6 +199,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.report": {
         "service.bundle",
         "service.predictions",
+        "service.spelling",
         "training.data",
         "training.evaluation",
         "training.fit",
@@ -209,6 +211,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.autorecipe": {
         "service.bundle",
         "service.imaging",
+        "service.spelling",
         "service.tabletext",
         "training.data",
         "training.errors",

@@ -8,9 +8,9 @@ import torch
 
 from tests.conftest import StartApp
 from tests.recipes import read_recipe
-from training.data.sources import Folders, load
-from training.data.split import split_rows
-from training.data.table import encode, encode_target, with_target
+from training.data.rows import load_rows
+from training.data.sources import Folders
+from training.data.table import encode
 from training.learn import fit_model
 from training.run import run
 
@@ -79,11 +79,9 @@ def test_a_csv_becomes_a_service_that_predicts_like_the_module(
     folders = Folders(None, recipe_file.parent)
     run(recipe, models, folders)
 
-    table = with_target(load(recipe.data, folders), recipe.target)
-    parts = split_rows(
-        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False
-    )
-    data = encode(table, recipe, parts.training)
+    loaded = load_rows(recipe, folders)
+    parts = loaded.parts
+    data = encode(loaded.table, recipe, parts.training)
     module = fit_model(recipe, data, parts.training, parts.validation).predictor
     assert isinstance(module, torch.nn.Module)
     ages = np.array([[0.5], [7.0], [14.25]], np.float32)

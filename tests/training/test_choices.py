@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.recipes import read_recipe
+from training.data.rows import load_rows
 from training.data.sources import Folders, load
-from training.data.split import split_rows
-from training.data.table import encode, encode_target, with_target
+from training.data.table import encode
 from training.evaluation.metrics import measure
 from training.learn import fit_model
 from training.recipe.table import Activation, Loss, Optimizer, ScalerKind, Schedule
@@ -40,10 +40,9 @@ _MLP = (
 def _measured(recipe_name: str, overrides: list[str], folders: Folders) -> dict[str, float]:
     """The metrics on the test set of a recipe's fit, without exporting it."""
     recipe = read_recipe(recipe_name, overrides)
-    table = with_target(load(recipe.data, folders), recipe.target)
-    target = encode_target(table, recipe.target)
-    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
-    data = encode(table, recipe, parts.training)
+    loaded = load_rows(recipe, folders)
+    parts = loaded.parts
+    data = encode(loaded.table, recipe, parts.training)
     fitted = fit_model(recipe, data, parts.training, parts.validation)
     predictions = fitted.predictor.predict(data.features[parts.test])
     return measure(recipe, data.target[parts.test], predictions, fitted.threshold)

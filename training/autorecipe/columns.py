@@ -7,10 +7,10 @@ from typing import Literal
 import polars as pl
 
 from service.bundle.features import WHOLE_MAX
+from service.spelling import join_names
 from service.tabletext import Numerals
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
-from training.data.text import join_names
 from training.recipe.table import Feature
 
 _MOSTLY = 0.95
@@ -105,7 +105,7 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
     numeric = share >= _MOSTLY or (
         share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS
     )
-    some = join_names([repr(word) for word in non_numeric], _SHOWN)
+    some = join_names(non_numeric, _SHOWN, repr)
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())

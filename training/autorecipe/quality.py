@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 from sklearn.tree import DecisionTreeClassifier
 
+from service.spelling import join_names
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.numerals import as_numbers
 from training.data.table import Floats, Rows, Table
-from training.data.text import join_names
 from training.recipe.table import Feature, ModelCard, Recipe
 
 _SHOWN = 10

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from service.spelling import join_names
 from service.tabletext import MISSING
 from training.autorecipe.columns import ParsedNumbers, parse_numbers
 from training.data.numerals import as_numbers
 from training.data.table import Table
-from training.data.text import join_names
 from training.errors import DataError
 from training.recipe.families import BINARY, TABLE_FAMILIES
 from training.recipe.table import Target

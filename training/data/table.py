@@ -10,10 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from service.bundle.features import UNSEEN, TableFormat
-from service.spelling import closest_name
+from service.spelling import closest_name, join_names
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
 from training.data.numerals import as_numbers
-from training.data.text import join_names
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 

@@ -23,7 +23,7 @@ from training.data.table import Dataset, Float32s, Floats, Rows, encode_features
 from training.errors import DataError
 from training.evaluation.intervals import measure_coverage
 from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
-from training.evaluation.published import Published, open_model
+from training.evaluation.published import PublishedModel, open_model
 from training.images.sources import load_images, split_images
 from training.model.thresholds import confidence
 from training.onnx_files import Graph
@@ -50,15 +50,10 @@ class Check:
 class EvaluatedModel:
     """A published model with its data set and split."""
 
-    model: Published
+    model: PublishedModel
     data: Dataset
     parts: RowSplit
     models: Path
-
-    @property
-    def fitted_rows(self) -> Rows:
-        """All rows outside the test set, in order."""
-        return self.parts.outside_test
 
     def predictions(self, rows: Rows | None = None) -> Float32s:
         """Return the predictions of the published graph for some of the rows, or for all."""
@@ -75,7 +70,7 @@ class EvaluatedModel:
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
-def evaluated_model(model: Published, models: Path, folders: Folders) -> EvaluatedModel:
+def evaluated_model(model: PublishedModel, models: Path, folders: Folders) -> EvaluatedModel:
     """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
     loaded = load_rows(recipe, folders)
@@ -123,7 +118,8 @@ def _predicts(
 def _california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
     ridge = make_pipeline(_columns(evaluated), Ridge(alpha=1.0))
-    ridge.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
+    rows = evaluated.parts.outside_test
+    ridge.fit(x[rows], y[rows])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
     found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
@@ -178,7 +174,7 @@ def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
 
 def _boosted(evaluated: EvaluatedModel, target: Floats) -> Floats:
     """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
-    x, rows = evaluated.data.features, evaluated.fitted_rows
+    x, rows = evaluated.data.features, evaluated.parts.outside_test
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
     return np.asarray(boosting.predict(x[evaluated.parts.test]))
 
@@ -227,7 +223,8 @@ def _iris(evaluated: EvaluatedModel) -> Iterator[Check]:
 def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
     pipeline = make_pipeline(_columns(evaluated), LogisticRegression(max_iter=1000))
-    pipeline.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
+    rows = evaluated.parts.outside_test
+    pipeline.fit(x[rows], y[rows])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
     found = roc_auc_score(y[test], evaluated.predictions(test)[:, 0])
     yield Check(

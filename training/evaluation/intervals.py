@@ -24,7 +24,7 @@ Source = Literal["validation", "cross-validation"]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPredictions:
     """Predictions and true values, for rows that the models were not fitted on."""
 
     source: Source
@@ -46,7 +46,7 @@ def interval_of(  # noqa: PLR0913 - it takes all that a run has
     With `split.interval_folds` they come from out-of-fold predictions for the rows outside the test
     set; otherwise from cross-validation or from the validation set.
     """
-    if recipe.task != "regression":
+    if recipe.is_classification:
         return None
     held_out = _held_out_predictions(recipe, table, data, parts, model=model, assessment=assessment)
     if held_out is None:
@@ -58,7 +58,7 @@ def interval_of(  # noqa: PLR0913 - it takes all that a run has
     return measure_coverage(fitted, value, data.target[assessment.rows])
 
 
-def fit_interval(held_out: HeldOut, scale: Literal["value", "log1p"]) -> Interval | None:
+def fit_interval(held_out: HeldOutPredictions, scale: Literal["value", "log1p"]) -> Interval | None:
     """Fit the margins for each bin of values, and for each level with enough rows.
 
     Of n errors the margin is the ceil((n + 1) * level)-th smallest; without one, the level is
@@ -109,20 +109,20 @@ def _held_out_predictions(  # noqa: PLR0913 - as above
     *,
     model: FittedModel,
     assessment: Assessment,
-) -> HeldOut | None:
+) -> HeldOutPredictions | None:
     if recipe.split.interval_folds:
-        rows = np.sort(np.concatenate([parts.training, parts.validation]))
+        rows = parts.outside_test
         predictions, _ = out_of_fold(recipe, table, data.target, rows, recipe.split.interval_folds)
-        return HeldOut("cross-validation", _values(predictions), data.target[rows])
+        return HeldOutPredictions("cross-validation", _values(predictions), data.target[rows])
     evaluation = assessment.evaluation
     if evaluation is not None and evaluation.part == "cross-validation":
-        return HeldOut(
+        return HeldOutPredictions(
             "cross-validation", _values(assessment.predictions), data.target[assessment.rows]
         )
     if len(parts.validation) < _MIN_VALIDATION_ROWS:
         return None
     predictions = model.predictor.predict(data.features[parts.validation])
-    return HeldOut("validation", _values(predictions), data.target[parts.validation])
+    return HeldOutPredictions("validation", _values(predictions), data.target[parts.validation])
 
 
 def _values(predictions: Float32s) -> Floats:

@@ -18,7 +18,7 @@ from training.recipe.table import Data, Recipe
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A bundle with the recipe that made it."""
 
     manifest: Manifest
@@ -45,7 +45,7 @@ class Published:
         return [Column(feature, words.get(feature.name, ())) for feature in self.recipe.features]
 
 
-def open_model(models: Path, name: str) -> Published:
+def open_model(models: Path, name: str) -> PublishedModel:
     """Read a model, and check its bundle.
 
     Args:
@@ -72,10 +72,10 @@ def open_model(models: Path, name: str) -> Published:
     if not isinstance(bundle.manifest.input, FeaturesInput):
         raise DataError(f"{name} is a model of images; a CSV file cannot be used to measure it.")
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
-    return Published(bundle.manifest, version, recipe, Graph(bundle.model))
+    return PublishedModel(bundle.manifest, version, recipe, Graph(bundle.model))
 
 
-def measure_on(model: Published, path: Path) -> tuple[int, dict[str, float]]:
+def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]]:
     """Return how many rows of a CSV file have a target, and the task's metrics on them.
 
     Raises `DataError` if the file cannot be read, a column is missing, or a cell is invalid.

@@ -14,7 +14,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import read_image
-from training.data.text import join_names
+from service.spelling import join_names
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 

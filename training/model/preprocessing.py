@@ -59,6 +59,7 @@ class OneHot(nn.Module):
 
     def __init__(self, count: int) -> None:
         super().__init__()
+        # The exported graph has this name.
         self.register_buffer("words", torch.arange(count, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:

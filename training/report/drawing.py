@@ -16,9 +16,9 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from service.predictions import predicted_labels
 from training.data.table import Dataset, Float32s, Floats
-from training.data.text import with_unit
 from training.learn import FittedModel
 from training.recipe.table import Recipe
+from training.report.tables import with_unit
 
 # Placeholder colors, replaced by CSS variables of the page.
 INK, SOFT, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"

@@ -8,7 +8,6 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.data.table import Floats
-from training.data.text import with_unit
 from training.evaluation.metrics import calibration_bins
 from training.fit import History
 from training.model.thresholds import Ints, Truths
@@ -24,6 +23,7 @@ from training.report.drawing import (
     legend,
     render_svg,
 )
+from training.report.tables import with_unit
 
 _MAX_POINTS = 3000
 _FEW_POINTS = 60

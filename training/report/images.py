@@ -10,8 +10,8 @@ from sklearn.metrics import confusion_matrix
 
 from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Manifest
 from service.predictions import predicted_labels
+from service.spelling import join_names
 from training.data.table import Float32s, Floats
-from training.data.text import join_names
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile

@@ -9,8 +9,8 @@ import numpy as np
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
 from service.predictions import predicted_labels
+from service.spelling import join_names
 from training.data.table import Dataset, Table
-from training.data.text import join_names
 from training.evaluation.assessment import Assessment, permutation_importance
 from training.learn import FittedModel
 from training.model.thresholds import class_probabilities

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table
-from training.data.text import with_unit
 from training.evaluation.metrics import HEADLINES
 from training.model.thresholds import class_probabilities
 from training.recipe.table import Recipe
@@ -86,6 +85,11 @@ class Tile:
     name: str
     value: str
     note: str
+
+
+def with_unit(name: str, unit: str | None) -> str:
+    """Return ``name (unit)``, or the name if there is no other unit."""
+    return f"{name} ({unit})" if unit and unit != name else name
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ from service.predictions import interval_ends
 from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.data.table import Floats
-from training.evaluation.intervals import HeldOut, fit_interval, measure_coverage
+from training.evaluation.intervals import HeldOutPredictions, fit_interval, measure_coverage
 from training.run import run
 
 
@@ -22,7 +22,7 @@ def _sample(rows: int, seed: int) -> tuple[Floats, Floats]:
 
 
 def _fitted(rows: int, seed: int = 1) -> Interval:
-    interval = fit_interval(HeldOut("validation", *_sample(rows, seed)), "value")
+    interval = fit_interval(HeldOutPredictions("validation", *_sample(rows, seed)), "value")
     assert interval is not None
     return interval
 
@@ -52,7 +52,7 @@ def test_the_margin_is_the_corrected_quantile() -> None:
     """Of nine errors the largest is the margin at 0.9; higher levels need more rows."""
     distances = np.arange(1.0, 10.0)
 
-    interval = fit_interval(HeldOut("cross-validation", np.zeros(9), distances), "value")
+    interval = fit_interval(HeldOutPredictions("cross-validation", np.zeros(9), distances), "value")
 
     assert interval is not None
     assert {one.level: one.margins for one in interval.levels} == {0.5: [5], 0.8: [8], 0.9: [9]}
@@ -74,7 +74,7 @@ def test_small_samples_are_covered_on_average() -> None:
 def test_on_the_logarithm_the_margin_is_a_factor() -> None:
     """One plus the value is divided and multiplied by the same number."""
     value, target = _sample(5000, seed=1)
-    interval = fit_interval(HeldOut("validation", value, np.maximum(target, 0)), "log1p")
+    interval = fit_interval(HeldOutPredictions("validation", value, np.maximum(target, 0)), "log1p")
     assert interval is not None
 
     low, high = interval_ends(interval, interval.levels[0], value)
@@ -88,7 +88,7 @@ def test_equal_predictions_share_a_bin() -> None:
     value = np.repeat([1.0, 2.0, 3.0], [4000, 20, 4000])
     target = value + np.random.default_rng(1).standard_normal(len(value))
 
-    interval = fit_interval(HeldOut("validation", value, target), "value")
+    interval = fit_interval(HeldOutPredictions("validation", value, target), "value")
 
     assert interval is not None
     assert len(interval.edges) == 1
