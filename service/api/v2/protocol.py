@@ -29,12 +29,12 @@ from service.codecs.endpoint import (
     SharedMemorySlot,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
-from service.codecs.outputs import finite_ends, most_probable
+from service.codecs.outputs import finite_ends
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.predictions import scores_by_label
+from service.predictions import most_probable, scores_by_label
 
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
