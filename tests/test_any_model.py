@@ -194,7 +194,7 @@ UNSERVABLE = [
     (b"not a model", "model.onnx is not an ONNX file: "),
     (identity(TensorProto.FLOAT, [2])[:-20], "model.onnx is not an ONNX file: "),
     (one_node("Neg", opset=999), "official support for domain ai.onnx is till opset"),
-    (unknown_operator(), "Conjure"),
+    (unknown_operator(), "Nonexistent"),
     (sequence_input(), "'x' is a seq(tensor(float)), which no protocol here supports"),
     (brain_floats(), "'x' is a tensor(bfloat16), which no protocol here supports"),
 ]

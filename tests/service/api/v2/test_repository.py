@@ -33,7 +33,7 @@ def test_the_index_has_every_version_with_its_state_and_reason(
 
     assert price == {"name": "price", "version": "1", "state": "READY", "reason": ""}
     assert (odd["name"], odd["state"]) == ("odd", "UNAVAILABLE")
-    assert "Conjure" in odd["reason"]
+    assert "Nonexistent" in odd["reason"]
     assert states(client, b"{}") == {"odd": "UNAVAILABLE", "price": "READY"}
     assert states(client, b'{"ready": false}') == {"odd": "UNAVAILABLE", "price": "READY"}
     assert states(client, b'{"ready": true}') == {"price": "READY"}
