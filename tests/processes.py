@@ -1,19 +1,24 @@
-"""Services in processes of their own, as operators start them."""
+"""Services and commands, in processes of their own as operators start them, or in this one."""
 
 import contextlib
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
+
+from service.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60
@@ -86,6 +91,27 @@ def served(*options: str, **environment: str) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         service.end()
+
+
+def run_command(*words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-m", "service", *words]
+    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, check=False)
+
+
+def run_here(*words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run a command in this process, which takes a second less than `run_command`."""
+    output, errors = io.BytesIO(), io.BytesIO()
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        patch.object(sys, "stdin", given),
+        patch.object(sys, "stdout", io.TextIOWrapper(output, "utf-8", write_through=True)),
+        patch.object(sys, "stderr", io.TextIOWrapper(errors, "utf-8", write_through=True)),
+    ):
+        given.buffer.write(stdin)
+        given.seek(0)
+        status = main(words)
+        return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
 
 
 def startup_error(*options: str, **environment: str) -> str:

@@ -214,14 +214,6 @@ def test_prometheus_and_grafana_find_their_files() -> None:
     assert f"./deploy/grafana/dashboards:{folder}:ro" in SERVICES["grafana"]["volumes"]
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_the_operators_page_teaches_each_setting(name: str) -> None:
-    """The page's table has a row for the setting, with its default."""
-    default = Settings.model_fields[name].default
-
-    assert f"| `ONWARD_{name.upper()}` | `{default}` |" in OPERATIONS
-
-
 @pytest.mark.parametrize("name", _metrics())
 def test_the_operators_page_teaches_each_metric(name: str) -> None:
     """The page's table has a row for the metric, with its kind."""

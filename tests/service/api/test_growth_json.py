@@ -104,6 +104,17 @@ CASES = [
 BODIES = {**ROWS, **V1, **EXAMPLES, **V2}
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the models of CASES."""
+    folder = tmp_path_factory.mktemp("models")
+    publish_admission(folder)
+    publish_mixed(folder)
+    publish_bare(folder, "floats", identity(TensorProto.FLOAT, ["n", 2]))
+    publish_bare(folder, "strings", identity(TensorProto.STRING, ["n", 2]))
+    return folder
+
+
 @pytest.mark.parametrize(("protocol", "model", "name"), CASES)
 def test_decoding_takes_linear_time(models: Path, protocol: str, model: str, name: str) -> None:
     """A body ten times as large takes about ten times as long, or is rejected earlier."""
@@ -117,12 +128,6 @@ async def _measured(
     models: Path, protocol: str, name: str, body: Callable[[int], bytes]
 ) -> dict[int, float]:
     """Return the least CPU seconds of a few decodings, by the size of the body."""
-    publish = {"admission": publish_admission, "mixed": publish_mixed}.get(name)
-    if publish is not None:
-        publish(models)
-    else:
-        element = TensorProto.STRING if name == "strings" else TensorProto.FLOAT
-        publish_bare(models, name, identity(element, ["n", 2]))
     settings = Settings(models=models, device="cpu", poll_seconds=0)
     tested = _protocol(protocol, settings)
     found = {}

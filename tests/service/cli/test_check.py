@@ -1,17 +1,15 @@
 """``onward check``: every version of a folder passes its self-test, or the reason is printed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.models import publish_admission, publish_bare, publish_price, sum_and_difference
-from tests.processes import ROOT
+from tests.processes import run_command, run_here
 
 
-def check(*options: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command."""
-    command = [sys.executable, "-m", "service", "check", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def check(*options: str) -> tuple[int, str, str]:
+    """Run the command; return its status, output and errors."""
+    ended = run_here("check", *options)
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
 def test_valid_models_are_listed_with_status_0(models: Path) -> None:
@@ -20,10 +18,10 @@ def test_valid_models_are_listed_with_status_0(models: Path) -> None:
     publish_price(models)
     publish_bare(models, "simple", sum_and_difference())
 
-    ended = check(str(models))
+    ended = run_command("check", str(models))
 
     assert ended.returncode == 0
-    assert ended.stdout.splitlines() == [
+    assert ended.stdout.decode().splitlines() == [
         "ok        price/2",
         "ok        price/1",
         "ok        simple/1",
@@ -39,19 +37,19 @@ def test_each_invalid_model_is_listed_with_a_reason(models: Path) -> None:
     publish_price(models, "odd name".replace(" ", "_"))
     (models / "odd_name").rename(models / "odd name")
 
-    ended = check("--models", str(models))
+    status, output, _ = check("--models", str(models))
 
-    assert ended.returncode == 1
-    assert "left out  'odd name' is no name for a model" in ended.stdout
-    assert "ok        admission/1\n" in ended.stdout
-    assert "rejected  changed/1  model.onnx has 5 bytes" in ended.stdout
-    assert "rejected  broken/1  model.onnx is not an ONNX file" in ended.stdout
+    assert status == 1
+    assert "left out  'odd name' is no name for a model" in output
+    assert "ok        admission/1\n" in output
+    assert "rejected  changed/1  model.onnx has 5 bytes" in output
+    assert "rejected  broken/1  model.onnx is not an ONNX file" in output
 
 
 def test_an_empty_folder_and_a_missing_folder_fail(tmp_path: Path) -> None:
     """The exit status is 1 for an empty folder, and 2 for one that does not exist."""
     empty, missing = check(str(tmp_path)), check(str(tmp_path / "nowhere"))
 
-    assert (empty.returncode, missing.returncode) == (1, 2)
-    assert "holds no model" in empty.stdout
-    assert "does not exist" in missing.stderr
+    assert (empty[0], missing[0]) == (1, 2)
+    assert "holds no model" in empty[1]
+    assert "does not exist" in missing[2]

@@ -15,17 +15,14 @@ from tests.conftest import StartApp
 from tests.image_models import publish_mirror
 from tests.images import encoded, image_input, photograph
 from tests.models import publish_iris, publish_mixed, publish_price
-from tests.processes import ROOT
+from tests.processes import ROOT, run_command, run_here
 
 TABLE = 'note,size\r\nä,1.5\r\n"b, c",x\r\n,3\r\n'
 
 
-def score(
-    models: Path, *options: str, stdin: bytes | None = None
-) -> "subprocess.CompletedProcess[bytes]":
+def score(models: Path, *options: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     """Run the command with a models folder."""
-    command = [sys.executable, "-m", "service", "score", "--models", str(models), *options]
-    return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, check=False)
+    return run_here("score", "--models", str(models), *options, stdin=stdin)
 
 
 # File, model, content, parameters.
@@ -82,7 +79,8 @@ def test_standard_input_is_scored_to_standard_output(models: Path) -> None:
     """The output has the requested form."""
     publish_price(models)
 
-    done = score(models, "price", "-", "--to", "json", "--quiet", stdin=b"size\n1\n2\n")
+    words = ("score", "--models", str(models), "price", "-", "--to", "json", "--quiet")
+    done = run_command(*words, stdin=b"size\n1\n2\n")
 
     assert done.stdout == (
         b'{"predictions":[{"value":2.0,"unit":"euros"},{"value":4.0,"unit":"euros"}],'

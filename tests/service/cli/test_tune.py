@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,13 +12,13 @@ from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.tune import choose_tuning, compare_devices
 from service.engine.loader import this_machine
 from tests.models import publish_admission, publish_bare, sum_and_difference
-from tests.processes import ROOT
+from tests.processes import run_command, run_here
 
 
-def tune(*options: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command with short measurements."""
-    command = [sys.executable, "-m", "service", "tune", "--seconds", "0.001", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def tune(*options: str) -> tuple[int, str, str]:
+    """Run the command with short measurements; return its status, output and errors."""
+    ended = run_here("tune", "--seconds", "0.001", *options)
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
 def point(device: str, threads: int, rows: int, milliseconds: float) -> Measured:
@@ -37,17 +35,19 @@ def test_the_measurements_are_printed_and_the_choice_is_written(models: Path) ->
     """The file has the measurements and the machine, and conforms to the published schema."""
     folder = publish_admission(models)
 
-    ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "4")
+    words = ("--models", str(models), "--device", "cpu", "--max-batch-rows", "4")
+    ended = run_command("tune", "--seconds", "0.001", "admission", *words)
+    output = ended.stdout.decode()
 
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (0, b"")
     tuning = read_document(Tuning, folder.parent / TUNING)
     assert tuning is not None
     assert (tuning.device, tuning.version, tuning.machine) == ("cpu", "1", this_machine())
     assert {each.rows for each in tuning.measured} == {1, 2, 4}
-    rows = [line.split() for line in ended.stdout.splitlines() if line.startswith("cpu ")]
+    rows = [line.split() for line in output.splitlines() if line.startswith("cpu ")]
     assert len(rows) == len(tuning.measured)
-    assert "No GPU was measured" in ended.stdout
-    assert "A call in a thread costs" in ended.stdout
+    assert "No GPU was measured" in output
+    assert "A call in a thread costs" in output
     written = json.loads((folder.parent / "tuning.json").read_text())
     jsonschema.validate(written, Tuning.model_json_schema())
 
@@ -56,10 +56,11 @@ def test_a_dry_run_writes_nothing(models: Path) -> None:
     """The output states that nothing is written."""
     folder = publish_admission(models)
 
-    ended = tune("admission", "--models", str(models), "--max-batch-rows", "1", "--dry-run")
+    words = ("--models", str(models), "--max-batch-rows", "1", "--dry-run")
+    status, output, _ = tune("admission", *words)
 
-    assert ended.returncode == 0
-    assert "Nothing is written" in ended.stdout
+    assert status == 0
+    assert "Nothing is written" in output
     assert read_document(Tuning, folder.parent / TUNING) is None
 
 
@@ -77,10 +78,10 @@ def test_a_model_that_cannot_be_measured_is_reported(
     publish_admission(models)
     publish_bare(models, "simple", sum_and_difference())
 
-    ended = tune(name, "--models", str(models))
+    status, _, errors = tune(name, "--models", str(models))
 
-    assert ended.returncode == 2
-    assert sentence in ended.stderr
+    assert status == 2
+    assert sentence in errors
 
 
 def test_a_folder_that_cannot_be_written_is_reported(models: Path) -> None:
@@ -91,10 +92,11 @@ def test_a_folder_that_cannot_be_written_is_reported(models: Path) -> None:
     else:
         model_folder.chmod(0o555)
 
-    ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "1")
+    words = ("--models", str(models), "--device", "cpu", "--max-batch-rows", "1")
+    status, _, errors = tune("admission", *words)
 
-    assert ended.returncode == 2
-    assert "The choice cannot be written" in ended.stderr
+    assert status == 2
+    assert "The choice cannot be written" in errors
 
 
 def test_more_threads_are_chosen_only_if_they_are_a_tenth_faster() -> None:

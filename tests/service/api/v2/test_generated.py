@@ -1,20 +1,18 @@
 """Generated requests: tensors survive a round trip bit for bit, and no request causes a 500."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto
 
-from tests.conftest import StartApp
+from tests.conftest import Serve
 from tests.foreign import one_node, optional_both_ways
 from tests.models import publish_admission, publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
@@ -44,19 +42,23 @@ DATATYPES = {
     "BYTES": TensorProto.STRING,
 }
 NAMES = ("admission", "simple", "text", "any_rank", "perhaps")
-SETTINGS = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SETTINGS = settings(max_examples=15, deadline=None)
 
 
-@contextmanager
-def connected(models: Path, start: StartApp) -> Iterator[httpx.Client]:
-    """Connect to one service for all examples of a test; the first example starts it."""
-    address = models / "address"
-    if not address.exists():
-        address.write_text(str(start(log_requests="none").base_url))
-    with httpx.Client(base_url=address.read_text()) as client:
-        yield client
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """Start a service of an identity of each datatype, and of the models of NAMES."""
+
+    def publish(models: Path) -> None:
+        for datatype, element in DATATYPES.items():
+            publish_bare(models, f"same_{datatype}", one_node("Identity", element))
+        publish_admission(models)
+        publish_bare(models, "simple", sum_and_difference())
+        publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
+        publish_bare(models, "any_rank", one_node("Neg"))
+        publish_bare(models, "perhaps", optional_both_ways())
+
+    return serve(publish, log_requests="none")
 
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
@@ -76,14 +78,14 @@ def tensors(datatype: str, *, finite: bool) -> st.SearchStrategy[Any]:
 @SETTINGS
 @given(data=st.data())
 def test_a_tensor_survives_a_round_trip_in_binary(
-    models: Path, start: StartApp, datatype: str, data: st.DataObject
+    client: httpx.Client, datatype: str, data: st.DataObject
 ) -> None:
     """That holds for any shape and values, including the bits of NaN."""
-    publish_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=False))
 
-    with connected(models, start) as client:
-        (got,) = outputs_in_binary(infer_in_binary(client, "same", {"x": array}), ["y"])
+    response = infer_in_binary(client, f"same_{datatype}", {"x": array})
+
+    (got,) = outputs_in_binary(response, ["y"])
 
     require_equal(got, array)
 
@@ -92,21 +94,16 @@ def test_a_tensor_survives_a_round_trip_in_binary(
 @SETTINGS
 @given(data=st.data())
 def test_a_tensor_survives_a_round_trip_in_json(
-    models: Path, start: StartApp, datatype: str, data: st.DataObject
+    client: httpx.Client, datatype: str, data: st.DataObject
 ) -> None:
     """That holds for any shape, and every value that JSON can write."""
-    publish_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=True))
 
-    with connected(models, start) as client:
-        (got,) = outputs_in_json(infer_in_json(client, "same", {"x": array}), ["y"])
+    response = infer_in_json(client, f"same_{datatype}", {"x": array})
+
+    (got,) = outputs_in_json(response, ["y"])
 
     require_equal(got, array)
-
-
-def publish_identity(models: Path, datatype: str) -> None:
-    if not (models / "same").exists():
-        publish_bare(models, "same", one_node("Identity", DATATYPES[datatype]))
 
 
 def require_equal(got: Any, array: Any) -> None:  # noqa: ANN401 - arrays of any type
@@ -155,27 +152,17 @@ DOCUMENT = st.fixed_dictionaries(
     content=st.binary(max_size=70),
     shift=st.none() | st.sampled_from([0, 0, 0, -1, 1, 10**6]),
 )
-def test_no_inference_request_causes_a_500(  # noqa: PLR0913, PLR0917 - the parts of a request
-    models: Path,
-    start: StartApp,
+def test_no_inference_request_causes_a_500(
+    client: httpx.Client,
     name: str,
     document: bytes,
     content: bytes,
     shift: int | None,
 ) -> None:
     """Requests similar to valid ones get a prediction or a client error."""
-    if not list(models.iterdir()):
-        publish_admission(models)
-        publish_bare(models, "simple", sum_and_difference())
-        publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
-        publish_bare(models, "any_rank", one_node("Neg"))
-        publish_bare(models, "perhaps", optional_both_ways())
     headers = {} if shift is None else {LENGTH: str(len(document) + shift)}
 
-    with connected(models, start) as client:
-        response = client.post(
-            f"/v2/models/{name}/infer", content=document + content, headers=headers
-        )
+    response = client.post(f"/v2/models/{name}/infer", content=document + content, headers=headers)
 
     if response.status_code != httpx.codes.OK:
         assert_contract(response, 403 if response.status_code == httpx.codes.FORBIDDEN else 400)

@@ -105,14 +105,6 @@ def test_a_bare_model_of_several_tensors_is_served(client: httpx.Client) -> None
     assert chosen["outputs"] == everything["outputs"][1:]
 
 
-def test_native_and_v2_predictions_are_equal(client: httpx.Client) -> None:
-    """A prediction does not depend on the protocol."""
-    plain = client.post("/models/admission/predict", json={"exam_1": 45, "exam_2": 85}).json()
-    v2 = client.post("/v2/models/admission/infer", json={"inputs": [ROW]}).json()
-
-    assert plain["probability"] == v2["outputs"][0]["data"][0]
-
-
 def test_health_has_the_form_of_the_protocol(client: httpx.Client) -> None:
     """Liveness and readiness are JSON; the readiness of a model has its own path."""
     assert client.get("/v2/health/live").json() == {"live": True}
