@@ -182,10 +182,10 @@ INPUT_NAME = "features"
 def client_value(feature: Feature, number: float) -> object:
     """Return the value that a client sends for a number of the graph's input.
 
-    A missing value is None, and a category that is not one of the feature's "(another)".
+    A missing value is None, and a category that is not one of the feature's "(other category)".
     """
     if math.isnan(number):
         return None
     if isinstance(feature, CategoryFeature):
-        return "(another)" if number == UNSEEN else feature.categories[int(number)]
+        return "(other category)" if number == UNSEEN else feature.categories[int(number)]
     return bool(number) if isinstance(feature, BooleanFeature) else number
