@@ -3,12 +3,14 @@
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import onnxruntime
+import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase as Case
@@ -23,7 +25,11 @@ from tests.tensors import (
     outputs_in_json,
 )
 
+# Each share of the cases has some of every kind, and workers run the shares at the same time.
+_SHARES = 6
 
+
+@cache
 def every_case() -> list[Case]:
     """The package's cases; some divide by zero or overflow while they are made, on purpose."""
     with warnings.catch_warnings():
@@ -163,9 +169,12 @@ def _why(response: httpx.Response) -> str:
     return str(sentence)
 
 
-def test_every_case_gets_the_published_outputs_or_a_reason(models: Path, start: StartApp) -> None:
-    """All of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
-    cases = every_case()
+@pytest.mark.parametrize("share", range(_SHARES))
+def test_every_case_gets_the_published_outputs_or_a_reason(
+    models: Path, start: StartApp, share: int
+) -> None:
+    """Many of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
+    cases = every_case()[share::_SHARES]
     for case in cases:
         publish_bare(models, case.name, serialised(case))
     client = start(log_requests="none")

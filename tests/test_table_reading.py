@@ -17,6 +17,7 @@ from service.codecs.features import FeatureCodec
 from tests.conftest import StartApp
 from training.__main__ import main as train
 from training.autorecipe.draft import draft
+from training.cli import new, write_recipe
 from training.data.csv import UNKNOWN, layout_of, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
@@ -214,7 +215,9 @@ def test_a_messy_csv_is_trained_scored_and_predicted(
     body = TABLES["everything"]
     Path("messy.csv").write_bytes(body)
 
-    assert train(["new", "--csv", "messy.csv", "--target", "y", "--models", str(models)]) == 0
+    write_recipe(new(Path("messy.csv"), "y", None, None), Path("messy.toml"))
+    few = ["split.folds=0", "training.epochs=5"]
+    assert train(["messy.toml", *few, "--models", str(models)]) == 0
     assert serve(["score", "messy", "messy.csv", "-o", "scored.csv", "--models", str(models)]) == 0
     kind = {"content-type": "text/csv"}
     response = start().post("/models/messy/predict", content=body, headers=kind)

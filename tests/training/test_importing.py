@@ -1,5 +1,6 @@
 """Imported models predict like the original ones."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from skl2onnx.common.data_types import (  # type: ignore[import-untyped]
     Int64TensorType,
     StringTensorType,
 )
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
@@ -75,6 +77,12 @@ def _predictions(imported: Imported, rows: Float32s) -> Float32s:
     return together
 
 
+@cache
+def _classifier(unfitted: Any, *, words: bool) -> Any:  # noqa: ANN401 - scikit-learn ships no types
+    """A classifier that has learned iris, once for all tests of it."""
+    return clone(unfitted).fit(_X, _NAMES[_Y] if words else _Y)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("words", [True, False])
 @pytest.mark.parametrize(
@@ -95,7 +103,7 @@ def test_a_classifier_keeps_its_probabilities(
     tmp_path: Path,
 ) -> None:
     """Labels may be words or numbers, and probabilities maps or tensors."""
-    fitted = classifier.fit(_X, _NAMES[_Y] if words else _Y)
+    fitted = _classifier(classifier, words=words)
 
     target = {"labels": list(_NAMES)}
     imported = _imported(fitted, tmp_path, target=target, options={"zipmap": zipped})

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ADDITIVE = [
 ]
 
 
+@cache
 def evaluated(name: str, folders: Folders) -> EvaluatedModel:
     """A shipped model with its table, split as in training."""
     return evaluated_model(open_model(MODELS, name), MODELS, folders)

@@ -1,17 +1,14 @@
 """Prediction intervals cover their share of new rows."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from service.bundle.manifest import Interval
 from service.predictions import interval_ends
-from tests.recipes import read_recipe
+from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.evaluation.intervals import HeldOutPredictions, fit_interval, measure_coverage
-from training.run import run
 
 
 def _sample(rows: int, seed: int) -> tuple[Floats, Floats]:
@@ -94,9 +91,13 @@ def test_equal_predictions_share_a_bin() -> None:
     assert len(interval.edges) == 1
 
 
-def test_a_linear_model_covers_its_test_set(folders: Folders, tmp_path: Path) -> None:
+def test_a_linear_model_covers_its_test_set(
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Trained as shipped, by folds of the rows outside the test set."""
-    output = run(read_recipe("california_linear"), tmp_path, folders).manifest.output
+    outcome = trained("california_linear", folders, tmp_path_factory.getbasetemp())
+
+    output = outcome.manifest.output
 
     assert output.kind == "value"
     assert output.interval is not None
@@ -106,9 +107,11 @@ def test_a_linear_model_covers_its_test_set(folders: Folders, tmp_path: Path) ->
     assert coverages[0.9] == pytest.approx(0.9, abs=0.02)
 
 
-def test_cross_validation_also_gives_intervals(folders: Folders, tmp_path: Path) -> None:
+def test_cross_validation_also_gives_intervals(
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Six rows in leave-one-out cross-validation support the levels 0.5 and 0.8 only."""
-    output = run(read_recipe("ice_cream"), tmp_path, folders).manifest.output
+    output = trained("ice_cream", folders, tmp_path_factory.getbasetemp()).manifest.output
 
     assert output.kind == "value"
     assert output.interval is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes import read_recipe
+from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, evaluated_model
 from training.evaluation.published import open_model
@@ -27,11 +28,17 @@ def test_the_page_has_every_published_model(folders: Folders, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["house_price", "iris_perceptron", "california_linear"])
-def test_quick_recipes_reach_their_targets(name: str, folders: Folders, tmp_path: Path) -> None:
+def test_quick_recipes_reach_their_targets(
+    name: str, folders: Folders, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Trained again, each reaches every target of the page."""
-    run(read_recipe(name, ["split.folds=2"] if name == "house_price" else []), tmp_path, folders)
+    if name == "house_price":
+        outcome = run(read_recipe(name, ["split.folds=2"]), tmp_path, folders)
+    else:
+        outcome = trained(name, folders, tmp_path_factory.getbasetemp())
+    models = outcome.folder.parents[1]
 
-    figures = list(CHECKS[name](evaluated_model(open_model(tmp_path, name), tmp_path, folders)))
+    figures = list(CHECKS[name](evaluated_model(open_model(models, name), models, folders)))
 
     assert figures
     assert [figure for figure in figures if not figure.is_reached] == []

@@ -14,6 +14,17 @@ from tests.odd_images import odd_images
 from training.images.folder import read_folder
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes of odd images."""
+    folder = tmp_path_factory.mktemp("images")
+    for number, one in enumerate(odd_images()):
+        home = folder / ("even", "odd")[number % 2]
+        home.mkdir(exist_ok=True)
+        (home / f"{number:03}.image").write_bytes(one.content)
+    return folder
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -23,21 +34,16 @@ from training.images.folder import read_folder
     ],
 )
 def test_training_and_service_decode_images_to_the_same_pixels(
-    rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
+    rule: ImageInput, images: Path, models: Path, start: StartApp
 ) -> None:
     """Three hundred images of a folder, bit by bit."""
-    images = odd_images()
-    for number, one in enumerate(images):
-        home = tmp_path / "images" / ("even", "odd")[number % 2]
-        home.mkdir(parents=True, exist_ok=True)
-        (home / f"{number:03}.image").write_bytes(one.content)
     publish_mirror(models, rule)
     client = start()
 
-    parts = read_folder(tmp_path / "images", [], rule)
+    parts = read_folder(images, [], rule)
 
     rejected = {Path(one.file).name for one in parts.skipped}
-    files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in rejected]
+    files = [p for p in sorted(images.rglob("*.image")) if p.name not in rejected]
     trained = parts.training.pixels(slice(None))
     assert len(files) == len(trained)
     for path, pixels in zip(files, trained, strict=True):
