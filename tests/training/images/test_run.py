@@ -148,7 +148,6 @@ def test_new_drafts_and_trains_a_recipe_for_a_folder(
 ) -> None:
     """It reports skipped files, and publishes a model that works."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("training.autorecipe.images._EPOCHS", (20, 30))
     folder = tmp_path / "stripes"
     for label in ("horizontal", "vertical"):
         (folder / label).mkdir(parents=True)
