@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -53,6 +54,10 @@ from service.workers.coordination import Worker
 from service.workers.ipc import WORKERS_FOLDER, WorkerContext, claim_slot
 
 VERSION = version("onward")
+
+# How long a thread that decodes a body may hold the interpreter lock while the event loop waits for
+# it. Python's default of 5 ms adds up, since the loop needs the lock many times for one request.
+_SWITCH_SECONDS = 0.000_5
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +176,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         map_large_blocks()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         await worker.start()
         signals.install()
         # Objects of the startup live as long as the process; exclude them from garbage collection.
