@@ -162,7 +162,7 @@ CLIENTS = (
         idle_to_the_limit,
         _TIMED_OUT | {RESET, REJECTED, "503"},
         5000,
-        seconds=46,
+        seconds=60,
     ),
     HostileClient("slow_head", slow_head, _TIMED_OUT, 100, seconds=46),
     HostileClient("half_head", half_head, _TIMED_OUT, 100, seconds=46),
