@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 import signal
@@ -11,10 +12,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.client import HTTPConnection
 from pathlib import Path
-from unittest.mock import patch
+from typing import TextIO
 
 import httpx
 
@@ -103,15 +104,38 @@ def run_here(*words: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[by
     """Run a command in this process, which takes a second less than `run_command`."""
     output, errors = io.BytesIO(), io.BytesIO()
     with (
+        _restored_logging(),
         tempfile.TemporaryFile("w+") as given,
-        patch.object(sys, "stdin", given),
-        patch.object(sys, "stdout", io.TextIOWrapper(output, "utf-8", write_through=True)),
-        patch.object(sys, "stderr", io.TextIOWrapper(errors, "utf-8", write_through=True)),
+        _standard_input(given),
+        redirect_stdout(io.TextIOWrapper(output, "utf-8", write_through=True)),
+        redirect_stderr(io.TextIOWrapper(errors, "utf-8", write_through=True)),
     ):
         given.buffer.write(stdin)
         given.seek(0)
         status = main(words)
         return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
+@contextmanager
+def _restored_logging() -> Iterator[None]:
+    """Undo what a command configures, so that later tests see every log message."""
+    root, access = logging.getLogger(), logging.getLogger("uvicorn.access")
+    level, handlers, was_disabled = root.level, root.handlers.copy(), access.disabled
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        access.disabled = was_disabled
+
+
+@contextmanager
+def _standard_input(file: TextIO) -> Iterator[None]:
+    before, sys.stdin = sys.stdin, file
+    try:
+        yield
+    finally:
+        sys.stdin = before
 
 
 def startup_error(*options: str, **environment: str) -> str:
