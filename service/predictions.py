@@ -73,9 +73,14 @@ def low_confidence(
     """
     if output.unsure_below is None:
         return None
-    own = label_probabilities(probabilities, labels).astype(np.float64)
-    flags: list[bool] = _is_unsure(own, output.unsure_below).tolist()
+    own = label_probabilities(probabilities, labels)
+    flags: list[bool] = are_unsure(own, output.unsure_below).tolist()
     return flags
+
+
+def are_unsure(confidence: npt.NDArray[Any], unsure_below: float) -> npt.NDArray[np.bool_]:
+    """Return whether the probabilities of the predicted labels, ``[rows]``, are below a limit."""
+    return np.asarray(_is_unsure(confidence.astype(np.float64), unsure_below))
 
 
 def row_classifier(

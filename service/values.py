@@ -14,7 +14,6 @@ from service.spelling import LONGEST_WORD, closest_name, join_names
 # The largest number that rounds to a finite 32-bit one.
 FLOAT32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
-_NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
 _MOST_DIGITS = 18
@@ -54,10 +53,17 @@ def _hint_for_text(text: str) -> str:
     return _hint_for_digits(text) or "Send a JSON number, without quotes or unit."
 
 
+def _is_json_number(text: str) -> bool:
+    try:
+        return is_number(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return False
+
+
 def _hint_for_digits(text: str) -> str | None:
     if len(text) > LONGEST_WORD:
         return None
-    if _NUMBER.fullmatch(text):
+    if _is_json_number(text):
         return f"Send {text} without the quotes."
     point = text.replace(",", ".")
     if _THOUSANDS.fullmatch(text):

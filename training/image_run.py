@@ -174,7 +174,9 @@ def evaluate(
     if unsure_below is not None:
         found |= low_confidence_metrics(*confidence(test.target, predictions), unsure_below)
     probabilities = np.tile(label_shares(training.target, training.classes), (len(test), 1))
-    baseline = class_metrics(test.target, probabilities, probabilities.argmax(1), test.labels)
+    baseline = class_metrics(
+        test.target, probabilities, predicted_labels(probabilities), test.labels
+    )
     return contract.Evaluation(
         part="test",
         rows=len(test),

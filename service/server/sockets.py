@@ -40,6 +40,8 @@ _MAX_ACCEPTED_PER_TURN = 128
 _MAX_TAKEN_PER_TURN = 1024
 # The kernel holds connections that send nothing for no longer; then they have timeouts here.
 _MAX_DEFER_SECONDS = 7
+# Half of the default limit of connections.
+_MAX_SILENT = 1024
 # During a shutdown, the last connections are accepted and their first requests read for this long.
 # It is counted in turns of the event loop, since a turn in which a model runs may be long.
 _SHUTDOWN_TURN_SECONDS = 0.01
@@ -128,10 +130,16 @@ def has_queued_connections(listening: Iterable[socket.socket]) -> bool:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; it accepts whole queues, logs its address, and resets no connection."""
+    """uvicorn's server; it accepts whole queues, logs its address, and resets no connection.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    Args:
+        config: of the server.
+        max_silent: with so many open connections, queued ones that have sent nothing are closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, max_silent: int = _MAX_SILENT) -> None:
         super().__init__(config)
+        self._max_silent = max_silent
         # Connections of this turn of the event loop, and tasks that are about to read from one.
         self._accepted_in_turn = 0
         self._accepting: set[asyncio.Task[object]] = set()
@@ -199,11 +207,12 @@ class Server(uvicorn.Server):
         if not all_accepted:
             return
         loop = asyncio.get_running_loop()
-        # A deferred connection that still has sent nothing has been silent for seconds, so in this
+        # A deferred connection that still has sent nothing has been silent for seconds, so in a
         # flood of connections it would be the first to be evicted.
-        is_deferred = _deferred_seconds(self._listening) > 0
+        is_flood = len(self.server_state.connections) >= self._max_silent
+        closes_silent = is_flood and _deferred_seconds(self._listening) > 0
         queued = islice(_queued_connections(self._listening), _MAX_TAKEN_PER_TURN)
-        wanted = (each for each in queued if not _close_unwanted(each, silent=is_deferred))
+        wanted = (each for each in queued if not _close_unwanted(each, silent=closes_silent))
         for connection in islice(wanted, _MAX_ACCEPTED_PER_TURN):
             task = loop.create_task(loop.connect_accepted_socket(create_protocol, connection))
             self._accepting.add(task)

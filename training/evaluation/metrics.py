@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn import metrics
 
 from service.bundle.manifest import DEFAULT_THRESHOLD
-from service.predictions import label_probabilities, predicted_labels
+from service.predictions import are_unsure, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
 from training.model.thresholds import Ints, Positions, Truths, class_probabilities, confidence
 from training.recipe.table import ModelCard
@@ -159,7 +159,7 @@ def low_confidence_metrics(
         correct: ``[rows]``, whether that label is true.
         threshold: predictions with a lower probability are unsure.
     """
-    unsure = confidence < threshold
+    unsure = are_unsure(confidence, threshold)
     found = {"unsure_share": float(unsure.mean())}
     for name, rows in (("wrong[unsure]", unsure), ("wrong[others]", ~unsure)):
         if rows.any():

@@ -28,6 +28,7 @@ def assert_contract(response: httpx.Response, status: int) -> dict[str, Any]:
 
 
 VALUES: list[tuple[object, str]] = [
+    ({"exam_1": "+5", "exam_2": 85}, "Send a JSON number, without quotes or unit."),
     ({}, "Feature 'exam_1' is missing. Add \"exam_1\": 61"),
     ({"exam_1": 45}, "Feature 'exam_2' is missing. Add \"exam_2\": 74"),
     (GOOD | {"age": 3}, 'Unknown feature "age"; known names: "exam_1", "exam_2"'),

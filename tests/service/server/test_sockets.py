@@ -110,7 +110,7 @@ def test_a_long_queue_is_cleared_of_connections_that_send_nothing() -> None:
         time.sleep(1.5)  # until the kernel queues them
         alive = [stack.enter_context(_connected(listening)) for _ in range(20)]
 
-        uvloop.run(_turns_until_accepted(listening, len(alive)))
+        uvloop.run(_turns_until_accepted(listening, len(alive), max_silent=16))
         responses = [client.recv(4096) for client in alive]
         closed = [client for client in silent if not client.recv(1)]
 
@@ -145,10 +145,12 @@ def _connected(
     return client
 
 
-async def _turns_until_accepted(listening: socket.socket, connections: int) -> int:
+async def _turns_until_accepted(
+    listening: socket.socket, connections: int, max_silent: int = 1024
+) -> int:
     """Serve all connections, and return the iterations until the last one was accepted."""
     config = uvicorn.Config(PlainTextResponse("accepted"), lifespan="off", log_config=None)
-    server = Server(config)
+    server = Server(config, max_silent)
     serving = asyncio.create_task(server.serve([listening]))
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0)
