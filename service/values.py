@@ -79,7 +79,7 @@ def _hint_for_digits(text: str) -> str | None:
     return None
 
 
-def whole_number(text: str) -> int | None:
+def parse_integer(text: str) -> int | None:
     """Return the number of a text of ASCII digits; None for any other text.
 
     A number of more than 18 digits counts as the smallest one of 19.

@@ -25,7 +25,7 @@ from service.predictions import (
 )
 from service.spelling import closest_name
 from service.tabletext import Decimal
-from service.values import shown, whole_number
+from service.values import parse_integer, shown
 
 T = TypeVar("T")
 JsonObject = dict[str, object]
@@ -97,7 +97,7 @@ def _read_count(values: Mapping[str, str]) -> int | None:
     text = values.get("top")
     if text is None:
         return None
-    count = whole_number(text)
+    count = parse_integer(text)
     if not count:
         raise InvalidRequest(f"Parameter 'top' must be a whole number from 1, got {shown(text)}.")
     return count

@@ -14,7 +14,7 @@ from service.codecs.outputs import parse_query
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.predictions import predicted_labels, scores_by_label
-from service.values import shown, suggestion, whole_number
+from service.values import parse_integer, shown, suggestion
 
 MIN_CELLS = 2
 MAX_CELLS = 32
@@ -45,7 +45,7 @@ def _resolution(given: Mapping[str, str]) -> int | None:
     text = given.get("resolution")
     if text is None:
         return None
-    cells = whole_number(text)
+    cells = parse_integer(text)
     if cells is not None and MIN_CELLS <= cells <= MAX_CELLS:
         return cells
     raise InvalidRequest(

@@ -9,7 +9,7 @@ import pytest
 from service.bundle.features import CategoryFeature, Feature, Range
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.features import TrainingRange
-from service.values import whole_number
+from service.values import parse_integer
 from tests.conftest import Serve, StartApp
 from tests.models import (
     examples,
@@ -102,7 +102,7 @@ def test_a_number_may_have_leading_zeros(models: Path, start: StartApp, media_ty
 )
 def test_a_whole_number_is_read_as_a_whole(text: str, number: int | None) -> None:
     """Cutting off digits would make another number of it."""
-    assert whole_number(text) == number
+    assert parse_integer(text) == number
 
 
 def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: StartApp) -> None:
