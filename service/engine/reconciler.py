@@ -6,7 +6,8 @@ no other.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, MutableSet
+from collections.abc import Awaitable, Callable, MutableSet
+from functools import partial
 
 from service.engine.lifecycle import Lifecycle, Publisher
 from service.engine.loader import VersionLoader
@@ -179,13 +180,14 @@ class Reconciler:
                 self._unloaded.discard(name)
             for name in self._synced.keys() - folders.keys():
                 del self._synced[name]
-                self._start(self._lifecycle(name).remove())
+                self._start(self._lifecycle(name).remove)
             for name, folder in folders.items():
                 serves = name not in self._unloaded
                 if self._synced.get(name) != (folder, serves):
                     self._synced[name] = (folder, serves)
                     lifecycle = self._lifecycle(name)
-                    self._start(lifecycle.sync(folder) if serves else lifecycle.unload(folder))
+                    change = lifecycle.sync if serves else lifecycle.unload
+                    self._start(partial(change, folder))
 
     async def _scan_one(self, name: str) -> tuple[ModelFolder, bool]:
         """Return the current folder of one model, and whether the model should serve."""
@@ -196,7 +198,7 @@ class Reconciler:
             self._synced[name] = (folders[name], name not in self._unloaded)
             return self._synced[name]
 
-    def _start(self, change: Coroutine[None, None, object]) -> None:
+    def _start(self, change: Callable[[], Awaitable[object]]) -> None:
         task = asyncio.create_task(_logged(change))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,9 +227,14 @@ class Reconciler:
             )
 
 
-async def _logged(change: Coroutine[None, None, object]) -> None:
-    """Log an unexpected error of one model's change, so that it does not affect other models."""
+async def _logged(change: Callable[[], Awaitable[object]]) -> None:
+    """Log an unexpected error of one model's change, so that it does not affect other models.
+
+    Args:
+        change: called when the task runs. A coroutine created earlier would never be awaited if
+            the task is canceled before its first step.
+    """
     try:
-        await change
+        await change()
     except Exception:  # noqa: BLE001 - an error of one model must not affect the others
         _log.exception("model could not be synced")

@@ -377,6 +377,25 @@ def test_an_app_can_be_restarted(models: Path) -> None:
     assert [asyncio.run(live()), asyncio.run(live())] == [(2.0, 6), (2.0, 6)]
 
 
+def test_closing_before_a_change_starts_leaves_nothing_unawaited(models: Path) -> None:
+    """A service may stop in the turn of the event loop in which a scan found a new model."""
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        publish_price(models)
+        refreshing = asyncio.create_task(reconciler.refresh())
+        await asyncio.sleep(0)
+        before = len(asyncio.all_tasks())
+        while len(asyncio.all_tasks()) == before:  # noqa: ASYNC110 - every turn must be seen
+            await asyncio.sleep(0)
+        # The change of `price` has been scheduled and has not run yet.
+        await reconciler.close()
+        with pytest.raises(asyncio.CancelledError):
+            await refreshing
+        assert registry.names == []
+
+    run_scenario(models, scenario)
+
+
 def test_a_bare_model_is_closed_like_a_bundle(models: Path) -> None:
     """It is loaded and removed with its folder."""
     folder = publish_bare(models, "simple", sum_and_difference())
