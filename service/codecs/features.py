@@ -1,14 +1,16 @@
 """Decode rows of features into one checked float32 matrix.
 
-The first hundred problems are reported at once, the others counted. The rows of every protocol pass
-`ValueRules`, or the faster checks of `VectorRows`, which reject the same values.
+The first hundred problems are reported at once, the others counted. Rows of plain numbers are
+decoded in one pass by `VectorRows`, other rows one by one by `RowDecoder`. The numbers of all rows
+follow the same `ValueRules`.
 """
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from math import isfinite
-from operator import itemgetter
+from math import inf, isfinite
+from operator import itemgetter, le
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,7 @@ from service.codecs.tensors import convert_exactly
 from service.errors import Problem
 from service.values import listed
 
+Row = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -49,8 +52,8 @@ NO_WARNINGS: Warnings = {}
 _NUMBERS = {int, float}
 # Above this width, numpy's fixed cost is less than that of checking each number in Python.
 _NARROW = 16
-# The most bounds that are cached for a model.
-_MAX_BOUNDS = 16_384
+# The most ends of ranges that are cached for a model.
+_MAX_CACHED_ENDS = 16_384
 _HIGHEST = float(np.finfo(np.float32).max)
 
 
@@ -63,25 +66,20 @@ class FeatureCodec:
         self._schema = FeatureSchema(self.features)
         self.example = self._schema.example
         """A valid row."""
-        self.names = frozenset(feature.name for feature in self.features)
-        self._width = len(self.features)
-        self._vector = VectorRows(self.features)
+        self.names = frozenset(self._schema.names)
         self._rules = ValueRules(self.features)
-        self._whole = [i for i, f in enumerate(self.features) if isinstance(f, IntegerFeature)]
         self.training_range = TrainingRange(self.features)
-        self.reads_numbers = self._vector.is_plain and "instances" not in self.names
+        self._vector = VectorRows(self.features, self._rules, self.training_range.bounds)
+        self.decode_row = self._vector.decode_row
+        self.reads_numbers = not self._rules.whole and "instances" not in self.names
         """Whether rows of numbers can be decoded from the text of a request at once."""
-
-    def decode_row(self, row: object) -> Matrix | None:
-        """Decode one row; None unless it is valid and within the training range."""
-        return self._vector.decode_one(row)
 
     def decode_numbers(self, numbers: Numbers) -> Matrix | None:
         """Decode rows of numbers as `decode_rows` does; None if one may be invalid."""
-        if not self.reads_numbers or numbers.shape[1] != self._width:
+        if not self.reads_numbers or numbers.shape[1] != len(self.features):
             return None
         matrix = convert_exactly(numbers, "FP32")
-        return matrix if matrix is not None and self._vector.within_bounds(matrix) else None
+        return matrix if matrix is not None and self._rules.hold(matrix) else None
 
     def decode_rows(
         self,
@@ -116,7 +114,7 @@ class FeatureCodec:
 
     def check(self, matrix: Matrix) -> None:
         """Raise `InvalidInput` if numbers of an input matrix break the rules of their features."""
-        if self._vector.within_bounds(matrix):
+        if self._rules.hold(matrix):
             return
         found = ProblemCollector()
         for start in range(0, len(matrix), _BLOCK_ROWS):
@@ -142,8 +140,8 @@ class FeatureCodec:
         with np.errstate(over="ignore"):
             matrix = sent.astype(np.float32)
         suspects = self._rules.broken(matrix).any(axis=1)
-        if self._whole:
-            whole = sent[:, self._whole]
+        if self._rules.whole:
+            whole = sent[:, self._rules.whole]
             suspects |= ~(_are_exact(whole) | np.isnan(whole)).all(axis=1)
         return matrix, np.flatnonzero(suspects)
 
@@ -167,62 +165,127 @@ class FeatureCodec:
     def _rule_problems(
         self, matrix: Matrix, broken: Mask, start: int | None, expected: Callable[[Feature], str]
     ) -> Iterator[Problem]:
-        for row, column in np.argwhere(broken):
+        for row, column in np.argwhere(broken).tolist():
             feature = self.features[column]
-            number = None if start is None else start + int(row)
+            number = None if start is None else start + row
+            hint = self.training_range.swap_hint(matrix[row], column)
             value = float(matrix[row, column])
-            hint = swap_hint(self.features, matrix[row].tolist(), int(column))
             yield rule_problem(feature, expected(feature), value, number, hint)
 
 
+class Bounds:
+    """A range for each feature; its ends are in it, and NaN is in no range.
+
+    The ends are rounded to 32 bits as the rows are, so that rounding a value does not exclude it.
+    """
+
+    def __init__(self, low: Sequence[float] | Row, high: Sequence[float] | Row) -> None:
+        with np.errstate(over="ignore"):
+            self.low, self.high = np.array((low, high)).astype(np.float32)
+        self._lows, self._highs = self.low.tolist(), self.high.tolist()
+        self._repeated = self.low[None], self.high[None]
+
+    def contain(self, matrix: Matrix) -> Mask:
+        """Return which numbers of ``[rows, columns]`` are in the range of their feature."""
+        low, high = self._ends(matrix)
+        within: Mask = (matrix >= low) & (matrix <= high)
+        return within
+
+    def contain_row(self, row: Sequence[Any]) -> bool:
+        """Return whether all numbers of a row are in range, faster than numpy for a few numbers."""
+        return all(map(le, self._lows, row)) and all(map(le, row, self._highs))
+
+    def _ends(self, matrix: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the ends of the range of each number, in the shape of a small matrix.
+
+        numpy compares a few long rows five times as fast as many short ones.
+        """
+        rows = len(matrix)
+        if rows == 1 or matrix.size > _MAX_CACHED_ENDS:
+            return self.low, self.high
+        low, high = self._repeated
+        if rows > len(low):
+            low, high = np.tile(self.low, (rows, 1)), np.tile(self.high, (rows, 1))
+            self._repeated = low, high  # in one assignment, as threads decode rows too
+        return low[:rows], high[:rows]
+
+
 class ValueRules:
-    """The rules on the numbers of each feature, as arrays ``[columns]``."""
+    """The rules on the numbers of each feature: its range, and whether it is whole or optional."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
-        low, high = zip(*map(_valid_range, features), strict=True)
-        self._low = np.array(low, np.float32)
-        self._high = np.array(high, np.float32)
-        self._required = np.array([not feature.optional for feature in features])
-        self._whole = np.array([not isinstance(feature, NumberFeature) for feature in features])
+        self.bounds = Bounds(*zip(*map(_valid_range, features), strict=True))
+        self._fractional = np.array([isinstance(feature, NumberFeature) for feature in features])
+        self.whole = np.flatnonzero(~self._fractional).tolist()
+        """The columns whose numbers must be whole."""
+        self._optional = np.array([feature.optional for feature in features])
+        self._has_optional = bool(self._optional.any())
+        self.is_narrow = not self.whole and len(features) <= _NARROW
+        """Whether a row is checked faster in Python."""
+        self._is_unbounded = all(
+            isinstance(feature, NumberFeature) and feature.allowed is None for feature in features
+        )
+
+    def hold(self, matrix: Matrix) -> bool:
+        """Return whether no number of ``[rows, columns]`` breaks the rules of its feature."""
+        if self.is_narrow and len(matrix) == 1 and self.bounds.contain_row(matrix[0].tolist()):
+            return True
+        # A number that is not finite makes the sum so. So may large numbers, checked below.
+        if self._is_unbounded and isfinite(np.vdot(matrix, matrix)):
+            return True
+        valid = self._valid(matrix)
+        # Counting takes a third of the time of numpy's own all().
+        return bool(np.count_nonzero(valid) == valid.size)
 
     def broken(self, matrix: Matrix) -> Mask:
-        """Return which values of ``[rows, columns]`` break the rules of their features."""
-        missing = np.isnan(matrix)
-        wrong = (matrix < self._low) | (matrix > self._high) | np.isinf(matrix)
-        wrong |= self._whole & (np.floor(matrix) != matrix) & ~missing
-        broken: Mask = wrong | (missing & self._required)
-        return broken
+        """Return which numbers of ``[rows, columns]`` break the rules of their features."""
+        return ~self._valid(matrix)
+
+    def _valid(self, matrix: Matrix) -> Mask:
+        valid = self.bounds.contain(matrix)
+        if self.whole:
+            valid &= self._fractional | _are_whole(matrix)
+        if self._has_optional:
+            valid |= self._optional & np.isnan(matrix)
+        return valid
 
 
 def _valid_range(feature: Feature) -> tuple[float, float]:
-    """Return the allowed range, rounded to 32 bits as the rows are."""
+    """Return the range of valid numbers; infinity is in no such range."""
     if isinstance(feature, CategoryFeature):
         return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
     if isinstance(feature, BooleanFeature):
         return 0.0, 1.0
-    return _rounded(feature.allowed)
+    allowed = feature.allowed or Range()
+    return max(allowed.low, -_HIGHEST), min(allowed.high, _HIGHEST)
 
 
-def _rounded(span: Range | None) -> tuple[float, float]:
-    """Return the ends of a range in 32 bits, so that rounding a value does not exclude it."""
-    if span is None:
-        return -np.inf, np.inf
-    with np.errstate(over="ignore"):
-        return float(np.float32(span.low)), float(np.float32(span.high))
+def _are_whole(numbers: npt.NDArray[np.floating]) -> Mask:
+    whole: Mask = np.floor(numbers) == numbers
+    return whole
+
+
+def _are_exact(numbers: npt.NDArray[np.float64]) -> Mask:
+    """Return which numbers are integers that 64 bits represent exactly."""
+    exact: Mask = _are_whole(numbers) & (np.abs(numbers) <= WHOLE_MAX)
+    return exact
 
 
 class TrainingRange:
     """The range of each feature in the training set."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = features
+        ranges = [_training_range(feature) for feature in features]
+        self.bounds = Bounds(*zip(*ranges, strict=True))
         # Bodies may be full of such values, so only the number is formatted for each.
-        self._sentences = [_warning_parts(feature) for feature in features]
-        low, high = zip(*map(_training_range, features), strict=True)
-        self._low = np.array(low, np.float32)
-        self._high = np.array(high, np.float32)
-        self._is_bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
+        self._sentences = [
+            _warning_parts(*each)
+            for each in zip(features, self.bounds.low, self.bounds.high, strict=True)
+        ]
+        self._is_bounded = any(isfinite(end) for ends in ranges for end in ends)
 
-    def warnings(self, matrix: npt.NDArray[np.float32]) -> Warnings:
+    def warnings(self, matrix: Matrix) -> Warnings:
         """Return a warning for each value outside the training range, by row.
 
         Args:
@@ -230,9 +293,10 @@ class TrainingRange:
         """
         if not self._is_bounded:
             return NO_WARNINGS
-        beyond = (matrix < self._low) | (matrix > self._high)
-        if not np.count_nonzero(beyond):
+        within = self.bounds.contain(matrix)
+        if np.count_nonzero(within) == within.size:
             return NO_WARNINGS
+        beyond = ~(within | np.isnan(matrix))
         found: dict[int, list[str]] = {}
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
@@ -241,33 +305,37 @@ class TrainingRange:
             found.setdefault(row, []).append(sentence)
         return found
 
+    def swap_hint(self, row: Row, column: int) -> str | None:
+        """Return a hint if the value of a column breaks a rule because two features are swapped.
 
-def swap_hint(features: Sequence[Feature], row: Sequence[float], column: int) -> str | None:
-    """Return a hint if the value of a column breaks a rule because two features are swapped."""
-    own = features[column]
-    if not _is_in_training_range(own, row[column]):
-        for other, value in zip(features, row, strict=True):
-            if _is_in_training_range(other, row[column]) and _is_in_training_range(own, value):
-                return f"Are {own.name!r} and {other.name!r} swapped?"
-    return None
+        Args:
+            row: ``[columns]``.
+            column: of the value.
+        """
+        own = Bounds(self.bounds.low[[column]], self.bounds.high[[column]])
+        fits_here = own.contain(row[:, np.newaxis])[:, 0]
+        if fits_here[column] or not _has_training_range(self._features[column]):
+            return None
+        fits_there = self.bounds.contain(np.full_like(row, row[column])[np.newaxis])[0]
+        for other, is_swapped in zip(self._features, fits_here & fits_there, strict=True):
+            if is_swapped and _has_training_range(other):
+                return f"Are {self._features[column].name!r} and {other.name!r} swapped?"
+        return None
 
 
-def _is_in_training_range(feature: Feature, value: float) -> bool:
-    """Return whether a number is in the training range; False if that range is not known."""
-    if not isinstance(feature, NumberFeature | IntegerFeature) or feature.trained is None:
-        return False
-    low, high = _training_range(feature)
-    return low <= value <= high
+def _has_training_range(feature: Feature) -> bool:
+    return isinstance(feature, NumberFeature | IntegerFeature) and feature.trained is not None
 
 
 def _training_range(feature: Feature) -> tuple[float, float]:
-    """Return the range in the training set, rounded to 32 bits as the rows are."""
-    if isinstance(feature, NumberFeature | IntegerFeature):
-        return _rounded(feature.trained)
-    return (0.0 if isinstance(feature, CategoryFeature) else -np.inf), np.inf
+    if isinstance(feature, CategoryFeature):
+        return 0.0, inf  # without `UNSEEN`
+    if isinstance(feature, BooleanFeature) or feature.trained is None:
+        return -inf, inf
+    return feature.trained.low, feature.trained.high
 
 
-def _warning_parts(feature: Feature) -> tuple[str, str | None]:
+def _warning_parts(feature: Feature, low: float, high: float) -> tuple[str, str | None]:
     """Return the warning before and after the value; the second is None if it shows no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
@@ -275,7 +343,6 @@ def _warning_parts(feature: Feature) -> tuple[str, str | None]:
             f"({listed(feature.categories)})."
         )
         return sentence, None
-    low, high = _training_range(feature)
     unit = f" {feature.unit}" if feature.unit else ""
     advice = f"outside the training range {low:.7g} to {high:.7g}; the prediction is unreliable."
     return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
@@ -284,40 +351,34 @@ def _warning_parts(feature: Feature) -> tuple[str, str | None]:
 class VectorRows:
     """Decodes rows of plain numbers, in one pass over the whole request."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
-        numeric = [f for f in features if isinstance(f, NumberFeature | IntegerFeature)]
-        self._possible = len(numeric) == len(features)
+    def __init__(
+        self, features: Sequence[Feature], rules: ValueRules, training_bounds: Bounds
+    ) -> None:
+        self._rules = rules
+        self._possible = all(isinstance(f, NumberFeature | IntegerFeature) for f in features)
         self._width = len(features)
-        # With a single name, itemgetter returns no tuple, so the first name is there twice.
         names = [feature.name for feature in features]
-        self._values = itemgetter(*names, names[0])
-        # Infinity is in no range here.
-        bounds = np.array([_valid_range(feature) for feature in numeric], np.float32)
-        self._low, self._high = bounds.reshape(-1, 2).clip(-_HIGHEST, _HIGHEST).T.copy()
-        self._repeated = self._low[None], self._high[None]
-        self._ends = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
-        self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
-        self._unbounded = not self._whole and all(f.allowed is None for f in numeric)
-        self.is_plain = self._possible and not self._whole
-        """Whether all features are numbers that need not be whole."""
-        self._typical_ranges = [_typical_range(feature) for feature in numeric]
-        self._is_narrow = self.is_plain and self._width <= _NARROW
+        # With a single name, itemgetter returns no tuple.
+        self._values = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+        self._typical = Bounds(
+            np.maximum(rules.bounds.low, training_bounds.low),
+            np.minimum(rules.bounds.high, training_bounds.high),
+        )
 
-    def decode_one(self, row: object) -> Matrix | None:
+    def decode_row(self, row: object) -> Matrix | None:
         """Decode a single row into ``[1, columns]``.
 
-        None unless the row is short, valid, and within the training range.
+        None unless the row is narrow, valid, and within the training range.
         """
-        if not self._is_narrow:
+        if not self._rules.is_narrow:
             return None
         try:
             cells = self._cells(row)
         except (KeyError, TypeError):
             return None
-        for value, (low, high) in zip(cells, self._typical_ranges, strict=True):
-            if type(value) not in _NUMBERS or not low <= value <= high:  # type: ignore[operator] # it is a number
-                return None
-        return np.array((cells,), np.float32)
+        if _NUMBERS.issuperset(map(type, cells)) and self._typical.contain_row(cells):
+            return np.array((cells,), np.float32)
+        return None
 
     def decode(self, rows: Sequence[object], *, booleans: bool = True) -> Matrix | None:
         """Decode rows into ``[rows, columns]``; None unless all are plain numbers and valid.
@@ -333,89 +394,38 @@ class VectorRows:
         except (KeyError, TypeError):
             return None
         flat = cells[0] if len(cells) == 1 else list(chain.from_iterable(cells))
-        if booleans and not set(map(type, flat)) <= _NUMBERS:
+        if booleans and not _NUMBERS.issuperset(map(type, flat)):
             return None
         try:
-            matrix = self._exact_integers(flat) if self._whole else packed(flat)
+            matrix = self._exact_integers(flat) if self._rules.whole else _pack(flat)
         except (struct.error, OverflowError):
             return None
         if matrix is None:
             return None
         shaped = matrix.reshape(len(rows), self._width)
-        return shaped if self.within_bounds(shaped) else None
-
-    def within_bounds(self, matrix: Matrix) -> bool:
-        """Return whether every value is finite, within its bounds, and whole if it must be."""
-        if self._is_narrow and len(matrix) == 1:
-            return self._cells_within_bounds(matrix[0].tolist())
-        if not self._possible:
-            return False
-        # A number that is not finite makes the sum so. So may large numbers, checked below.
-        if self._unbounded and isfinite(np.vdot(matrix, matrix)):
-            return True
-        # NaN is within no bounds, and infinity beyond all of them.
-        low, high = self._bounds_of(matrix)
-        within = (matrix >= low) & (matrix <= high)
-        # Counting takes a third of the time of numpy's own all().
-        if np.count_nonzero(within) < within.size:
-            return False
-        if not self._whole:
-            return True
-        whole = matrix[:, self._whole]
-        return bool((whole == np.floor(whole)).all())
-
-    def _bounds_of(self, matrix: Matrix) -> tuple[Matrix, Matrix]:
-        """Return the bounds of each number, in the shape of a small matrix.
-
-        numpy compares a few long rows five times as fast as many short ones.
-        """
-        rows = len(matrix)
-        if rows == 1 or matrix.size > _MAX_BOUNDS:
-            return self._low, self._high
-        low, high = self._repeated
-        if rows > len(low):
-            low, high = np.tile(self._low, (rows, 1)), np.tile(self._high, (rows, 1))
-            self._repeated = low, high  # in one assignment, as threads decode rows too
-        return low[:rows], high[:rows]
-
-    def _cells_within_bounds(self, cells: Sequence[float]) -> bool:
-        for value, (low, high) in zip(cells, self._ends, strict=True):
-            if not low <= value <= high:
-                return False
-        return True
+        return shaped if self._rules.hold(shaped) else None
 
     def _exact_integers(self, flat: Sequence[object]) -> Matrix | None:
         """Convert to 32 bits; None if an integer feature has no exact integer in 64 bits."""
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
         with np.errstate(over="ignore"):
             matrix = sent.astype(np.float32)
-        return matrix if _are_exact(sent[:, self._whole]).all() else None
+        return matrix if _are_exact(sent[:, self._rules.whole]).all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:
-            values: Sequence[object] = self._values(row)[:-1]
+            values: Sequence[object] = self._values(row)
             return values
         if isinstance(row, list) and len(row) == self._width:
             return row
         raise TypeError(row)
 
 
-def _are_exact(numbers: npt.NDArray[np.float64]) -> Mask:
-    """Return which numbers are integers that 64 bits represent exactly."""
-    exact: Mask = (np.floor(numbers) == numbers) & (np.abs(numbers) <= WHOLE_MAX)
-    return exact
-
-
-def packed(flat: Sequence[object]) -> Matrix:
-    """Convert numbers and booleans to 32 bits, three times as fast as numpy converts a list.
+def _pack(flat: Sequence[object]) -> Matrix:
+    """Convert numbers to 32 bits, three times as fast as numpy converts a list.
 
     Raises:
         struct.error: a value is not a number.
         OverflowError: a number does not fit.
     """
     return np.frombuffer(struct.pack(f"{len(flat)}f", *flat), np.float32)
-
-
-def _typical_range(feature: NumberFeature | IntegerFeature) -> tuple[float, float]:
-    lows, highs = zip(_valid_range(feature), _training_range(feature), strict=True)
-    return max(-_HIGHEST, *lows), min(_HIGHEST, *highs)

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
-from service.codecs.features import FeatureCodec, TrainingRange, VectorRows, swap_hint
+from service.codecs.features import FeatureCodec, TrainingRange, ValueRules, VectorRows
 from service.errors import InvalidInput
 from tests.models import mixed_features, number
 
@@ -19,7 +20,14 @@ FEATURES: list[Feature] = [
     number("level"),
 ]
 CODEC = FeatureCodec(FeaturesInput(kind="features", features=FEATURES))
-QUICK = VectorRows(FEATURES)
+
+
+def vector_rows(features: Sequence[Feature]) -> VectorRows:
+    """The vectorized decoder of rows with these features."""
+    return VectorRows(features, ValueRules(features), TrainingRange(features).bounds)
+
+
+QUICK = vector_rows(FEATURES)
 
 CELLS = (
     st.floats()
@@ -92,7 +100,7 @@ def test_plain_rows_are_decoded_vectorized() -> None:
 
 def test_a_single_feature_is_decoded_vectorized() -> None:
     """One feature makes a matrix of one column."""
-    quick = VectorRows([number("size")]).decode([{"size": 1}, [2]])
+    quick = vector_rows([number("size")]).decode([{"size": 1}, [2]])
 
     assert quick is not None
     assert quick.tolist() == [[1.0], [2.0]]
@@ -104,7 +112,7 @@ def test_words_booleans_and_missing_values_are_decoded_singly() -> None:
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
     row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "color": "blue"}
 
-    assert VectorRows(features).decode([row]) is None
+    assert vector_rows(features).decode([row]) is None
     matrix = codec.decode_rows([row])
 
     assert math.isnan(matrix[0, 0])
@@ -239,6 +247,7 @@ def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
 
     assert codec.decode_row([0.1, 5]) is not None
     assert not codec.find_suspects(np.array([[0.1, 5.0]]))[1].size
-    assert not TrainingRange(features).warnings(at_bound)
-    assert swap_hint(features, [6, float(np.float32(0.1))], 0) is not None
-    assert swap_hint(features, at_bound[0].tolist(), 0) is None
+    trained = TrainingRange(features)
+    assert not trained.warnings(at_bound)
+    assert trained.swap_hint(np.array([6, 0.1], np.float32), 0) is not None
+    assert trained.swap_hint(at_bound[0], 0) is None
