@@ -10,13 +10,7 @@ from service.codecs.csv_header import CsvFormat
 from service.codecs.messages import RowBatch, RowError
 from service.codecs.outputs import Parameters, finite_ends
 from service.engine.tensors import Array
-from service.predictions import (
-    label_probabilities,
-    low_confidence,
-    most_probable,
-    predicted_labels,
-    scores_by_label,
-)
+from service.predictions import classify, label_probabilities, most_probable
 from service.tabletext import quoted
 
 
@@ -96,10 +90,8 @@ class CsvWriter:
             return []
         if isinstance(self._output, ValueOutput):
             return self._values(self._output, scores[:, :1])
-        probabilities = scores_by_label(scores, self._labels)
-        positions = predicted_labels(probabilities, self._output.decision_threshold)
-        own = label_probabilities(probabilities, positions)[:, np.newaxis]
-        chosen = positions.tolist()
+        probabilities, chosen, unsure = classify(self._output, scores)
+        own = label_probabilities(probabilities, chosen)[:, np.newaxis]
         if self._parameters.top is not None:
             ranked = self._top(probabilities, self._parameters.top)
             numbers = [
@@ -110,8 +102,8 @@ class CsvWriter:
             numbers = self._numbers(np.concatenate([own, probabilities], axis=1))
         else:
             numbers = self._numbers(own)
-        if (flags := low_confidence(self._output, probabilities, chosen)) is not None:
-            pairs = zip(numbers, flags, strict=True)
+        if unsure is not None:
+            pairs = zip(numbers, unsure, strict=True)
             numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
         rows = zip(chosen, numbers, strict=True)
         return [f"{self._labels[position]}{self._separator}{row}" for position, row in rows]

@@ -16,12 +16,10 @@ from service.bundle.manifest import Interval, IntervalLevel, Output, ValueOutput
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.predictions import (
+    classify,
     interval_ends,
     label_probabilities,
-    low_confidence,
     most_probable,
-    predicted_labels,
-    scores_by_label,
 )
 from service.spelling import closest_name
 from service.tabletext import Decimal
@@ -178,12 +176,10 @@ def predictions(output: Output, scores: Array, parameters: Parameters) -> list[J
     """Return one JSON object for each row of scores ``[rows, columns]``, with numpy's numbers."""
     if isinstance(output, ValueOutput):
         return _values(output, scores[:, 0], parameters.interval)
-    probabilities = scores_by_label(scores, output.labels)
-    chosen = predicted_labels(probabilities, output.decision_threshold).tolist()
+    probabilities, chosen, unsure = classify(output, scores)
     rows = _labels(output.labels, probabilities, chosen, parameters)
-    flags = low_confidence(output, probabilities, chosen)
-    if flags is not None:
-        for row, flag in zip(rows, flags, strict=True):
+    if unsure is not None:
+        for row, flag in zip(rows, unsure, strict=True):
             row["unsure"] = flag
     return rows
 
