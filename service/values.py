@@ -27,11 +27,6 @@ def is_number(value: object) -> TypeGuard[float]:
     return abs(value) <= FLOAT32_MAX
 
 
-def becomes_whole(value: float) -> bool:
-    """Return whether rounding to 32 bits makes a fraction a whole number."""
-    return value % 1 != 0 and float(np.float32(value)) % 1 == 0
-
-
 def not_a_number(value: object, *, whole: bool) -> str | None:
     """Say what to send instead of a value that is not a number, or not a whole one."""
     if isinstance(value, bool):

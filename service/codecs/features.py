@@ -28,6 +28,7 @@ from service.bundle.features import (
 )
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import (
+    Matrix,
     ProblemCollector,
     describe,
     describe_number,
@@ -39,9 +40,9 @@ from service.codecs.tensors import convert_exactly
 from service.errors import Problem
 from service.values import listed
 
-Row = npt.NDArray[np.float32]
-Matrix = npt.NDArray[np.float32]
+Float32s = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Ends = Sequence[float] | Float32s
 
 # Rows are decoded in blocks of this size, so that a body full of mistakes never becomes a matrix.
 _BLOCK_ROWS = 1024
@@ -137,8 +138,7 @@ class FeatureCodec:
         Returns:
             The matrix, and the positions of such rows.
         """
-        with np.errstate(over="ignore"):
-            matrix = sent.astype(np.float32)
+        matrix = _to_32_bits(sent)
         suspects = self._rules.broken(matrix).any(axis=1)
         if self._rules.whole:
             whole = sent[:, self._rules.whole]
@@ -179,9 +179,8 @@ class Bounds:
     The ends are rounded to 32 bits as the rows are, so that rounding a value does not exclude it.
     """
 
-    def __init__(self, low: Sequence[float] | Row, high: Sequence[float] | Row) -> None:
-        with np.errstate(over="ignore"):
-            self.low, self.high = np.array((low, high)).astype(np.float32)
+    def __init__(self, low: Ends, high: Ends) -> None:
+        self.low, self.high = _to_32_bits(np.array((low, high)))
         self._lows, self._highs = self.low.tolist(), self.high.tolist()
         self._repeated = self.low[None], self.high[None]
 
@@ -276,14 +275,13 @@ class TrainingRange:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self._features = features
-        ranges = [_training_range(feature) for feature in features]
-        self.bounds = Bounds(*zip(*ranges, strict=True))
+        self.bounds = Bounds(*zip(*map(_training_range, features), strict=True))
+        self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
             _warning_parts(*each)
             for each in zip(features, self.bounds.low, self.bounds.high, strict=True)
         ]
-        self._is_bounded = any(isfinite(end) for ends in ranges for end in ends)
 
     def warnings(self, matrix: Matrix) -> Warnings:
         """Return a warning for each value outside the training range, by row.
@@ -305,7 +303,7 @@ class TrainingRange:
             found.setdefault(row, []).append(sentence)
         return found
 
-    def swap_hint(self, row: Row, column: int) -> str | None:
+    def swap_hint(self, row: Float32s, column: int) -> str | None:
         """Return a hint if the value of a column breaks a rule because two features are swapped.
 
         Args:
@@ -408,9 +406,7 @@ class VectorRows:
     def _exact_integers(self, flat: Sequence[object]) -> Matrix | None:
         """Convert to 32 bits; None if an integer feature has no exact integer in 64 bits."""
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
-        with np.errstate(over="ignore"):
-            matrix = sent.astype(np.float32)
-        return matrix if _are_exact(sent[:, self._rules.whole]).all() else None
+        return _to_32_bits(sent) if _are_exact(sent[:, self._rules.whole]).all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:
@@ -419,6 +415,12 @@ class VectorRows:
         if isinstance(row, list) and len(row) == self._width:
             return row
         raise TypeError(row)
+
+
+def _to_32_bits(numbers: npt.NDArray[np.float64]) -> Float32s:
+    """Round numbers; those that do not fit become infinite."""
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def _pack(flat: Sequence[object]) -> Matrix:

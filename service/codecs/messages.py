@@ -18,6 +18,7 @@ from service.bundle.features import (
     Feature,
     IntegerFeature,
     NumberFeature,
+    Range,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
 from service.spelling import closest_name, join_names
@@ -64,14 +65,10 @@ def describe(feature: Feature) -> str:
         return "true or false"
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
     unit = f" of {feature.unit}" if feature.unit else ""
-    bounds = feature.allowed
-    if bounds is None:
-        return kind + unit
-    if bounds.minimum is None:
-        return f"{kind}{unit} up to {bounds.maximum:g}"
-    if bounds.maximum is None:
-        return f"{kind}{unit} from {bounds.minimum:g}"
-    return f"{kind}{unit} from {bounds.minimum:g} to {bounds.maximum:g}"
+    allowed = feature.allowed or Range()
+    low = "" if allowed.minimum is None else f" from {allowed.minimum:g}"
+    high = "" if allowed.maximum is None else f" {'to' if low else 'up to'} {allowed.maximum:g}"
+    return f"{kind}{unit}{low}{high}"
 
 
 def describe_number(feature: Feature) -> str:

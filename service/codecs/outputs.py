@@ -35,7 +35,7 @@ _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
-_LARGEST = np.finfo(np.float32).max
+_LARGEST = float(np.finfo(np.float32).max)
 _LEVEL_TOLERANCE = 1e-9
 
 
@@ -130,7 +130,7 @@ def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T])
 def require_supported(output: Output, parameters: Parameters) -> None:
     """Raise `InvalidRequest` if this model has no such interval, or no labels for ``top``."""
     if parameters.interval is not None:
-        require_interval(output, parameters.interval)
+        find_interval(output, parameters.interval)
     if isinstance(output, ValueOutput) and parameters.top is not None:
         raise InvalidRequest("Parameter 'top' chooses among labels; this model predicts a value.")
 
@@ -141,16 +141,12 @@ def finite_ends(output: Output, level: float, values: Array) -> Ends:
     Raises `InvalidRequest` if the model has no interval of this level, the expected share of true
     values within it.
     """
-    low, high = interval_ends(*_find_interval(output, level), values)
+    low, high = interval_ends(*find_interval(output, level), values)
     return _clipped(low), _clipped(high)
 
 
-def require_interval(output: Output, level: float) -> None:
-    """Raise `InvalidRequest` if the model has no interval of this level."""
-    _find_interval(output, level)
-
-
-def _find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel]:
+def find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel]:
+    """Return the interval of this level, or raise `InvalidRequest` if the model has none."""
     if not isinstance(output, ValueOutput):
         raise InvalidRequest(
             "Parameter 'interval' is for values; this model predicts class labels, and their "
@@ -169,7 +165,7 @@ def _find_interval(output: Output, level: float) -> tuple[Interval, IntervalLeve
 
 
 def _clipped(ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return np.minimum(np.maximum(ends, -_LARGEST), _LARGEST).astype(np.float32)
+    return ends.clip(-_LARGEST, _LARGEST).astype(np.float32)
 
 
 def predictions(output: Output, scores: Array, parameters: Parameters) -> list[JsonObject]:

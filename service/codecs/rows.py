@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 
 from service.bundle.features import (
@@ -22,7 +23,7 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.values import becomes_whole, is_number, listed, shown, with_row
+from service.values import is_number, listed, shown, with_row
 
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
@@ -44,11 +45,6 @@ class RowKeys:
     unknown: Sequence[str] = ()
     missing: Sequence[int] = ()
     suggestions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def mistakes(self) -> int:
-        """The number of problems in the keys."""
-        return len(self.unknown) + len(self.missing)
 
 
 class FeatureSchema:
@@ -117,7 +113,7 @@ class RowDecoder:
                     wrong.append(column)
                 else:
                     cells[column] = value
-        if count := layout.mistakes + len(wrong):
+        if count := len(layout.unknown) + len(layout.missing) + len(wrong):
             problems = self._problems(row, layout, wrong, number) if found.remaining else ()
             found.add(count, problems)
         return cells
@@ -201,7 +197,7 @@ def _category_converter(feature: CategoryFeature) -> Convert:
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.
         # JSON has no difference between 1 and 1.0, and pandas sends 1.0 if values are missing.
-        if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and _is_whole(value):
             value = str(int(value))
         return positions.get(value, unseen) if isinstance(value, str) else None
 
@@ -217,6 +213,12 @@ def _number(value: object) -> float | None:
 
 
 def _integer(value: object) -> float | None:
-    if not is_number(value) or abs(value) > WHOLE_MAX or becomes_whole(value):
+    """Return a number; None also for a fraction that rounding to 32 bits would make whole."""
+    if not is_number(value) or abs(value) > WHOLE_MAX:
         return None
-    return float(value)
+    is_hidden = not _is_whole(value) and _is_whole(float(np.float32(value)))
+    return None if is_hidden else float(value)
+
+
+def _is_whole(value: float) -> bool:
+    return value % 1 == 0

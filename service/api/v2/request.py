@@ -11,7 +11,7 @@ import numpy as np
 from service.api.v2.shared_memory import Regions, is_count, slot_of
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
-from service.codecs.outputs import invalid_level, require_interval
+from service.codecs.outputs import find_interval, invalid_level
 from service.codecs.tensors import (
     example_shape,
     join_elements,
@@ -144,7 +144,7 @@ def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
         return None  # the protocol ignores unknown parameters
     if not is_number(level):
         raise invalid_level(level)
-    require_interval(endpoint.manifest.output, level)
+    find_interval(endpoint.manifest.output, level)
     return float(level)
 
 

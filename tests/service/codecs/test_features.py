@@ -251,3 +251,23 @@ def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
     assert not trained.warnings(at_bound)
     assert trained.swap_hint(np.array([6, 0.1], np.float32), 0) is not None
     assert trained.swap_hint(at_bound[0], 0) is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"),
+    [
+        (None, "a number"),
+        (Range(), "a number"),
+        (Range(minimum=1), "a number from 1"),
+        (Range(maximum=9), "a number up to 9"),
+        (Range(minimum=1, maximum=9), "a number from 1 to 9"),
+    ],
+)
+def test_messages_describe_the_allowed_range(allowed: Range | None, expected: str) -> None:
+    """Each end of the range may be open."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=[number("size", allowed=allowed)]))
+
+    with pytest.raises(InvalidInput) as rejected:
+        codec.decode_rows([["x"]])
+
+    assert f"feature 'size' must be {expected}, got" in str(rejected.value).lower()
