@@ -25,6 +25,7 @@ import numpy.typing as npt
 from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import ProblemCollector
+from service.codecs.tensors import convert_exactly
 from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.decode import lower_priority
@@ -88,7 +89,7 @@ class ImageCodec:
     def __init__(self, spec: ImageInput, decoding: DecodingPool) -> None:
         self._spec = spec
         self._shape = input_shape(spec)
-        self._one = 1, *self._shape
+        self._batch_shape = -1, *self._shape
         self._count = prod(self._shape)
         self._decoding = decoding
         self._plain_files = SmallPngReader(spec, decoding.max_pixels)
@@ -119,7 +120,7 @@ class ImageCodec:
         """
         if isinstance(images, np.ndarray):
             return (images,)
-        if len(images) == 1 and (pixels := self._plain(images[0])) is not None:
+        if len(images) == 1 and (pixels := self._decode_plain(images[0])) is not None:
             return (pixels,)
         self.require_room(len(images))
         pending = _PendingImages(self._open_source, images, prefix)
@@ -140,18 +141,20 @@ class ImageCodec:
         if len(content) > _MAX_PLAIN_BYTES:
             return None
         pixels = self._plain_files.read(content)
-        return None if pixels is None else pixels.reshape(self._one)
+        return None if pixels is None else pixels.reshape(self._batch_shape)
 
-    def _plain(self, value: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
+    def _decode_plain(self, value: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
         """Decode one small PNG file or flat list of pixels; None for anything else."""
-        if not isinstance(value, bytes):
-            value = _decode_text(value) if _encoded_size(value) <= _MAX_PLAIN_BYTES else None
+        value = _unwrap(value)
+        if isinstance(value, str) and len(value) <= _MAX_PLAIN_BYTES:
+            with suppress(InvalidImage):
+                value = _decode_text(value)
         if isinstance(value, bytes):
             return self.decode_file(value)
         if not isinstance(value, list) or len(value) != self._count:
             return None
         pixels = flat_pixels(value)
-        return None if pixels is None else pixels.reshape(self._one)
+        return None if pixels is None else pixels.reshape(self._batch_shape)
 
     def decode_numbers(self, rows: Numbers | None) -> Pixels | None:
         """Decode images that are flat rows of numbers as `decode` does.
@@ -163,7 +166,7 @@ class ImageCodec:
         if len(rows) * self._count > self._decoding.max_bytes:
             return None
         pixels = whole_pixels(rows)
-        return None if pixels is None else pixels.reshape(-1, *self._shape)
+        return None if pixels is None else pixels.reshape(self._batch_shape)
 
     def require_parts(self, count: int) -> None:
         """Reject a form with so many parts.
@@ -177,7 +180,7 @@ class ImageCodec:
 
     def require_room(self, count: int) -> None:
         """Raise `InvalidRequest` for more images than a request may hold."""
-        most = self._decoding.max_bytes // prod(self._shape)
+        most = self._decoding.max_bytes // self._count
         if count > most:
             raise InvalidRequest(
                 f"{count:,} images are too many for a request to this model, which takes "
@@ -187,7 +190,7 @@ class ImageCodec:
 
     def is_raw(self, content: memoryview) -> bool:
         """Return whether bytes are pixels of the model's own size, rather than an image file."""
-        return len(content) == prod(self._shape)
+        return len(content) == self._count
 
     async def _in_threads(self, pending: "_PendingImages") -> Arrays:
         """Decode the images in threads, which stop early if the client disconnects."""
@@ -211,23 +214,23 @@ class ImageCodec:
         height, width, channels = self._shape
         raise InvalidImage(
             f"Its pixels have the shape {list(source.shape)}; send {[height, width, channels]}, "
-            f"or {prod(self._shape):,} numbers, or an image's file in base64."
+            f"or {self._count:,} numbers, or an image's file in base64."
         )
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
         height, width, channels = self._shape
-        return shape in (self._shape, (prod(self._shape),)) or (
+        return shape in (self._shape, (self._count,)) or (
             channels == 1 and shape == (height, width)
         )
 
 
 def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
     """Return the bytes of an image file, or pixels; raise `InvalidImage` for any other value."""
-    value = _unwrapped(value)
+    value = _unwrap(value)
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return _file(value)
+        return _decode_text(value)
     if isinstance(value, list):
         return read_pixels(value)
     if isinstance(value, dict):
@@ -237,20 +240,9 @@ def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
     raise InvalidImage(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
 
 
-def _decode_text(value: Any) -> Any:  # noqa: ANN401 - as above
-    """Return the file or the list inside a value; any other value unchanged."""
-    value = _unwrapped(value)
-    if not isinstance(value, str):
-        return value
-    try:
-        return _file(value)
-    except InvalidImage:
-        return value
-
-
 def _encoded_size(value: Any) -> int:  # noqa: ANN401 - as above
     """Return the approximate size of a file, by which the cost of decoding is estimated."""
-    value = _unwrapped(value)
+    value = _unwrap(value)
     return len(value) if isinstance(value, bytes | str) else 0
 
 
@@ -259,10 +251,8 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
 
     Raises `InvalidImage` if they are ragged, or hold other values than numbers from 0 to 255.
     """
-    if not data:
-        raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
     pixels = flat_pixels(data)
-    return _checked(_numbers(data)) if pixels is None else pixels
+    return _round_pixels(_read_numbers(data)) if pixels is None else pixels
 
 
 def flat_pixels(data: Sequence[Any]) -> Pixels | None:
@@ -274,7 +264,7 @@ def flat_pixels(data: Sequence[Any]) -> Pixels | None:
             return None  # a list of booleans would be accepted as numbers
         # In 64 bits, because 32 bits would round a value slightly out of range into the range.
         numbers = np.frombuffer(struct.pack(f"{len(data)}d", *data))
-    except (TypeError, ValueError, OverflowError, struct.error):
+    except (IndexError, TypeError, ValueError, OverflowError, struct.error):
         return None
     return whole_pixels(numbers)
 
@@ -283,8 +273,7 @@ def whole_pixels(numbers: Numbers) -> Pixels | None:
     """Convert numbers to pixels; None unless all are integers from 0 to 255."""
     if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
         return None
-    pixels = numbers.astype(np.uint8)
-    return pixels if np.count_nonzero(pixels == numbers) == numbers.size else None
+    return convert_exactly(numbers, "UINT8")
 
 
 class _PendingImages:
@@ -344,7 +333,7 @@ def _is_colour(shape: Sequence[int]) -> bool:
     return len(shape) == _AXES and shape[-1] in _CHANNELS
 
 
-def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - as above
+def _unwrap(value: Any) -> Any:  # noqa: ANN401 - as above
     """Return the value inside objects with a single known key; any other value unchanged."""
     for _ in range(_MAX_WRAPPERS):
         if not (isinstance(value, dict) and len(value) == 1):
@@ -356,7 +345,8 @@ def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - as above
     return value
 
 
-def _file(text: str) -> bytes:
+def _decode_text(text: str) -> bytes:
+    """Return the file in base64 or a data URL; raise `InvalidImage` for any other text."""
     if url := _DATA_URL.match(text):
         text = text[url.end() :]
         if not url[1]:
@@ -376,7 +366,7 @@ def _file(text: str) -> bytes:
         ) from None
 
 
-def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
+def _read_numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
     # As objects first: next to a long string, numpy would allocate as much for every number.
     values = np.array(data, np.object_)
     kinds = set(map(type, values.ravel().tolist()))
@@ -395,7 +385,7 @@ def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
         ) from None
 
 
-def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
+def _round_pixels(numbers: npt.NDArray[np.float64]) -> Pixels:
     if not numbers.size:
         raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
     low, high = float(numbers.min()), float(numbers.max())

@@ -35,6 +35,7 @@ def test_whole_numbers_in_any_notation_are_pixels(data: list[float]) -> None:
         [0, None],
         [0.0, "1"],
         [0, [1]],
+        [],
     ],
 )
 def test_values_that_are_not_pixels_are_left_to_the_careful_decoder(data: list[object]) -> None:
