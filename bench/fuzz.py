@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.csv_header import find_columns, open_csv
     from service.codecs.csv_reader import Lines, TableReader
     from service.codecs.features import FeatureCodec
-    from service.codecs.json_reader import parse_json, rows_of_numbers
+    from service.codecs.json_reader import parse_json, parse_number_rows
     from service.codecs.ndjson import NdjsonReader
     from service.codecs.outputs import read_parameters
     from service.errors import OnwardError
@@ -104,7 +104,7 @@ def parameters(data: bytes) -> None:
 
 def json(data: bytes) -> None:
     """A JSON body, read by both JSON parsers."""
-    if (numbers := rows_of_numbers(data)) is not None:
+    if (numbers := parse_number_rows(data)) is not None:
         _CODEC.decode_numbers(numbers)
     with suppress(OnwardError):
         document = parse_json(data, lambda: orjson.dumps(_CODEC.example))

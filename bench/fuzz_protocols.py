@@ -47,7 +47,7 @@ _MIXED, _STRINGS, _FLOATS = map(_open_model, ("mixed", "strings", "floats"))
 def _target(protocol: InferenceProtocol[Any], model: ServedModel) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with suppress(OnwardError):
-            protocol.decode(_ENDPOINTS.of(model), data, RequestHead([]))
+            protocol.decode(_ENDPOINTS.get(model), data, RequestHead([]))
 
     return target
 
@@ -58,7 +58,7 @@ def binary(data: bytes) -> None:
     head = RequestHead([(b"inference-header-content-length", b"%d" % size)])
     for model in (_FLOATS, _STRINGS):
         with suppress(OnwardError):
-            _V2.decode(_ENDPOINTS.of(model), data[2:], head)
+            _V2.decode(_ENDPOINTS.get(model), data[2:], head)
 
 
 def compressed(data: bytes) -> None:

@@ -47,7 +47,7 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
-def plan_of(features: int) -> Plan:
+def plan_mixtures(features: int) -> Plan:
     """Return the mixtures for rows of so many features; always the same ones."""
     orders = _orders(features)
     # A feature has the row's value from its position in an order on.
@@ -74,7 +74,7 @@ async def predict_mixtures(
         predictions: ``[rows, width]``, of the rows.
         reference: ``[features]``, a typical row.
     """
-    masks = plan_of(rows.shape[1]).masks[1:-1]
+    masks = plan_mixtures(rows.shape[1]).masks[1:-1]
     base = (await model.predict((reference[np.newaxis],))).outputs[0]
     between = predictions[:0]
     if len(masks):
@@ -111,7 +111,7 @@ async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Arr
     """
     height, width = images.shape[1:3]
     down, across = _spans(height, cells), _spans(width, cells)
-    backgrounds = [background_of(image) for image in images]
+    backgrounds = [find_background(image) for image in images]
     count = cells * cells
 
     def fill_patches(start: int, end: int) -> Array:
@@ -127,7 +127,7 @@ async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Arr
     return predictions.reshape(len(images), cells, cells, -1)
 
 
-def background_of(image: Array) -> Array:
+def find_background(image: Array) -> Array:
     """Return the median color of an image's border, ``[channels]``.
 
     The image is uint8 ``[height, width, channels]``.

@@ -112,7 +112,7 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
             scored.
         RecordTooLarge: its first record is longer than allowed.
     """
-    endpoint = endpoints.by_model.get(model) or endpoints.of(model)
+    endpoint = endpoints.by_model.get(model) or endpoints.get(model)
     manifest = endpoint.manifest or endpoint.require_manifest()
     parameters = options.parameters
     if parameters is not DEFAULT_PARAMETERS:
@@ -274,7 +274,7 @@ class ScoringPipeline:
         if not found:
             return batch, scores
         errors = {
-            row: RowError.of(error, f"Line {batch.line_numbers[row]}")
+            row: RowError.from_error(error, f"Line {batch.line_numbers[row]}")
             for row, error in found.items()
         }
         return replace(batch, errors={**batch.errors, **errors}), scores

@@ -25,7 +25,7 @@ from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.metrics import (
     SHARES_BASELINE,
-    calibration_error_of,
+    calibration_error,
     class_metrics,
     label_shares,
     low_confidence_metrics,
@@ -199,7 +199,9 @@ def _calibrated(
     threshold = choose_low_confidence(
         *confidence(validation.target, validation_predictions), min_ratio=_UNSURE_RATIO
     )
-    errors = [calibration_error_of(predictions, test.target) for predictions in (before, after)]
+    errors = [
+        calibration_error(*confidence(test.target, predictions)) for predictions in (before, after)
+    ]
     return ClassesOutput(
         kind="classes",
         name=recipe.target.name,

@@ -12,7 +12,7 @@ from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.data.table import encode
 from training.evaluation.assessment import assess
-from training.evaluation.intervals import interval_of
+from training.evaluation.intervals import build_interval
 from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
@@ -53,7 +53,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     fitted = fit_model(recipe, data, parts.training, parts.validation)
     assessment = assess(recipe, table, data, parts, fitted)
 
-    interval = interval_of(recipe, table, data, parts, model=fitted, assessment=assessment)
+    interval = build_interval(recipe, table, data, parts, model=fitted, assessment=assessment)
     output = describe.output_of(
         recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )

@@ -290,7 +290,7 @@ class FastInference:
             return self._reject_overload(target, model, head, on_response, request_id)
         # Every protocol accepts JSON.
         if head.content_type not in _JSON_TYPES and not is_accepted(
-            head.content_type or "", target.protocol.media_types(self.endpoints.of(model))
+            head.content_type or "", target.protocol.media_types(self.endpoints.get(model))
         ):
             return False
         call = _FastCall(self, target, model, head, on_response, request_id)
@@ -348,7 +348,7 @@ class _FastCall(Inference[Any]):
         on_response: OnResponse,
         request_id: str,
     ) -> None:
-        endpoint = fast.endpoints.by_model.get(model) or fast.endpoints.of(model)
+        endpoint = fast.endpoints.by_model.get(model) or fast.endpoints.get(model)
         super().__init__(target.protocol, model, endpoint, head, fast.metrics)
         self._fast = fast
         self._target = target

@@ -245,7 +245,7 @@ class InferenceService:
             or self._registry.entry(name, version, serving=True).model
         )
         if model is not None:  # otherwise it is loaded within the deadline
-            accepted = protocol.media_types(self.endpoints.of(model))
+            accepted = protocol.media_types(self.endpoints.get(model))
             require_media_type(request.scope[HEAD].content_type, accepted)
         quotas = quotas_of(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
@@ -300,7 +300,7 @@ class InferenceService:
         scope, quotas = request.scope, quotas_of(request.scope)
         version, body = received
         head: RequestHead = scope[HEAD]
-        inference = Inference(protocol, model, self.endpoints.of(model), head, self._metrics)
+        inference = Inference(protocol, model, self.endpoints.get(model), head, self._metrics)
         require_media_type(head.content_type, protocol.media_types(inference.endpoint))
         work = partial(inference.decode, body)
         decoded = await self.decode((protocol, model, head), body, work, deadline)

@@ -185,7 +185,7 @@ async def _score_images(options: argparse.Namespace) -> int:
     settings, parameters = read_settings(vars(options)), _parameters(options)
     folder, files = _files(options.source)
     async with loaded_model(settings, options.model, options.version) as model:
-        endpoint = Endpoints(settings, Limits(settings)).of(model)
+        endpoint = Endpoints(settings, Limits(settings)).get(model)
         if endpoint.images is None:
             raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
         output = endpoint.require_manifest().output

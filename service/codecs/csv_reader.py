@@ -213,7 +213,7 @@ class Records:
 
     def _split(self, lines: Sequence[str], position: str) -> list[str] | RowError:
         if (excess := self._excess()) is not None:
-            return RowError.of(excess, position)
+            return RowError.from_error(excess, position)
         if self._in_quotes:
             return RowError(f"{position}: {_NEVER_CLOSED}", _INVALID)
         ended = [f"{line}\n" for line in lines]
@@ -405,7 +405,7 @@ class CsvReader(TableReader):
             try:
                 matrix[row] = self._decode_row([cells[row] for cells in columns])
             except InvalidInput as error:
-                errors[row] = RowError.of(error, f"Line {lines[row]}")
+                errors[row] = RowError.from_error(error, f"Line {lines[row]}")
         return RowBatch(matrix, errors, lines, texts)
 
     def _decode_row(self, cells: Sequence[str]) -> Matrix:

@@ -121,7 +121,7 @@ class Endpoints:
         self.by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
         """The endpoints that have been built."""
 
-    def of(self, model: ServedModel) -> Endpoint:
+    def get(self, model: ServedModel) -> Endpoint:
         """Return the endpoint of a model; only for use on the event loop."""
         try:
             return self.by_model[model]

@@ -117,7 +117,7 @@ def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
     return _MAX_LEVELS + 1
 
 
-def rows_of_numbers(body: bytes) -> Numbers | None:
+def parse_number_rows(body: bytes) -> Numbers | None:
     """Parse a body of only an array of rows of numbers, bare or under ``instances``.
 
     The result is ``[rows, numbers]``, or None for any other body.
@@ -130,7 +130,7 @@ def rows_of_numbers(body: bytes) -> Numbers | None:
         return None
 
 
-def numbers_under(body: bytes, key: str) -> Numbers | None:
+def parse_numbers_under(body: bytes, key: str) -> Numbers | None:
     """Parse a body of only a flat array under this key into ``[1, numbers]``; else None."""
     if simdjson is None or len(body) < _SHORTEST or body.count(b"[") != 1:
         return None
@@ -141,7 +141,7 @@ def numbers_under(body: bytes, key: str) -> Numbers | None:
         return None
 
 
-def request_of_tensor(text: bytes) -> Mapping[str, Any] | None:
+def parse_tensor_request(text: bytes) -> Mapping[str, Any] | None:
     """Parse a request of the Open Inference Protocol with one tensor of numbers.
 
     Returns:

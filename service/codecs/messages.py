@@ -163,7 +163,7 @@ class RowError:
     problems: Sequence[Problem] = ()
 
     @classmethod
-    def of(cls, error: OnwardError, position: str) -> "RowError":
+    def from_error(cls, error: OnwardError, position: str) -> "RowError":
         """Return the error of a request with one row as that of a row at a position ("Line 7")."""
         problems = error.problems if isinstance(error, InvalidInput) else ()
         reported = problems[:_MAX_ROW_PROBLEMS]

@@ -82,7 +82,7 @@ class NdjsonReader(TableReader):
             try:
                 matrix[row] = self._decode([text])[0]
             except InvalidRequest as error:
-                errors[row] = RowError.of(error, f"Line {line_numbers[row]}")
+                errors[row] = RowError.from_error(error, f"Line {line_numbers[row]}")
         return RowBatch(matrix, errors, line_numbers)
 
     def _decode(self, texts: Sequence[str]) -> Matrix:

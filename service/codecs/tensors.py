@@ -155,9 +155,10 @@ def without_base64(data: object, spec: TensorSpec) -> object:
     flat = natural.ravel().tolist()
     if not any(map(is_base64, flat)):
         return data
-    values = np.empty(len(flat), np.object_)
-    values[:] = [_decoded(value[_BASE64], spec) if is_base64(value) else value for value in flat]
-    return values.reshape(natural.shape)
+    decoded = [
+        _decode_base64(value[_BASE64], spec) if is_base64(value) else value for value in flat
+    ]
+    return _to_objects(decoded).reshape(natural.shape)
 
 
 def with_base64(text: str) -> Mapping[str, str]:
@@ -165,7 +166,7 @@ def with_base64(text: str) -> Mapping[str, str]:
     return {_BASE64: base64.b64encode(text.encode()).decode()}
 
 
-def _decoded(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON is any of its types
+def _decode_base64(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON is any of its types
     try:
         return base64.b64decode(text, validate=True).decode()
     except (TypeError, ValueError, binascii.Error) as error:
@@ -262,7 +263,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
                 f"Input {spec.name!r}: its bytes hold {found} strings, shape {list(shape)} "
                 f"holds {expected}."
             )
-        return _objects(strings).reshape(shape)
+        return _to_objects(strings).reshape(shape)
     dtype = _LITTLE[spec.datatype]
     if len(content) != prod(shape) * dtype.itemsize:
         raise InvalidRequest(
@@ -375,7 +376,7 @@ def _read_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
             ) from None
 
 
-def _objects(values: Sequence[object]) -> Array:
+def _to_objects(values: Sequence[object]) -> Array:
     array = np.empty(len(values), np.object_)
     array[:] = values
     return array

@@ -12,7 +12,7 @@ import pytest
 from service.engine.loader import ExecutionPlan, load
 from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
-from service.explain import background_of, plan_of, predict_mixtures, predict_occluded
+from service.explain import find_background, plan_mixtures, predict_mixtures, predict_occluded
 from service.observability.metrics import Metrics
 from tests.explained import Floats, ink_probability, publish_ink, publish_quadratic
 
@@ -56,7 +56,7 @@ def test_values_are_exact_for_features_that_act_alone_or_in_pairs(
     expected = by_definition(
         lambda x: float(x @ matrix @ x), row.astype(np.float64), reference.astype(np.float64)
     )
-    values = found[:, :, 0].astype(np.float64) @ plan_of(features).weights
+    values = found[:, :, 0].astype(np.float64) @ plan_mixtures(features).weights
     assert values[0] == pytest.approx(expected, abs=1e-5)
     assert values[1] == pytest.approx([0.0] * features, abs=1e-5)
 
@@ -64,7 +64,7 @@ def test_values_are_exact_for_features_that_act_alone_or_in_pairs(
 @pytest.mark.parametrize("features", [1, 2, 5, 40])
 def test_the_values_add_up_to_the_whole_change(features: int) -> None:
     """Their sum is the last prediction minus the first, for any predictions."""
-    plan = plan_of(features)
+    plan = plan_mixtures(features)
     predictions = np.random.default_rng(1).normal(size=len(plan.masks))
 
     values = predictions @ plan.weights
@@ -76,10 +76,10 @@ def test_the_values_add_up_to_the_whole_change(features: int) -> None:
 
 def test_the_same_mixtures_are_predicted_every_time() -> None:
     """The explanation of a row does not change between requests."""
-    first = plan_of(30).masks.copy()
-    plan_of.cache_clear()
+    first = plan_mixtures(30).masks.copy()
+    plan_mixtures.cache_clear()
 
-    assert (plan_of(30).masks == first).all()
+    assert (plan_mixtures(30).masks == first).all()
 
 
 @pytest.fixture
@@ -140,4 +140,4 @@ def test_the_background_is_the_median_color_of_the_border() -> None:
     image = np.full((SIDE, SIDE, 3), (250, 240, 230), np.uint8)
     image[:, 3:6] = 0
 
-    assert background_of(image).tolist() == [250, 240, 230]
+    assert find_background(image).tolist() == [250, 240, 230]

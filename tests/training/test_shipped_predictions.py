@@ -23,7 +23,7 @@ from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
-from training.evaluation.baselines import EvaluatedModel, evaluated_model
+from training.evaluation.baselines import EvaluatedModel, load_evaluated_model
 from training.evaluation.metrics import low_confidence_metrics
 from training.evaluation.published import open_model
 from training.onnx_files import Graph
@@ -39,7 +39,7 @@ ADDITIVE = [
 @cache
 def evaluated(name: str, folders: Folders) -> EvaluatedModel:
     """A shipped model with its table, split as in training."""
-    return evaluated_model(open_model(MODELS, name), MODELS, folders)
+    return load_evaluated_model(open_model(MODELS, name), MODELS, folders)
 
 
 @pytest.mark.parametrize("name", ["california_mlp", "king_county", "california_linear"])

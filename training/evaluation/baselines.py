@@ -22,7 +22,7 @@ from training.data.split import RowSplit
 from training.data.table import Dataset, Float32s, Floats, Rows, encode_features
 from training.errors import DataError
 from training.evaluation.intervals import measure_coverage
-from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
+from training.evaluation.metrics import calibration_error, low_confidence_metrics
 from training.evaluation.published import PublishedModel, open_model
 from training.images.sources import load_images, split_images
 from training.model.thresholds import confidence
@@ -70,7 +70,7 @@ class EvaluatedModel:
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
-def evaluated_model(model: PublishedModel, models: Path, folders: Folders) -> EvaluatedModel:
+def load_evaluated_model(model: PublishedModel, models: Path, folders: Folders) -> EvaluatedModel:
     """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
     loaded = load_rows(recipe, folders)
@@ -203,15 +203,12 @@ def _admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
 
 
 def _all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
-    correct = int(
-        (
-            predicted_labels(evaluated.predictions(), evaluated.model.threshold)
-            == evaluated.data.target
-        ).sum()
-    )
-    rows = len(evaluated.data.target)
+    labels = predicted_labels(evaluated.predictions(), evaluated.model.threshold)
+    correct = labels == evaluated.data.target
     yield Check(
-        "every row of the table predicted correctly", f"{correct} of {rows}", correct == rows
+        "every row of the table predicted correctly",
+        f"{correct.sum()} of {len(correct)}",
+        bool(correct.all()),
     )
 
 
@@ -314,9 +311,10 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         load_images(recipe.data, recipe.target.labels, image_input, folders), recipe
     )
     predictions = Graph(bundle.model).predict_in_batches(test.pixels(slice(None)), _BATCH_SIZE)
+    shares, correct = confidence(test.target, predictions)
     targets = IMAGE_TARGETS.get(manifest.name)
-    wrong = float((predicted_labels(predictions) != test.target).mean())
     if targets is not None:
+        wrong = float((~correct).mean())
         claim = f"wrong on at most {targets.wrong:.2%} of {len(test):,} test images"
         yield Check(claim, f"{wrong:.2%}", wrong <= targets.wrong)
         size = manifest.files["model.onnx"].bytes
@@ -324,20 +322,13 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
             claim = f"smaller than {targets.bytes / _MEGABYTE:g} MB"
             yield Check(claim, f"{size / _MEGABYTE:.2f} MB", size < targets.bytes)
     if output.calibration is not None:
-        before, after = (
-            output.calibration.error_before,
-            calibration_error_of(predictions, test.target),
-        )
+        before, after = output.calibration.error_before, calibration_error(shares, correct)
         claim = f"calibration error no greater than before the temperature, {before:.4f}"
         yield Check(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:
-        flag_metrics = low_confidence_metrics(
-            *confidence(test.target, predictions), output.unsure_below
-        )
-        unsure, others = (
-            flag_metrics.get("wrong[unsure]", np.nan),
-            flag_metrics.get("wrong[others]", np.nan),
-        )
+        flag_metrics = low_confidence_metrics(shares, correct, output.unsure_below)
+        unsure = flag_metrics.get("wrong[unsure]", np.nan)
+        others = flag_metrics.get("wrong[others]", np.nan)
         ratio = unsure / others if others else np.inf
         measured = (
             f"{ratio:.0f} times: {unsure:.1%} of the {flag_metrics['unsure_share']:.1%} unsure, "
@@ -348,7 +339,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         yield Check(claim, measured, bool(ratio >= least))
 
 
-def image_bundle(models: Path, name: str) -> Bundle | None:
+def find_image_bundle(models: Path, name: str) -> Bundle | None:
     """Return the newest version of a model if it is an image model.
 
     Raises:

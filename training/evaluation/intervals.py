@@ -32,7 +32,7 @@ class HeldOutPredictions:
     target: Floats
 
 
-def interval_of(  # noqa: PLR0913 - it takes all that a run has
+def build_interval(  # noqa: PLR0913 - it takes all that a run has
     recipe: Recipe,
     table: Table,
     data: Dataset,

@@ -10,7 +10,7 @@ from sklearn import metrics
 from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import are_unsure, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
-from training.model.thresholds import Ints, Positions, Truths, class_probabilities, confidence
+from training.model.thresholds import Ints, Positions, Truths, class_probabilities
 from training.recipe.table import ModelCard
 
 HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
@@ -33,10 +33,8 @@ def measure(
     """
     if not card.is_classification:
         return regression_metrics(target, predictions[:, 0].astype(np.float64))
-    probabilities, predicted = (
-        class_probabilities(predictions),
-        predicted_labels(predictions, threshold),
-    )
+    probabilities = class_probabilities(predictions)
+    predicted = predicted_labels(predictions, threshold)
     return class_metrics(target.astype(int), probabilities, predicted, card.target.labels)
 
 
@@ -84,7 +82,7 @@ def class_metrics(
         ),
         "log_loss": metrics.log_loss(target, probabilities, labels=positions),
         "calibration_error": calibration_error(
-            target == predicted, label_probabilities(probabilities, predicted)
+            label_probabilities(probabilities, predicted), target == predicted
         ),
     }
     if len(np.unique(target)) == len(labels):
@@ -102,12 +100,12 @@ def class_metrics(
     return {name: float(number) for name, number in found.items()}
 
 
-def calibration_error(right: Truths, confidence: Floats) -> float:
+def calibration_error(confidence: npt.NDArray[np.floating], correct: Truths) -> float:
     """Compute the expected calibration error over ten bins of confidence.
 
     Bins are weighted by their rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
-    bins = calibration_bins(right, confidence)
+    bins = calibration_bins(confidence, correct)
     return float(sum(abs(one.accuracy - one.confidence) * one.share for one in bins))
 
 
@@ -121,29 +119,19 @@ class CalibrationBin(NamedTuple):
     """Of all predictions."""
 
 
-def calibration_bins(right: Truths, confidence: Floats) -> list[CalibrationBin]:
+def calibration_bins(confidence: npt.NDArray[np.floating], correct: Truths) -> list[CalibrationBin]:
     """Group predictions into ten bins of equal width; empty bins are omitted.
 
     Args:
-        right: ``[rows]``, whether the predicted label is true.
-        confidence: ``[rows]``, the probability of that label.
+        confidence: ``[rows]``, the probability of the predicted label.
+        correct: ``[rows]``, whether that label is true.
     """
+    confidence = confidence.astype(np.float64)
     position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     return [
-        CalibrationBin(confidence[rows].mean(), right[rows].mean(), rows.mean())
+        CalibrationBin(confidence[rows].mean(), correct[rows].mean(), rows.mean())
         for rows in (position == k for k in np.unique(position))
     ]
-
-
-def calibration_error_of(predictions: Float32s, target: Positions) -> float:
-    """Return the expected calibration error of predictions ``[images, outputs]``.
-
-    Args:
-        predictions: as the graph returns them.
-        target: ``[images]``, positions of labels.
-    """
-    probabilities, correct = confidence(target, predictions)
-    return calibration_error(correct, probabilities.astype(np.float64))
 
 
 def low_confidence_metrics(

@@ -7,7 +7,13 @@ from service.bundle.manifest import Manifest
 from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names
 from training.data.sources import Folders
-from training.evaluation.baselines import CHECKS, Check, evaluated_model, image_bundle, image_checks
+from training.evaluation.baselines import (
+    CHECKS,
+    Check,
+    find_image_bundle,
+    image_checks,
+    load_evaluated_model,
+)
 from training.evaluation.published import open_model
 
 
@@ -36,11 +42,11 @@ def results_page(models: Path, folders: Folders, also: Path | None = None) -> st
 
 
 def _checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
-    images = image_bundle(models, name)
+    images = find_image_bundle(models, name)
     if images is not None:
         yield from image_checks(images, folders)
     elif name in CHECKS:
-        yield from CHECKS[name](evaluated_model(open_model(models, name), models, folders))
+        yield from CHECKS[name](load_evaluated_model(open_model(models, name), models, folders))
 
 
 def _row(name: str, check: Check) -> str:

@@ -142,7 +142,7 @@ def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     """
     axes = canvas()
     for (name, (confidence, correct)), color in zip(series.items(), SERIES, strict=False):
-        confidences, accuracies, shares = np.array(calibration_bins(correct, confidence)).T
+        confidences, accuracies, shares = np.array(calibration_bins(confidence, correct)).T
         axes.plot(confidences, accuracies, lw=1.3, color=color, label=name)
         axes.scatter(confidences, accuracies, s=10 + 190 * shares, color=color, alpha=0.6, lw=0)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")

@@ -18,7 +18,7 @@ from service.bundle.features import (
 from service.bundle.manifest import ClassesOutput
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
-from service.explain import plan_of, predict_mixtures
+from service.explain import plan_mixtures, predict_mixtures
 
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
@@ -56,7 +56,7 @@ async def explain_rows(
     mixed_outputs = await predict_mixtures(
         model, rows, predictions, np.array(reference, np.float32)
     )
-    plan = plan_of(len(names))
+    plan = plan_mixtures(len(names))
     explanations = []
     for row, mixed in enumerate(mixed_outputs):
         numbers = target.select(row, mixed)

@@ -88,7 +88,7 @@ class Explainer:
     ) -> Response:
         quotas, query = quotas_of(request.scope), request.scope["query_string"]
         head: RequestHead = request.scope[HEAD]
-        endpoint = self._service.endpoints.of(model)
+        endpoint = self._service.endpoints.get(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         label, resolution = read_explanation_options(query)

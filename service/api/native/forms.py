@@ -9,7 +9,7 @@ from python_multipart.multipart import Field, File, FormParser
 
 from service.api.body import BINARY, FORM, JSON, media_type_of, parameter_of
 from service.codecs.images import KEY, ImageCodec, Pixels
-from service.codecs.json_reader import numbers_under, parse_json, rows_of_numbers
+from service.codecs.json_reader import parse_json, parse_number_rows, parse_numbers_under
 from service.errors import InvalidRequest
 from service.values import shown
 
@@ -52,9 +52,9 @@ def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImag
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
         return PostedImages(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
-        if (pixels := codec.decode_numbers(numbers_under(body, KEY))) is not None:
+        if (pixels := codec.decode_numbers(parse_numbers_under(body, KEY))) is not None:
             return PostedImages(pixels, single=True)
-        if (pixels := codec.decode_numbers(rows_of_numbers(body))) is not None:
+        if (pixels := codec.decode_numbers(parse_number_rows(body))) is not None:
             return PostedImages(pixels, single=False)
         return _of_document(parse_json(body, _EXAMPLE.encode), codec)
     return PostedImages([body], single=True)

@@ -23,7 +23,7 @@ from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.images import ImageCodec
-from service.codecs.json_reader import may_hold_booleans, parse_json, rows_of_numbers
+from service.codecs.json_reader import may_hold_booleans, parse_json, parse_number_rows
 from service.codecs.outputs import (
     DEFAULT_PARAMETERS,
     JsonObject,
@@ -141,7 +141,7 @@ class NativeProtocol:
         if endpoint.images is not None:
             return self._decode_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
-        numbers = rows_of_numbers(body) if codec.reads_numbers else None
+        numbers = parse_number_rows(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
         single = False
         if matrix is None:

@@ -13,7 +13,7 @@ from service.bundle.features import INPUT_NAME
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
-from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, rows_of_numbers
+from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, parse_number_rows
 from service.codecs.tensors import (
     cast,
     convert_exactly,
@@ -82,7 +82,7 @@ class V1Protocol(JsonProtocol):
         head: RequestHead,  # noqa: ARG002 - of the interface
     ) -> DecodedRequest[RowFormat]:
         """Decode rows or columns, and check the values of named features."""
-        numbers = rows_of_numbers(body) if body.startswith(b"{") else None
+        numbers = parse_number_rows(body) if body.startswith(b"{") else None
         if numbers is not None and (matrix := _decode_numbers(endpoint, numbers)) is not None:
             self._limits.require_rows(len(matrix))
             return DecodedRequest((matrix,), RowFormat(len(matrix)))

@@ -28,7 +28,7 @@ from service.codecs.endpoint import (
     ResponseFormat,
     SharedMemorySlot,
 )
-from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
+from service.codecs.json_reader import may_hold_booleans, parse_json, parse_tensor_request
 from service.codecs.outputs import finite_ends
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
@@ -93,7 +93,7 @@ class V2Protocol:
     ) -> DecodedRequest[ResponseFormat]:
         """Decode a request with JSON, whose tensors may be in the bytes after it."""
         may_be_boolean = False
-        document = request_of_tensor(text)
+        document = parse_tensor_request(text)
         if document is None:
             document = parse_json(text, lambda: _example(endpoint))
             may_be_boolean = may_hold_booleans(text)

@@ -132,7 +132,7 @@ async def _measured(
     tested = _protocol(protocol, settings)
     found = {}
     async with loaded_model(settings, name, None) as model:
-        endpoint = Endpoints(settings, Limits(settings)).of(model)
+        endpoint = Endpoints(settings, Limits(settings)).get(model)
         for size in (KIB, 10 * KIB, 100 * KIB):
             content = body(size)
             spent = []

@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.json_reader import numbers_under, request_of_tensor, rows_of_numbers
+from service.codecs.json_reader import (
+    parse_number_rows,
+    parse_numbers_under,
+    parse_tensor_request,
+)
 from service.codecs.tensors import convert_exactly
 
 # Texts that replace or follow a number of a valid text.
@@ -56,7 +60,7 @@ def bits(rows: Any) -> list[list[bytes]]:  # noqa: ANN401 - lists or an array
 
 
 def assert_rows_agree(body: bytes) -> None:
-    found = rows_of_numbers(body.ljust(LONG))
+    found = parse_number_rows(body.ljust(LONG))
     if found is not None:
         expected = careful_rows(body)
         assert expected is not None, body
@@ -64,7 +68,7 @@ def assert_rows_agree(body: bytes) -> None:
 
 
 def assert_requests_agree(body: bytes) -> None:
-    found = request_of_tensor(body.ljust(LONG))
+    found = parse_tensor_request(body.ljust(LONG))
     if found is not None:
         expected: Any = loaded(body)
         assert expected is not None, body
@@ -160,9 +164,9 @@ def test_the_output_of_json_encoders_is_parsed(
     def text(document: object) -> bytes:
         return json.dumps(document, separators=separators).encode()
 
-    read = [rows_of_numbers(text(document)) for document in (sent, {"instances": sent})]
-    under = numbers_under(text({"image": flat}), "image")
-    request = request_of_tensor(text({"inputs": [tensor]}))
+    read = [parse_number_rows(text(document)) for document in (sent, {"instances": sent})]
+    under = parse_numbers_under(text({"image": flat}), "image")
+    request = parse_tensor_request(text({"inputs": [tensor]}))
 
     assert all(one is not None and one.tolist() == sent for one in read)
     assert under is not None
@@ -215,7 +219,7 @@ GOOD = ",".join([ROW] * 9)
 )
 def test_other_bodies_are_left_to_orjson(rows: str) -> None:
     """Numbers next to brackets, other nesting, other values and broken JSON."""
-    assert rows_of_numbers(f'{{"instances":{rows}}}'.encode().ljust(LONG)) is None
+    assert parse_number_rows(f'{{"instances":{rows}}}'.encode().ljust(LONG)) is None
 
 
 @pytest.mark.parametrize("space", ["\v", "\f", "\x00", "\ufeff", "\u00a0"])
@@ -224,7 +228,7 @@ def test_only_json_white_space_is_skipped(space: str) -> None:
     body = f'{space}{{"instances":[{GOOD}]}}'.encode().ljust(LONG)
 
     assert loaded(body) is None
-    assert rows_of_numbers(body) is None
+    assert parse_number_rows(body) is None
 
 
 @pytest.mark.parametrize(
@@ -241,17 +245,17 @@ def test_only_json_white_space_is_skipped(space: str) -> None:
 )
 def test_another_object_is_not_the_one_array(body: bytes) -> None:
     """An object with two keys, a different key or other values is not read as an array."""
-    assert numbers_under(body.ljust(LONG), "image") is None
+    assert parse_numbers_under(body.ljust(LONG), "image") is None
 
 
-@pytest.mark.parametrize("read", [rows_of_numbers, request_of_tensor])
+@pytest.mark.parametrize("read", [parse_number_rows, parse_tensor_request])
 def test_threads_parse_at_the_same_time(read: Callable[[bytes], object]) -> None:
     """Each thread gets the result of its own text, long or short."""
     texts = []
     for index in range(64):
         flat = [index + column / 8 for column in range(100 * (1 + 200 * (index % 2)))]
         tensor = {"name": "x", "shape": [len(flat)], "datatype": "FP64", "data": flat}
-        document = [flat] if read is rows_of_numbers else {"inputs": [tensor]}
+        document = [flat] if read is parse_number_rows else {"inputs": [tensor]}
         texts.append(orjson.dumps(document))
 
     with ThreadPoolExecutor(4) as pool:
@@ -268,7 +272,7 @@ def test_an_invalid_text_does_not_affect_the_next(bad: bytes) -> None:
     good = b"[[1, 2]]".ljust(LONG)
 
     for _ in range(3):
-        found = rows_of_numbers(bad.ljust(LONG)), rows_of_numbers(good)
+        found = parse_number_rows(bad.ljust(LONG)), parse_number_rows(good)
         assert found[0] is None
         assert found[1] is not None
 
@@ -295,7 +299,8 @@ def test_without_simdjson_the_result_is_none() -> None:
         "import sys; sys.modules['simdjson'] = None\n"
         "from service.codecs.json_reader import *\n"
         "text = b'[[1, 2]]'.ljust(999)\n"
-        "print(rows_of_numbers(text), numbers_under(text, 'a'), request_of_tensor(text))"
+        "found = parse_number_rows(text), parse_numbers_under(text, 'a')\n"
+        "print(*found, parse_tensor_request(text))"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

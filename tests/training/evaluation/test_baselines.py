@@ -6,16 +6,16 @@ import pytest
 
 from service.bundle.versions import published_names
 from training.data.sources import Folders
-from training.evaluation.baselines import image_bundle, image_checks
+from training.evaluation.baselines import find_image_bundle, image_checks
 
 MODELS = Path(__file__).parents[3] / "models"
-NAMES = [name for name in published_names(MODELS) if image_bundle(MODELS, name)]
+NAMES = [name for name in published_names(MODELS) if find_image_bundle(MODELS, name)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_model_reaches_its_targets(name: str, folders: Folders) -> None:
     """Measured with the shipped graph on the held-out test set."""
-    bundle = image_bundle(MODELS, name)
+    bundle = find_image_bundle(MODELS, name)
     assert bundle is not None
 
     figures = list(image_checks(bundle, folders))

@@ -88,5 +88,5 @@ def test_calibrated_confidence_has_no_calibration_error() -> None:
     """Correct in 80 of 100 cases at a confidence of 0.8 is calibrated; at 0.95 it is not."""
     right = np.array([True] * 80 + [False] * 20)
 
-    assert calibration_error(right, np.full(100, 0.8)) == pytest.approx(0)
-    assert calibration_error(right, np.full(100, 0.95)) == pytest.approx(0.15)
+    assert calibration_error(np.full(100, 0.8), right) == pytest.approx(0)
+    assert calibration_error(np.full(100, 0.95), right) == pytest.approx(0.15)

@@ -7,7 +7,7 @@ import pytest
 from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
-from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, evaluated_model
+from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, load_evaluated_model
 from training.evaluation.published import open_model
 from training.evaluation.results import results_page
 from training.recipe.loader import recipe_names
@@ -38,7 +38,7 @@ def test_quick_recipes_reach_their_targets(
         outcome = trained(name, folders, tmp_path_factory.getbasetemp())
     models = outcome.folder.parents[1]
 
-    figures = list(CHECKS[name](evaluated_model(open_model(models, name), models, folders)))
+    figures = list(CHECKS[name](load_evaluated_model(open_model(models, name), models, folders)))
 
     assert figures
     assert [figure for figure in figures if not figure.is_reached] == []
