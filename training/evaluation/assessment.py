@@ -1,6 +1,7 @@
 """The assessment of a recipe's model: on the test set or by cross-validation."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,14 +20,6 @@ from training.recipe.table import Recipe
 
 _SHUFFLED_ROWS = 2000
 _SHUFFLES = 3
-
-
-@dataclass(frozen=True)
-class BaselinePredictions:
-    """The predictions of a baseline that only knows the target of the training set."""
-
-    name: str
-    predictions: Float32s
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ def assess(
     cross_validation = cross_validate(recipe, table, target) if recipe.split.folds else None
     if cross_validation is not None and not len(test):
         return cross_validation
-    name, baseline = baseline_predictions(recipe, target[parts.training], len(test))
+    baseline = baseline_predictions(recipe, target[parts.training], len(test))
     found = measure(recipe, target[test], predictions, fitted.threshold)
     if fitted.unsure_below is not None:
         seen = confidence(target[test], predictions, fitted.threshold)
@@ -62,36 +55,39 @@ def assess(
     if cross_validation is not None and cross_validation.evaluation is not None:
         metrics = cross_validation.evaluation.metrics.items()
         found |= {f"cross_validated_{metric}": value for metric, value in metrics}
-    evaluation = Evaluation(
-        part="test",
-        folds=recipe.split.folds or None,
-        rows=len(test),
-        metrics=rounded(found),
-        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target[test], baseline))),
-    )
-    return Assessment(test, predictions, evaluation)
+    return Assessment(test, predictions, _evaluation(recipe, "test", target[test], found, baseline))
 
 
 def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
     """Fit the recipe once per fold, preprocessing included, and measure all predictions."""
     everything = np.arange(len(target))
     predictions, baseline = out_of_fold(recipe, table, target, everything, recipe.split.folds)
-    evaluation = Evaluation(
-        part="cross-validation",
-        folds=recipe.split.folds,
-        rows=len(target),
-        metrics=rounded(measure(recipe, target, predictions)),
-        baseline=Baseline(
-            name=baseline.name,
-            metrics=rounded(measure(recipe, target, baseline.predictions)),
-        ),
-    )
+    found = measure(recipe, target, predictions)
+    evaluation = _evaluation(recipe, "cross-validation", target, found, baseline)
     return Assessment(everything, predictions, evaluation)
+
+
+def _evaluation(
+    recipe: Recipe,
+    part: Literal["test", "cross-validation"],
+    target: Floats,
+    found: dict[str, float],
+    baseline: tuple[str, Float32s],
+) -> Evaluation:
+    """Return the metrics of the measured rows, next to those of the baseline's predictions."""
+    name, predictions = baseline
+    return Evaluation(
+        part=part,
+        folds=recipe.split.folds or None,
+        rows=len(target),
+        metrics=rounded(found),
+        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target, predictions))),
+    )
 
 
 def out_of_fold(
     recipe: Recipe, table: Table, target: Floats, rows: Rows, count: int
-) -> tuple[Float32s, BaselinePredictions]:
+) -> tuple[Float32s, tuple[str, Float32s]]:
     """Predict each row by a model that was fitted to the other folds.
 
     Args:
@@ -102,7 +98,7 @@ def out_of_fold(
         count: the number of folds.
 
     Returns:
-        The predictions ``[len(rows), outputs]``, and those of the baseline.
+        The predictions ``[len(rows), outputs]``, and name and predictions of the baseline.
     """
     classes = recipe.is_classification
     predictions = np.zeros((len(rows), recipe.output_width), dtype=np.float32)
@@ -115,7 +111,7 @@ def out_of_fold(
         fitted = fit_model(recipe, data, training, validation)
         predictions[measured] = fitted.predictor.predict(data.features[rows[measured]])
         name, baseline[measured] = baseline_predictions(recipe, target[training], len(measured))
-    return predictions, BaselinePredictions(name, baseline)
+    return predictions, (name, baseline)
 
 
 def permutation_importance(

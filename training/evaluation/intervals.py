@@ -54,8 +54,8 @@ def build_interval(  # noqa: PLR0913 - it takes all that a run has
     fitted = fit_interval(held_out, "log1p" if recipe.target.log else "value")
     if fitted is None or assessment.evaluation is None or assessment.evaluation.part != "test":
         return fitted
-    value = assessment.predictions[:, 0].astype(np.float64)
-    return measure_coverage(fitted, value, data.target[assessment.rows])
+    value, target = _values(assessment.predictions), data.target[assessment.rows]
+    return measure_coverage(fitted, value, target)
 
 
 def fit_interval(held_out: HeldOutPredictions, scale: Literal["value", "log1p"]) -> Interval | None:
@@ -73,9 +73,8 @@ def fit_interval(held_out: HeldOutPredictions, scale: Literal["value", "log1p"])
     for level in LEVELS:
         ranks = [math.ceil((len(one) + 1) * level - 1e-9) for one in grouped]
         if all(rank <= len(one) for rank, one in zip(ranks, grouped, strict=True)):
-            margins = [
-                round_number(one[rank - 1]) for rank, one in zip(ranks, grouped, strict=True)
-            ]
+            pairs = zip(ranks, grouped, strict=True)
+            margins = [round_number(one[rank - 1]) for rank, one in pairs]
             levels.append(IntervalLevel(level=level, margins=margins))
     if not levels:
         return None
@@ -110,19 +109,19 @@ def _held_out_predictions(  # noqa: PLR0913 - as above
     model: FittedModel,
     assessment: Assessment,
 ) -> HeldOutPredictions | None:
+    source: Source = "cross-validation"
+    evaluation = assessment.evaluation
     if recipe.split.interval_folds:
         rows = parts.outside_test
         predictions, _ = out_of_fold(recipe, table, data.target, rows, recipe.split.interval_folds)
-        return HeldOutPredictions("cross-validation", _values(predictions), data.target[rows])
-    evaluation = assessment.evaluation
-    if evaluation is not None and evaluation.part == "cross-validation":
-        return HeldOutPredictions(
-            "cross-validation", _values(assessment.predictions), data.target[assessment.rows]
-        )
-    if len(parts.validation) < _MIN_VALIDATION_ROWS:
+    elif evaluation is not None and evaluation.part == "cross-validation":
+        rows, predictions = assessment.rows, assessment.predictions
+    elif len(parts.validation) >= _MIN_VALIDATION_ROWS:
+        source, rows = "validation", parts.validation
+        predictions = model.predictor.predict(data.features[rows])
+    else:
         return None
-    predictions = model.predictor.predict(data.features[parts.validation])
-    return HeldOutPredictions("validation", _values(predictions), data.target[parts.validation])
+    return HeldOutPredictions(source, _values(predictions), data.target[rows])
 
 
 def _values(predictions: Float32s) -> Floats:
@@ -132,8 +131,7 @@ def _values(predictions: Float32s) -> Floats:
 def _edges(value: Floats) -> list[float]:
     """Return the edges of bins with equal numbers of rows."""
     bins = min(max(len(value) // _ROWS_OF_A_BIN, 1), _MAX_BINS)
-    edges = [round_number(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
-    edges = sorted(set(edges))
+    edges = sorted(set(map(round_number, np.quantile(value, np.arange(1, bins) / bins))))
     while edges:
         counts = np.bincount(interval_bins(edges, value), minlength=len(edges) + 1)
         smallest = int(counts.argmin())
