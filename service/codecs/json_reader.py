@@ -125,7 +125,7 @@ def parse_number_rows(body: bytes) -> Numbers | None:
     if simdjson is None or len(body) < _SHORTEST or body.find(b'"', _LAST_QUOTE) >= 0:
         return None
     try:
-        return _rows(body)
+        return _parse_rows(body)
     except _PARSE_ERRORS:
         return None
 
@@ -135,8 +135,8 @@ def parse_numbers_under(body: bytes, key: str) -> Numbers | None:
     if simdjson is None or len(body) < _SHORTEST or body.count(b"[") != 1:
         return None
     try:
-        document = _parsed(body)
-        return _all_of(document[key])[None] if len(document) == 1 else None
+        document = _parse(body)
+        return _to_numbers(document[key])[None] if len(document) == 1 else None
     except _PARSE_ERRORS:
         return None
 
@@ -152,13 +152,13 @@ def parse_tensor_request(text: bytes) -> Mapping[str, Any] | None:
     if simdjson is None or not is_long or text.count(b"[") != _BRACKETS_OF_TENSOR:
         return None
     try:
-        return _request(text)
+        return _parse_request(text)
     except _PARSE_ERRORS:
         return None
 
 
-def _rows(body: bytes) -> Numbers | None:
-    document = _parsed(body)
+def _parse_rows(body: bytes) -> Numbers | None:
+    document = _parse(body)
     bare = isinstance(document, simdjson.Array)
     if not bare and len(document) != 1:
         return None
@@ -167,7 +167,7 @@ def _rows(body: bytes) -> Numbers | None:
     if body.count(b"[") != count + 1:
         return None  # a row is not an array, or contains one
     if count > _MAX_ROWS_CHECKED_SINGLY:
-        numbers = _all_of(rows)
+        numbers = _to_numbers(rows)
         width = len(numbers) // max(count, 1)
         # Without the characters of numbers, of which "e" is one.
         head, tail = (b"", b"") if bare else (b'{"instancs":', b"}")
@@ -177,11 +177,11 @@ def _rows(body: bytes) -> Numbers | None:
     widths = {len(row) for row in rows}
     if len(widths) != 1 or 0 in widths:
         return None
-    return _all_of(rows).reshape(count, widths.pop())
+    return _to_numbers(rows).reshape(count, widths.pop())
 
 
-def _request(text: bytes) -> Mapping[str, Any] | None:
-    document = _parsed(text)
+def _parse_request(text: bytes) -> Mapping[str, Any] | None:
+    document = _parse(text)
     (tensor,) = document["inputs"]
     letter, dtype = _READ_AS[DTYPES[tensor["datatype"]].kind]
     data = np.frombuffer(tensor["data"].as_buffer(of_type=letter), dtype)
@@ -202,7 +202,7 @@ class _Parsers(threading.local):
 _PARSERS = None if simdjson is None else _Parsers()
 
 
-def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
+def _parse(text: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
     if not text.startswith((b"{", b"[")):
         raise ValueError  # orjson reports a byte-order mark
     if _PARSERS is None or len(text) > _LONGEST_REUSED:
@@ -210,7 +210,7 @@ def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
     return _PARSERS.reused.parse(text)
 
 
-def _all_of(array: Any) -> Numbers:  # noqa: ANN401 - as above
+def _to_numbers(array: Any) -> Numbers:  # noqa: ANN401 - as above
     return np.frombuffer(array.as_buffer(of_type="d"))
 
 
