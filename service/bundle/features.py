@@ -72,7 +72,7 @@ class _Feature(StrictModel):
     )
 
 
-class _Numeric(_Feature):
+class NumericFeature(_Feature):
     """The fields of numeric features."""
 
     affix: Text | None = Field(
@@ -91,13 +91,13 @@ class _Numeric(_Feature):
     statistics: FeatureStatistics | None = None
 
 
-class NumberFeature(_Numeric):
+class NumberFeature(NumericFeature):
     """A real number."""
 
     type: Literal["number"]
 
 
-class IntegerFeature(_Numeric):
+class IntegerFeature(NumericFeature):
     """A whole number."""
 
     type: Literal["integer"]

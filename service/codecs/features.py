@@ -22,8 +22,8 @@ from service.bundle.features import (
     CategoryFeature,
     Feature,
     FeaturesInput,
-    IntegerFeature,
     NumberFeature,
+    NumericFeature,
     Range,
 )
 from service.codecs.json_reader import Numbers
@@ -36,7 +36,7 @@ from service.codecs.messages import (
     type_problem,
 )
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
-from service.codecs.tensors import convert_exactly
+from service.codecs.tensors import LARGEST_FLOAT32, convert_exactly
 from service.errors import Problem
 from service.values import listed
 
@@ -55,7 +55,6 @@ _NUMBERS = {int, float}
 _NARROW = 16
 # The most ends of ranges that are cached for a model.
 _MAX_CACHED_ENDS = 16_384
-_HIGHEST = float(np.finfo(np.float32).max)
 
 
 class FeatureCodec:
@@ -256,7 +255,7 @@ def _valid_range(feature: Feature) -> tuple[float, float]:
     if isinstance(feature, BooleanFeature):
         return 0.0, 1.0
     allowed = feature.allowed or Range()
-    return max(allowed.low, -_HIGHEST), min(allowed.high, _HIGHEST)
+    return max(allowed.low, -LARGEST_FLOAT32), min(allowed.high, LARGEST_FLOAT32)
 
 
 def _are_whole(numbers: npt.NDArray[np.floating]) -> Mask:
@@ -322,7 +321,7 @@ class TrainingRange:
 
 
 def _has_training_range(feature: Feature) -> bool:
-    return isinstance(feature, NumberFeature | IntegerFeature) and feature.trained is not None
+    return isinstance(feature, NumericFeature) and feature.trained is not None
 
 
 def _training_range(feature: Feature) -> tuple[float, float]:
@@ -353,7 +352,7 @@ class VectorRows:
         self, features: Sequence[Feature], rules: ValueRules, training_bounds: Bounds
     ) -> None:
         self._rules = rules
-        self._possible = all(isinstance(f, NumberFeature | IntegerFeature) for f in features)
+        self._possible = all(isinstance(f, NumericFeature) for f in features)
         self._width = len(features)
         names = [feature.name for feature in features]
         # With a single name, itemgetter returns no tuple.

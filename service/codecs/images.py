@@ -25,7 +25,7 @@ import numpy.typing as npt
 from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import ProblemCollector
-from service.codecs.tensors import convert_exactly
+from service.codecs.tensors import BASE64, convert_exactly
 from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.decode import lower_priority
@@ -35,7 +35,6 @@ from service.limits import Limits
 from service.values import listed, shown
 
 KEY = "image"
-_BASE64 = "b64"
 # Some clients combine several protocols: {"image": {"b64": "..."}}.
 _MAX_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
@@ -339,7 +338,7 @@ def _unwrap(value: Any) -> Any:  # noqa: ANN401 - as above
         if not (isinstance(value, dict) and len(value) == 1):
             break
         ((key, inner),) = value.items()
-        if key not in (KEY, _BASE64):
+        if key not in (KEY, BASE64):
             break
         value = inner
     return value

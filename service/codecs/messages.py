@@ -17,7 +17,7 @@ from service.bundle.features import (
     CategoryFeature,
     Feature,
     IntegerFeature,
-    NumberFeature,
+    NumericFeature,
     Range,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
@@ -118,7 +118,7 @@ def rule_problem(
         return _value_problem(feature, expected, "null", row, "It is required.")
     if math.isinf(value):
         hint = "It does not fit a 32-bit number."
-    elif hint is None and isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:
+    elif hint is None and isinstance(feature, NumericFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
     return _value_problem(feature, expected, shown_number(value), row, hint)
 

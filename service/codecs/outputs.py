@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import Interval, IntervalLevel, Output, ValueOutput
+from service.codecs.tensors import LARGEST_FLOAT32
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.predictions import (
@@ -35,7 +36,6 @@ _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
-_LARGEST = float(np.finfo(np.float32).max)
 _LEVEL_TOLERANCE = 1e-9
 
 
@@ -141,8 +141,11 @@ def finite_ends(output: Output, level: float, values: Array) -> Ends:
     Raises `InvalidRequest` if the model has no interval of this level, the expected share of true
     values within it.
     """
-    low, high = interval_ends(*find_interval(output, level), values)
-    return _clipped(low), _clipped(high)
+    low, high = (
+        ends.clip(-LARGEST_FLOAT32, LARGEST_FLOAT32).astype(np.float32)
+        for ends in interval_ends(*find_interval(output, level), values)
+    )
+    return low, high
 
 
 def find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel]:
@@ -162,10 +165,6 @@ def find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel
             return output.interval, candidate
     levels = ", ".join(f"{candidate.level:g}" for candidate in output.interval.levels)
     raise InvalidRequest(f"Parameter 'interval' must be one of {levels} here, got {level:g}.")
-
-
-def _clipped(ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    return ends.clip(-_LARGEST, _LARGEST).astype(np.float32)
 
 
 def predictions(output: Output, scores: Array, parameters: Parameters) -> list[JsonObject]:

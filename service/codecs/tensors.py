@@ -14,6 +14,7 @@ from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import InvalidRequest
 from service.values import shown
 
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # The JSON values that a tensor may hold, by the kind of its element type.
 _JSON_TYPES: Mapping[str, set[type]] = {
     "b": {bool},
@@ -22,9 +23,10 @@ _JSON_TYPES: Mapping[str, set[type]] = {
     "f": {int, float},
     "O": {str},
 }
-_BASE64 = "b64"
+BASE64 = "b64"
+"""The key of a string or file in base64."""
 # Numbers whose squares add up to no more are all within 32 bits.
-_MAX_SUM_OF_SQUARES = float(np.finfo(np.float32).max) ** 2
+_MAX_SUM_OF_SQUARES = LARGEST_FLOAT32**2
 Shape = tuple[int, ...]
 
 _LENGTH_BYTES = 4
@@ -143,7 +145,7 @@ def shape_fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
 
 def is_base64(value: object) -> bool:
     """Return whether a JSON value is a string in the form ``{"b64": "…"}``."""
-    return isinstance(value, dict) and set(value) == {_BASE64}
+    return isinstance(value, dict) and set(value) == {BASE64}
 
 
 def without_base64(data: object, spec: TensorSpec) -> object:
@@ -155,15 +157,13 @@ def without_base64(data: object, spec: TensorSpec) -> object:
     flat = natural.ravel().tolist()
     if not any(map(is_base64, flat)):
         return data
-    decoded = [
-        _decode_base64(value[_BASE64], spec) if is_base64(value) else value for value in flat
-    ]
+    decoded = [_decode_base64(value[BASE64], spec) if is_base64(value) else value for value in flat]
     return _to_objects(decoded).reshape(natural.shape)
 
 
 def with_base64(text: str) -> Mapping[str, str]:
     """Return a string in the form ``{"b64": "…"}``."""
-    return {_BASE64: base64.b64encode(text.encode()).decode()}
+    return {BASE64: base64.b64encode(text.encode()).decode()}
 
 
 def _decode_base64(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON is any of its types

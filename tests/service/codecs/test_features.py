@@ -232,6 +232,20 @@ def test_invalid_numbers_of_a_matrix_are_described_as_numbers(
     assert expected in str(rejected.value)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_an_optional_number_may_be_missing_in_a_matrix(rows: int) -> None:
+    """NaN is valid for an optional feature, and infinity for none."""
+    features: list[Feature] = [number("size", optional=True), number("level")]
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+
+    codec.check(np.array([[math.nan, 1]] * rows, np.float32))
+
+    for invalid in ([1, math.nan], [math.inf, 1]):
+        with pytest.raises(InvalidInput) as rejected:
+            codec.check(np.array([invalid] * rows, np.float32))
+        assert rejected.value.count == rows
+
+
 def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
     """0.1 in 32 bits is above 0.1 in 64 bits; every check accepts a value at the bound."""
     span = Range(minimum=0, maximum=0.1)
