@@ -73,9 +73,12 @@ def label_probabilities(
     return chosen
 
 
-def are_unsure(confidence: Any, unsure_below: float) -> Any:  # noqa: ANN401 - a number or an array
-    """Return whether the probability of a predicted label, or of each in ``[rows]``, is too low."""
-    return confidence < np.float64(unsure_below)  # compares in 64 bits, as the limit was chosen
+def are_unsure(confidence: Any, unsure_below: np.float64) -> Any:  # noqa: ANN401 - a number or an array
+    """Return whether the probability of a predicted label, or of each in ``[rows]``, is too low.
+
+    The limit has 64 bits, in which it was chosen, so that the comparison has them too.
+    """
+    return confidence < unsure_below
 
 
 class Classification(NamedTuple):
@@ -97,7 +100,7 @@ def classify(output: ClassesOutput, scores: npt.NDArray[Any]) -> Classification:
     unsure = None
     if output.unsure_below is not None:
         confidence = label_probabilities(probabilities, positions)
-        unsure = are_unsure(confidence, output.unsure_below).tolist()
+        unsure = are_unsure(confidence, np.float64(output.unsure_below)).tolist()
     return Classification(probabilities, positions.tolist(), unsure)
 
 

@@ -293,7 +293,8 @@ class TrainingRange:
         within = self.bounds.contain(matrix)
         if np.count_nonzero(within) == within.size:
             return NO_WARNINGS
-        beyond = ~(within | np.isnan(matrix))
+        # Missing values are not within a range, so only for other values both are false.
+        beyond = within == np.isnan(matrix)
         found: dict[int, list[str]] = {}
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):

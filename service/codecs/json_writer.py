@@ -62,7 +62,8 @@ class _ClassesWriter:
         first, *others = [orjson.dumps(label) + b":" for label in output.labels]
         self._keys = [b',"probabilities":{' + first, *(b"," + key for key in others)]
         self._threshold = output.decision_threshold
-        self._unsure_below = output.unsure_below
+        limit = output.unsure_below
+        self._unsure_below = None if limit is None else np.float64(limit)
         # The pieces of a row: start, probability, each key and its number, and end.
         self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
         self._row_ends = b"}", b"}"

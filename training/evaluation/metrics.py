@@ -147,7 +147,7 @@ def low_confidence_metrics(
         correct: ``[rows]``, whether that label is true.
         threshold: predictions with a lower probability are unsure.
     """
-    unsure = are_unsure(confidence, threshold)
+    unsure = are_unsure(confidence, np.float64(threshold))
     found = {"unsure_share": float(unsure.mean())}
     for name, rows in (("wrong[unsure]", unsure), ("wrong[others]", ~unsure)):
         if rows.any():
