@@ -15,7 +15,6 @@ from service.engine.tensors import Array
 from service.predictions import are_unsure, classify, predict_label, to_label_columns
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
-_FLAGS = (b"false", b"true")
 
 
 def prediction_writer(output: Output, version: str) -> "PredictionWriter":
@@ -65,11 +64,12 @@ class _ClassesWriter:
         limit = output.unsure_below
         self._unsure_below = None if limit is None else np.float64(limit)
         # The pieces of a row: start, probability, each key and its number, and end.
-        self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
+        self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b""]
+        # The end of a row without its last brace, by whether the prediction is unsure.
         self._row_ends = b"}", b"}"
-        if output.unsure_below is not None:
+        if limit is not None:
             self._row_ends = b'},"unsure":false', b'},"unsure":true'
-            self._row[-1:] = [b'},"unsure":', b"", b"}"]
+        self._list_ends = [end + b"}," for end in self._row_ends]
         # A single row as a format string, without its last brace.
         keys = [key.replace(b"%", b"%%") + b"%b" for key in self._keys]
         self._single = b"".join((b"%b%b", *keys, b"%b"))
@@ -77,21 +77,18 @@ class _ClassesWriter:
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """Return a body; the arguments are those of `_ValueWriter.write`."""
         if len(scores) == 1:
-            row = self._write_row(scores[0])
+            only = self._write_row(scores[0])
             if warnings:
-                row += _encode_warnings(warnings, 0)
-            return row + self._end if single else b'{"predictions":[%b}]%b' % (row, self._end)
+                only += _encode_warnings(warnings, 0)
+            return only + self._end if single else b'{"predictions":[%b}]%b' % (only, self._end)
         probabilities, chosen, unsure = classify(self._output, scores)
-        pieces = self._pieces(_encode_numbers(probabilities), chosen)
+        ends = self._list_ends[:1] * len(chosen)
         if unsure is not None:
-            pieces[len(self._row) - 2 :: len(self._row)] = [_FLAGS[flag] for flag in unsure]
-        ends = slice(len(self._row) - 1, -1, len(self._row))
-        pieces[ends] = [self._row[-1] + b","] * (len(chosen) - 1)
-        for position in warnings:
-            end = (position + 1) * len(self._row) - 1
-            # The last brace closes the row.
-            inner, brace, comma = pieces[end].rpartition(b"}")
-            pieces[end] = inner + _encode_warnings(warnings, position) + brace + comma
+            ends = [self._list_ends[flag] for flag in unsure]
+        for row in warnings:
+            ends[row] = ends[row].removesuffix(b"},") + _encode_warnings(warnings, row) + b"},"
+        ends[-1] = ends[-1].removesuffix(b",")
+        pieces = self._pieces(_encode_numbers(probabilities), chosen, ends)
         return b"".join((b'{"predictions":[', *pieces, b"]", self._end))
 
     def _write_row(self, columns: Array) -> bytes:
@@ -104,7 +101,9 @@ class _ClassesWriter:
         row_end = self._row_ends[is_unsure]
         return self._single % (self._starts[label], numbers[label], *numbers, row_end)
 
-    def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
+    def _pieces(
+        self, numbers: list[bytes], chosen: Sequence[int], ends: list[bytes]
+    ) -> list[bytes]:
         count, width = len(self._row), len(self._keys)
         pieces = self._row * len(chosen)
         pieces[0::count] = [self._starts[position] for position in chosen]
@@ -114,6 +113,7 @@ class _ClassesWriter:
         ]
         for column in range(width):
             pieces[3 + 2 * column :: count] = numbers[column::width]
+        pieces[count - 1 :: count] = ends
         return pieces
 
 
