@@ -71,6 +71,7 @@ class FeatureCodec:
         self.training_range = TrainingRange(self.features)
         self._vector = VectorRows(self.features, self._rules, self.training_range.bounds)
         self.decode_row = self._vector.decode_row
+        """Decodes one typical row; None for any other."""
         self.reads_numbers = not self._rules.whole and "instances" not in self.names
         """Whether rows of numbers can be decoded from the text of a request at once."""
 
