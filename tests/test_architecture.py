@@ -25,7 +25,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # What training shares.
     "service.bundle": {"service.spelling"},
     "service.values": {"service.bundle", "service.spelling"},
-    "service.imaging": {"service.filetypes"},
+    "service.imaging": {"service.bundle", "service.filetypes"},
     "service.tabletext": set(),
     "service.predictions": {"service.bundle"},
     "service.observability": set(),

@@ -1,1 +1,1 @@
-"""Image decoding and preprocessing, shared by the service and training; numpy and Pillow only."""
+"""Image decoding and preprocessing, shared by the service and training."""

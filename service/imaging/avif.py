@@ -25,114 +25,102 @@ class _Box(NamedTuple):
     content: memoryview
 
 
-class _Fields:
-    """Consecutive unsigned integers of given lengths in bytes."""
+class _BitReader:
+    """Reads consecutive unsigned integers of given lengths in bits."""
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
-        self._offset = 0
+        self._position = 0
         self._reads = 0
 
-    def take(self, size: int) -> int:
-        """Return the next number, of this many bytes; raise `ValueError` at the end."""
-        self._reads += 1
-        if self._reads > _MAX_TABLE_BYTES:
-            raise ValueError("a table has too many entries")
-        field = self._content[self._offset : self._offset + size]
-        if len(field) < size:
-            raise ValueError("a table is cut short")
-        self._offset += size
-        return int.from_bytes(field, "big")
-
-
-class _Bits:
-    """Consecutive unsigned integers of given lengths in bits."""
-
-    def __init__(self, content: memoryview) -> None:
-        self._value = int.from_bytes(content, "big")
-        self._left = 8 * len(content)
-
-    def take(self, bits: int) -> int:
+    def read(self, bits: int) -> int:
         """Return the next number; raise `ValueError` at the end."""
-        self._left -= bits
-        return self._value >> self._left & (1 << bits) - 1
+        self._reads += 1
+        if self._reads > _MAX_TABLE_BYTES:  # a number may also have no bits
+            raise ValueError("a table has too many entries")
+        start = self._position // 8
+        self._position += bits
+        end = -(-self._position // 8)
+        if end > len(self._content):
+            raise ValueError("a table is cut short")
+        number = int.from_bytes(self._content[start:end], "big")
+        return number >> 8 * end - self._position & (1 << bits) - 1
 
 
-def main_image(content: bytes) -> bytes:
+def select_main_image(content: bytes) -> bytes:
     """Return the file with only its main image marked for decoding, if it has an animation too."""
     return content[:8] + b"avif" + content[12:] if content[8:12] == b"avis" else content
 
 
-def frame_sizes(content: bytes) -> list[tuple[int, int]]:
+def read_frame_sizes(content: bytes) -> list[tuple[int, int]]:
     """Return width and height of each frame of each item; transparency is a separate item.
 
     Raise `ValueError` if the file is damaged, or a video.
     """
     return [
-        _frame_size(_Bits(unit[:_HEADER_BYTES]))
-        for item in _items(content)
-        for unit in _sequence_headers(item)
+        _read_frame_size(_BitReader(unit[:_HEADER_BYTES]))
+        for item in _find_items(content)
+        for unit in _find_sequence_headers(item)
     ]
 
 
-def _boxes(content: memoryview) -> Iterator[_Box]:
+def _read_boxes(content: memoryview) -> Iterator[_Box]:
     offset = 0
     while offset + 8 <= len(content):
-        size, kind = (
-            int.from_bytes(content[offset : offset + 4], "big"),
-            content[offset + 4 : offset + 8],
-        )
+        size = int.from_bytes(content[offset : offset + 4], "big")
+        kind = bytes(content[offset + 4 : offset + 8])
         start = offset + 8
         if size == 1:
             size, start = int.from_bytes(content[start : start + 8], "big"), start + 8
         end = offset + size if size else len(content)
         if end < start:
             raise ValueError("a box is too short")
-        yield _Box(bytes(kind), content[start:end])
+        yield _Box(kind, content[start:end])
         offset = end
 
 
-def _items(content: bytes) -> Iterator[memoryview]:
+def _find_items(content: bytes) -> Iterator[memoryview]:
     """Yield the data of each item that the metadata locates."""
     view = memoryview(content)
-    for meta in (box.content[4:] for box in _boxes(view) if box.kind == b"meta"):
-        inner = list(_boxes(meta))
+    for meta in (box.content[4:] for box in _read_boxes(view) if box.kind == b"meta"):
+        inner = list(_read_boxes(meta))
         properties = [
-            box for outer in inner if outer.kind == b"iprp" for box in _boxes(outer.content)
+            box for outer in inner if outer.kind == b"iprp" for box in _read_boxes(outer.content)
         ]
         tables = [box for box in (*inner, *properties) if box.kind not in _NO_TABLES]
         if sum(len(box.content) for box in tables) > _MAX_TABLE_BYTES:
             raise ValueError("its tables are too long")
         data = next((box.content for box in inner if box.kind == b"idat"), view[:0])
-        for located in (box.content for box in inner if box.kind == b"iloc"):
-            yield from _located(located, view, data)
+        for locations in (box.content for box in inner if box.kind == b"iloc"):
+            yield from _read_items(locations, view, data)
 
 
-def _located(table: memoryview, file: memoryview, data: memoryview) -> Iterator[memoryview]:
+def _read_items(table: memoryview, file: memoryview, data: memoryview) -> Iterator[memoryview]:
     """Yield the data of each item of an ``iloc`` box, its extents joined."""
-    fields = _Fields(table)
-    version = fields.take(4) >> 24
-    sizes = fields.take(2)
-    offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
-    index_size = sizes & 15 if version else 0
-    wide = 4 if version > 1 else 2
-    for _ in range(fields.take(wide)):
-        fields.take(wide)
-        source = data if version and fields.take(2) & 15 else file
-        fields.take(2)
-        base = fields.take(base_size)
+    bits = _BitReader(table)
+    version = bits.read(8)
+    bits.read(24)
+    offset_bits, length_bits, base_bits, index_bits = (8 * bits.read(4) for _ in range(4))
+    if not version:
+        index_bits = 0
+    wide = 32 if version > 1 else 16
+    for _ in range(bits.read(wide)):
+        bits.read(wide)
+        source = data if version and bits.read(16) & 15 else file
+        bits.read(16)
+        base = bits.read(base_bits)
         extents: list[memoryview] = []
-        for _ in range(fields.take(2)):
-            fields.take(index_size)
-            start = base + fields.take(offset_size)
-            length = fields.take(length_size)
+        for _ in range(bits.read(16)):
+            bits.read(index_bits)
+            start = base + bits.read(offset_bits)
+            length = bits.read(length_bits)
             extents.append(source[start : start + length] if length else source[start:])
         if sum(map(len, extents)) > len(file):
             raise ValueError("an item is larger than the file")
         yield extents[0] if len(extents) == 1 else memoryview(b"".join(extents))
 
 
-def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
+def _find_sequence_headers(item: memoryview) -> Iterator[memoryview]:
     """Yield the sequence headers among the units of an item."""
     offset = 0
     for _ in range(_MAX_UNITS):
@@ -143,14 +131,14 @@ def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
         offset += 1 + extended
         size = len(item) - offset
         if sized:
-            size, offset = _variable(item, offset)
+            size, offset = _read_leb128(item, offset)
         if kind == _SEQUENCE_HEADER:
             yield item[offset : offset + size]
         offset += size
     raise ValueError("an image has too many parts")
 
 
-def _variable(item: memoryview, offset: int) -> tuple[int, int]:
+def _read_leb128(item: memoryview, offset: int) -> tuple[int, int]:
     """Decode a number with seven bits per byte; return it and the offset of its end."""
     value = 0
     for shift, byte in enumerate(item[offset : offset + 8]):
@@ -160,20 +148,20 @@ def _variable(item: memoryview, offset: int) -> tuple[int, int]:
     return len(item), offset
 
 
-def _frame_size(bits: _Bits) -> tuple[int, int]:
+def _read_frame_size(bits: _BitReader) -> tuple[int, int]:
     """Return the maximum width and height of a frame from its sequence header."""
-    bits.take(4)
-    if bits.take(1):  # the short header of a still image
-        bits.take(5)
+    bits.read(4)
+    if bits.read(1):  # the short header of a still image
+        bits.read(5)
     else:
-        if bits.take(1):
+        if bits.read(1):
             raise ValueError("it is a video; save one frame of it")
-        delayed = bits.take(1)
-        for _ in range(bits.take(5) + 1):
-            bits.take(12)
-            if bits.take(5) >= _TIERED_LEVEL:
-                bits.take(1)
-            if delayed and bits.take(1):
-                bits.take(4)
-    wide, high = bits.take(4) + 1, bits.take(4) + 1
-    return bits.take(wide) + 1, bits.take(high) + 1
+        delayed = bits.read(1)
+        for _ in range(bits.read(5) + 1):
+            bits.read(12)
+            if bits.read(5) >= _TIERED_LEVEL:
+                bits.read(1)
+            if delayed and bits.read(1):
+                bits.read(4)
+    wide, high = bits.read(4) + 1, bits.read(4) + 1
+    return bits.read(wide) + 1, bits.read(high) + 1

@@ -11,7 +11,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ctypes.util import find_library
 from io import BytesIO
 from pathlib import Path
@@ -35,12 +35,12 @@ from PIL import (
 from PIL.ImageFile import ImageFile
 
 from service.filetypes import PNG_SIGNATURE, identify
-from service.imaging.avif import frame_sizes, main_image
+from service.imaging.avif import read_frame_sizes, select_main_image
 from service.imaging.limits import (
     MAX_ICON_PIXELS,
     InvalidImage,
-    bounded_reader,
-    decoder_bytes,
+    estimate_decoder_bytes,
+    open_bounded,
     require_declared,
     require_few_parts,
     require_frames,
@@ -58,13 +58,13 @@ def _silence_decoders() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with suppress(AttributeError, OSError):
-        libtiff = ctypes.CDLL(_libtiff())
+        libtiff = ctypes.CDLL(_find_libtiff())
         for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
             set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
             set_handler(None)
 
 
-def _libtiff() -> str | None:
+def _find_libtiff() -> str | None:
     """Return the path of the library that Pillow has loaded; its wheels contain their own."""
     package = Path(Image.__file__).parent
     bundled = [*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")]
@@ -138,39 +138,43 @@ def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     Raises:
         InvalidImage: the file is not an image, not of a supported format, damaged, or too large.
     """
-    kind = _format_of(content)
+    kind = _identify_format(content)
     if kind == "ICO":
-        content, kind = _largest_icon(content, max_pixels)
+        content, kind = _extract_largest_icon(content, max_pixels)
     require_few_parts(kind, content)
     if kind == "WebP":
-        require_declared(kind, _webp_size(content), max_pixels)  # opening it allocates the canvas
+        require_declared(
+            kind, _read_webp_size(content), max_pixels
+        )  # opening it allocates the canvas
     with decoder_errors(kind):
         if kind == "AVIF":
-            require_frames(frame_sizes(content), max_pixels)
-            content = main_image(content)
-        image = _PLUGINS[kind](bounded_reader(content))
-        return kind, image, decoder_bytes(kind, image, content, max_pixels)
+            require_frames(read_frame_sizes(content), max_pixels)
+            content = select_main_image(content)
+        image = _PLUGINS[kind](open_bounded(content))
+        return kind, image, estimate_decoder_bytes(kind, image, content, max_pixels)
 
 
-class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppress` is
+@contextmanager
+def decoder_errors(kind: str) -> Iterator[None]:
     """Raise `InvalidImage` in place of any error that Pillow raises for a damaged file.
 
     Pillow's plug-ins raise errors of every class, from `AssertionError` to `ZeroDivisionError`.
     So any error is replaced, but only around calls of Pillow: a bug in this program stays visible.
     """
-
-    __slots__ = ("_kind",)
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Replace the error."""
-        if isinstance(error, Exception) and not isinstance(error, InvalidImage):
-            raise _damaged(self._kind, error) from error
+    try:
+        yield
+    except InvalidImage:
+        raise
+    except MemoryError as error:
+        raise InvalidImage(
+            f"This {kind} file needs more memory than is available; send a smaller one."
+        ) from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise InvalidImage(
+            f"This {kind} file is damaged or cut short ({reason}); save it again and send all of "
+            "it."
+        ) from error
 
 
 def read_orientation(image: Image.Image) -> int:
@@ -238,11 +242,11 @@ def convert(
     if image.mode == mode and block == (1, 1) and "transparency" not in image.info:
         return decoded.crop((0, 0, *decoded.size))
     is_deep = image.mode in {"I", "F"} or image.mode.startswith("I;16")
-    levels = _levels(decoded) if is_deep else None
+    levels = _find_levels(decoded) if is_deep else None
     width, height = decoded.size
     columns, rows = block
     result = Image.new(mode, (-(-width // columns), -(-height // rows)))
-    for top, strip in _strips(decoded, rows):
+    for top, strip in _split_into_strips(decoded, rows):
         with decoder_errors(decoded.kind):
             if levels is None:
                 converted = _convert_strip(strip, mode, background)
@@ -263,12 +267,7 @@ def lower_priority() -> None:
             os.nice(_PRIORITY_STEPS)
 
 
-def has_transparency(decoded: DecodedImage) -> bool:
-    """Return whether some pixels may be transparent."""
-    return decoded.image.has_transparency_data or "transparency" in decoded.image.info
-
-
-def _format_of(content: bytes) -> str:
+def _identify_format(content: bytes) -> str:
     if not content:
         raise InvalidImage(f"The file is empty; send an image as {SUPPORTED_FORMATS}.")
     found = identify(content)
@@ -283,18 +282,7 @@ def _format_of(content: bytes) -> str:
     return found.image_format
 
 
-def _damaged(kind: str, error: Exception) -> InvalidImage:
-    if isinstance(error, MemoryError):
-        return InvalidImage(
-            f"This {kind} file needs more memory than is available; send a smaller one."
-        )
-    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return InvalidImage(
-        f"This {kind} file is damaged or cut short ({reason}); save it again and send all of it."
-    )
-
-
-def _webp_size(content: bytes) -> tuple[int, int]:
+def _read_webp_size(content: bytes) -> tuple[int, int]:
     """Return width and height from the first chunk (RFC 9649)."""
     start = content[12:30].ljust(18, b"\0")
     if start.startswith(b"VP8X"):
@@ -307,7 +295,7 @@ def _webp_size(content: bytes) -> tuple[int, int]:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
+def _extract_largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     """Extract the largest icon of an ICO file, as a PNG file or as an ICO file with one icon."""
     count = int.from_bytes(content[4:6], "little")
     entries = [content[6 + 16 * number : 22 + 16 * number] for number in range(count)]
@@ -325,7 +313,7 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     return single, "ICO"
 
 
-def _strips(decoded: DecodedImage, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+def _split_into_strips(decoded: DecodedImage, multiple: int) -> Iterator[tuple[int, Image.Image]]:
     """Yield the image from top to bottom in strips, each with its first row.
 
     The number of rows is a multiple of ``multiple``, except in the last strip.
@@ -347,12 +335,12 @@ def _convert_strip(image: Image.Image, mode: Mode, background: int) -> Image.Ima
     return image.convert(mode)
 
 
-def _levels(decoded: DecodedImage) -> tuple[float, float]:
+def _find_levels(decoded: DecodedImage) -> tuple[float, float]:
     """Return the values that become black and white."""
     image = decoded.image
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
         return 0.0, _SIXTEEN_BITS
-    ranges = [_finite_range(np.asarray(strip)) for _, strip in _strips(decoded, 1)]
+    ranges = [_find_range(np.asarray(strip)) for _, strip in _split_into_strips(decoded, 1)]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     maxima = (1.0, _EIGHT_BITS) if image.mode == "F" else (_EIGHT_BITS, _SIXTEEN_BITS)
     for white in maxima:
@@ -361,7 +349,7 @@ def _levels(decoded: DecodedImage) -> tuple[float, float]:
     return low, high
 
 
-def _finite_range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+def _find_range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 

@@ -81,7 +81,7 @@ class _BoundedReader(BytesIO):
         return super().read(size)
 
 
-def bounded_reader(content: bytes) -> BytesIO:
+def open_bounded(content: bytes) -> BytesIO:
     """Wrap a file in memory for a parser, which may read at most a million parts of it."""
     # A shorter file cannot have more parts than bytes.
     return _BoundedReader(content) if len(content) > _MAX_READS else BytesIO(content)
@@ -142,7 +142,7 @@ def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: in
         )
 
 
-def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) -> int:
+def estimate_decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) -> int:
     """Return the memory in bytes that decoding needs in addition to the decoded pixels.
 
     Raise `InvalidImage` if decoding would take too long, or the header contradicts itself.
@@ -153,15 +153,15 @@ def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) 
         require_pixels(image.size, _MAX_PYTHON_SAMPLES // len(image.getbands()))
     if isinstance(image, JpegImageFile):
         require_pixels(image.size, _JPEG_PIXELS * max_pixels)
-        return _coefficient_bytes(image, content, max_pixels)
+        return _estimate_jpeg_bytes(image, content, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return _tiff_bytes(image)
+        return _estimate_tiff_bytes(image)
     if kind == "JPEG 2000":
         _require_codestreams(content, max_pixels)
     return _DECODER_BYTES.get(kind, 0) * pixels
 
 
-def _coefficient_bytes(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
+def _estimate_jpeg_bytes(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
     """Return the memory for the coefficients of a JPEG whose scans lack components."""
     # Pillow has read up to the end of the first scan's header.
     start = 0 if image.fp is None else image.fp.tell()
@@ -188,7 +188,7 @@ def _is_interleaved(content: bytes, start: int, components: int) -> bool:
     return False
 
 
-def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
+def _estimate_tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
     """Return the memory for a strip or tile of a compressed TIFF, or for a rotated copy."""
     tags = image.tag_v2
     width, height = tags[_WIDTH], tags[_LENGTH]
@@ -207,7 +207,9 @@ def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def _require_few_tag_values(content: bytes) -> None:
-    values = sum(count for value_type, count in _tags(content) if value_type not in _BYTE_TYPES)
+    values = sum(
+        count for value_type, count in _read_tags(content) if value_type not in _BYTE_TYPES
+    )
     if values > _MAX_TAG_VALUES:
         raise InvalidImage(
             f"The tags of this TIFF file hold {values:,} values, and at most {_MAX_TAG_VALUES:,} "
@@ -215,7 +217,7 @@ def _require_few_tag_values(content: bytes) -> None:
         )
 
 
-def _tags(content: bytes) -> Iterator[tuple[int, int]]:
+def _read_tags(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield type and number of values of each tag that Pillow reads for the first image."""
     order = "<" if content.startswith(b"II") else ">"
     is_big = content.startswith(_BIG_TIFF)

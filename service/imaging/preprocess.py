@@ -8,7 +8,7 @@ is decoded at a reduced size; neither makes a visible difference.
 from io import BytesIO
 from math import ceil, prod
 from struct import pack
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 from zlib import crc32
 
 import numpy as np
@@ -16,17 +16,17 @@ import numpy.typing as npt
 from PIL import Image, __version__
 from PIL.JpegImagePlugin import JpegImageFile
 
+from service.bundle.manifest import ImageInput
 from service.filetypes import PNG_SIGNATURE
 from service.imaging.decode import (
     SWAPS_SIDES,
     DecodedImage,
     Mode,
     convert,
-    has_transparency,
     open_image,
     read_orientation,
 )
-from service.imaging.digits import normalize_digit, unchanged_if_normalized
+from service.imaging.digits import match_normalized, normalize_digit, to_array
 from service.imaging.limits import (
     BYTES_PER_PIXEL,
     MAX_PIXELS,
@@ -57,43 +57,11 @@ _PNG_END = _png_chunk(b"IEND", b"")
 _PNG_TAIL_BYTES = 4 + len(_PNG_END)
 
 
-class ImageSpec(Protocol):
-    """The preprocessing that a manifest states; `service.bundle.manifest.ImageInput` is one."""
-
-    @property
-    def height(self) -> int:
-        """In pixels."""
-
-    @property
-    def width(self) -> int:
-        """In pixels."""
-
-    @property
-    def channels(self) -> Literal[1, 3]:
-        """Gray, or red, green and blue."""
-
-    @property
-    def fit(self) -> Literal["stretch", "crop", "pad"]:
-        """How an image of another shape is fitted."""
-
-    @property
-    def background(self) -> int:
-        """The gray around a padded image and behind transparent pixels, 0 to 255."""
-
-    @property
-    def normalize(self) -> Literal["none", "digit"]:
-        """Whether a digit is found, scaled and centered as in MNIST."""
-
-
 class _Fit(NamedTuple):
     """The part of an image that is used, as left, top, right, bottom, and its final size."""
 
     box: tuple[float, float, float, float]
     size: tuple[int, int]
-
-    def is_whole(self, size: tuple[int, int]) -> bool:
-        """Return whether all of an image of this size is used."""
-        return self.box == (0.0, 0.0, *size)
 
     @property
     def factors(self) -> tuple[float, float]:
@@ -109,7 +77,7 @@ class _Fit(NamedTuple):
 
 
 def read_image(
-    content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS
+    content: bytes, spec: ImageInput, max_pixels: int = MAX_PIXELS
 ) -> npt.NDArray[np.uint8]:
     """Read an image file as the input of a model, uint8 ``[height, width, channels]``."""
     gray = SmallPngReader(spec, max_pixels).read(content)
@@ -123,7 +91,7 @@ class SmallPngReader:
     end. Only these files are read, so no chunk can change or rotate the pixels.
     """
 
-    def __init__(self, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, spec: ImageInput, max_pixels: int = MAX_PIXELS) -> None:
         is_small = spec.height * spec.width <= min(max_pixels, _SMALL_PIXELS)
         self._is_supported = spec.channels == 1 and is_small
         self._size = spec.width, spec.height
@@ -146,11 +114,7 @@ class SmallPngReader:
             image = Image.frombytes("L", self._size, data, "zip", "L")
         except ValueError:
             return None  # `InputImage` reports the reason
-        gray = np.ndarray(self._size[::-1], np.uint8, image.tobytes())
-        if not self._normalizes:
-            return gray
-        left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-        return unchanged_if_normalized(gray, (bottom - top, right - left))
+        return match_normalized(image) if self._normalizes else to_array(image)
 
 
 class InputImage:
@@ -163,7 +127,7 @@ class InputImage:
         memory: that decoding takes, in bytes.
     """
 
-    def __init__(self, kind: str, image: Image.Image, spec: ImageSpec, memory: int) -> None:
+    def __init__(self, kind: str, image: Image.Image, spec: ImageInput, memory: int) -> None:
         self._kind = kind
         self._image = image
         self._spec = spec
@@ -171,7 +135,7 @@ class InputImage:
         self.pixels = image.width * image.height
 
     @classmethod
-    def open(cls, content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Self:
+    def open(cls, content: bytes, spec: ImageInput, max_pixels: int = MAX_PIXELS) -> Self:
         """Read the header of an image file and check it against the limits.
 
         Decoding may take at most the memory of a color image with ``max_pixels`` pixels, so the
@@ -185,14 +149,14 @@ class InputImage:
         require_pixels(image.size, max_pixels)
         # The fewest pixels that become one before the filter, in either orientation.
         sides = image.size, image.size[::-1]
-        least_block = min(prod(_fit_for(turned, spec).blocks) for turned in sides)
+        least_block = min(prod(_fit_image(turned, spec).blocks) for turned in sides)
         pixels = image.width * image.height
         memory += BYTES_PER_PIXEL * (pixels + pixels // least_block)
         require_memory(kind, size, memory, max_pixels)
         return cls(kind, image, spec, memory)
 
     @classmethod
-    def from_pixels(cls, pixels: npt.NDArray[np.uint8], spec: ImageSpec) -> Self:
+    def from_pixels(cls, pixels: npt.NDArray[np.uint8], spec: ImageInput) -> Self:
         """Create an image from pixels ``[height, width]`` or with 1, 3 or 4 channels."""
         pixels = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
         image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -206,15 +170,15 @@ class InputImage:
         spec = self._spec
         decoded = DecodedImage(self._kind, self._image)
         if spec.normalize == "digit":
-            pixels = _read_digit(decoded, spec)[:, :, None]
-            return pixels if spec.channels == 1 else pixels.repeat(spec.channels, axis=2)
+            return _read_digit(decoded, spec)[:, :, None].repeat(spec.channels, axis=2)
         mode: Mode = "L" if spec.channels == 1 else "RGB"
         # A reduced JPEG has its sides rounded up, so the fit depends on what was decoded.
-        fitted = _resize(decoded, mode, spec.background, _fit_for(decoded.size, spec))
-        return _to_array(_pad(fitted, spec), spec.channels)
+        fitted = _resize(decoded, mode, spec.background, _fit_image(decoded.size, spec))
+        pixels = _pad(fitted, spec).tobytes()
+        return np.ndarray((spec.height, spec.width, spec.channels), np.uint8, pixels)
 
 
-def example_image(spec: ImageSpec) -> bytes:
+def example_image(spec: ImageInput) -> bytes:
     """Create a PNG file for a model: a light bar, like a one, on a dark background."""
     pixels = np.zeros((spec.height, spec.width), np.uint8)
     left, top = spec.width * 12 // 28, spec.height * 4 // 28
@@ -224,37 +188,38 @@ def example_image(spec: ImageSpec) -> bytes:
     return file.getvalue()
 
 
-def _fit_to_model(size: tuple[int, int], spec: ImageSpec) -> _Fit:
+def _fit_image(size: tuple[int, int], spec: ImageInput) -> _Fit:
     width, height = size
-    whole = (0.0, 0.0, float(width), float(height))
+    if spec.normalize == "digit":  # for segmentation
+        return _fit_whole(size, min(_DIGIT_SIDE / max(size), 1.0))
     ratios = spec.width / width, spec.height / height
     if spec.fit == "pad":
-        scale = min(ratios)
-        inner = max(round(width * scale), 1), max(round(height * scale), 1)
-        return _Fit(whole, inner)
+        return _fit_whole(size, min(ratios))
+    left = top = 0.0
     if spec.fit == "crop":
         scale = max(ratios)
         left = max((width - spec.width / scale) / 2, 0.0)
         top = max((height - spec.height / scale) / 2, 0.0)
-        return _Fit((left, top, width - left, height - top), (spec.width, spec.height))
-    return _Fit(whole, (spec.width, spec.height))
+    return _Fit((left, top, width - left, height - top), (spec.width, spec.height))
 
 
-def _draft(file: JpegImageFile, spec: ImageSpec) -> None:
+def _fit_whole(size: tuple[int, int], scale: float) -> _Fit:
+    width, height = size
+    scaled = max(round(width * scale), 1), max(round(height * scale), 1)
+    return _Fit((0, 0, width, height), scaled)
+
+
+def _draft(file: JpegImageFile, spec: ImageInput) -> None:
     """Decode a large JPEG at a half, a quarter or an eighth of its size, if that is enough."""
     swapped = read_orientation(file) in SWAPS_SIDES
     size = (file.height, file.width) if swapped else file.size
-    least = min(_fit_for(size, spec).factors) / _GAP
+    least = min(_fit_image(size, spec).factors) / _GAP
     if least >= 2:  # noqa: PLR2004 - the first such step
         file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
 
 
-def _fit_for(size: tuple[int, int], spec: ImageSpec) -> _Fit:
-    return _fit_for_segmentation(size) if spec.normalize == "digit" else _fit_to_model(size, spec)
-
-
 def _resize(decoded: DecodedImage, mode: Mode, background: int, fit: _Fit) -> Image.Image:
-    if decoded.size == fit.size and fit.is_whole(decoded.size):
+    if fit == _Fit((0, 0, *decoded.size), decoded.size):
         return convert(decoded, mode, background, (1, 1))
     across, down = fit.blocks
     reduced = convert(decoded, mode, background, (across, down))
@@ -263,27 +228,23 @@ def _resize(decoded: DecodedImage, mode: Mode, background: int, fit: _Fit) -> Im
     return reduced.resize(fit.size, Image.Resampling.BILINEAR, box)
 
 
-def _to_array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
-    """Return the pixels ``[height, width, channels]``, twice as fast as `numpy.asarray`."""
-    return np.ndarray((image.height, image.width, channels), np.uint8, image.tobytes())
-
-
-def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
+def _pad(image: Image.Image, spec: ImageInput) -> Image.Image:
     if image.size == (spec.width, spec.height):
         return image
-    backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background
+    backdrop = (spec.background,) * spec.channels
     padded = Image.new(image.mode, (spec.width, spec.height), backdrop)
     padded.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
     return padded
 
 
-def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]:
-    # A transparent drawing may be light or dark, so both backgrounds are tried.
-    backgrounds = (spec.background, 255 - spec.background)[: 1 + has_transparency(decoded)]
+def _read_digit(decoded: DecodedImage, spec: ImageInput) -> npt.NDArray[np.uint8]:
+    backgrounds = [spec.background]
+    if decoded.image.has_transparency_data:
+        backgrounds.append(255 - spec.background)  # the drawing may be light or dark
+    fit = _fit_image(decoded.size, spec)
     for background in backgrounds:
-        small = _resize(decoded, "L", background, _fit_for_segmentation(decoded.size))
-        gray = _to_array(small, 1)[:, :, 0]
         try:
+            gray = _resize(decoded, "L", background, fit)
             return normalize_digit(gray, spec.height, spec.width)
         except NoForeground:
             continue
@@ -291,11 +252,3 @@ def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]
         "No foreground is found in this image; send one of a single digit that stands out from its "
         "background."
     )
-
-
-def _fit_for_segmentation(size: tuple[int, int]) -> _Fit:
-    """Use the whole image, reduced if it is larger than segmentation needs."""
-    width, height = size
-    scale = min(_DIGIT_SIDE / max(size), 1.0)
-    inner = max(round(width * scale), 1), max(round(height * scale), 1)
-    return _Fit((0.0, 0.0, float(width), float(height)), inner)

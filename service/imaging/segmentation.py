@@ -46,18 +46,18 @@ def find_foreground(gray: Gray) -> Plane:
     """
     values = gray.astype(np.float32)
     if min(gray.shape) < _UNEVEN_FROM:
-        difference = values - float(np.median(_border(values)))
-        light = difference * _polarity(difference)
-        return _strokes(light, light, top_percentile=100)
+        difference = values - float(np.median(_select_border(values)))
+        light = difference * _find_polarity(difference)
+        return _extract_strokes(light, light, top_percentile=100)
     soft = _smooth(values)
-    darker, lighter = _background(-soft), _background(soft)
+    darker, lighter = _estimate_background(-soft), _estimate_background(soft)
     polarity, paper = min(
-        (-1, darker), (1, lighter), key=lambda candidate: _implausibility(soft, *candidate)
+        (-1, darker), (1, lighter), key=lambda candidate: _rate_background(soft, *candidate)
     )
     # An opening is too dark at the bright end of a slope, and less so if that is evened first.
-    light = _illumination(paper)
-    paper = np.maximum(paper, light + _background(soft * polarity - light))
-    return _strokes(values * polarity - paper, soft * polarity - paper, top_percentile=75)
+    light = _fit_illumination(paper)
+    paper = np.maximum(paper, light + _estimate_background(soft * polarity - light))
+    return _extract_strokes(values * polarity - paper, soft * polarity - paper, top_percentile=75)
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
@@ -76,18 +76,18 @@ def max_filter(values: Plane, size: int) -> Plane:
     return -_min_filter(-values, size)
 
 
-def _border(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+def _select_border(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
 
 
-def _polarity(difference: Plane) -> int:
+def _find_polarity(difference: Plane) -> int:
     """Return 1 if strokes are lighter than the background, -1 if they are darker."""
     few = max(difference.size // 50, 1)
     ordered = np.sort(difference, axis=None)
     return 1 if ordered[-few:].mean() >= -ordered[:few].mean() else -1
 
 
-def _illumination(values: Plane) -> Plane:
+def _fit_illumination(values: Plane) -> Plane:
     """Fit the illumination: a paraboloid through most of the image."""
     step = -(-max(values.shape) // _ILLUMINATION_SIDE)
     few = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
@@ -108,42 +108,43 @@ def _illumination(values: Plane) -> Plane:
     return light
 
 
-def _background(light: Plane) -> Plane:
+def _estimate_background(light: Plane) -> Plane:
     """Remove everything that is lighter than its surroundings and narrower than a thick stroke."""
     size = max(light.shape) // _THICKEST | 1
     return max_filter(_min_filter(light, size), size)
 
 
-def _implausibility(soft: Plane, polarity: int, paper: Plane) -> float:
+def _rate_background(soft: Plane, polarity: int, paper: Plane) -> float:
     """Return the cost of a background: its variation, and strokes along the border."""
     light = soft * polarity - paper
-    strong = light > _otsu_threshold(light)
+    strong = light > _find_otsu_threshold(light)
     if not strong.any() or strong.all():
         return np.inf
     contrast = float(light[strong].mean() - light[~strong].mean())
-    return float(paper.std()) + contrast * float(_border(strong).mean())
+    return float(paper.std()) + contrast * float(_select_border(strong).mean())
 
 
-def _strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
+def _extract_strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
     """Return the foreground between 0 and 1, and 0 elsewhere.
 
     ``light`` has the strokes as positive differences from the background, ``soft`` the same without
     its finest grain; the percentile of the strokes becomes 1.
     """
-    first = _split(soft)
-    split = _split(np.where(_paper_edges(soft, first), first.middle, soft))
-    selected = _without_dust(split, soft)
-    top = float(np.percentile(light[split.strong & selected], top_percentile))
-    if top <= split.middle:
+    foreground = _split_foreground(soft)
+    edges = _find_paper_edges(soft, foreground)
+    foreground = _split_foreground(np.where(edges, foreground.middle, soft))
+    selected = _remove_dust(foreground, soft)
+    top = float(np.percentile(light[foreground.strong & selected], top_percentile))
+    if top <= foreground.middle:
         raise NoForeground  # noise that smoothing turned into strokes
-    floor = split.middle + min(2 * split.noise, 0.4 * (top - split.middle))
+    floor = foreground.middle + min(2 * foreground.noise, 0.4 * (top - foreground.middle))
     values = np.clip((light - floor) / (top - floor), 0, 1)
     return np.where(max_filter(selected.astype(np.float32), 3) > 0, values, 0).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class _Split:
-    """Foreground and background: certain strokes, and the components of possible ones."""
+class _Foreground:
+    """Certain strokes, the components of possible ones, and the level and noise of the rest."""
 
     strong: Mask
     components: npt.NDArray[np.int64]
@@ -151,8 +152,8 @@ class _Split:
     noise: float
 
 
-def _split(soft: Plane) -> _Split:
-    cut = _otsu_threshold(soft)
+def _split_foreground(soft: Plane) -> _Foreground:
+    cut = _find_otsu_threshold(soft)
     strong = soft > cut
     if np.ptp(soft) < _MIN_CONTRAST or not strong.any() or strong.all():
         raise NoForeground
@@ -161,12 +162,11 @@ def _split(soft: Plane) -> _Split:
     noise = 1.4826 * float(np.median(np.abs(rest - middle)))
     if float(soft[strong].mean()) - middle < max(_MIN_CONTRAST, _MIN_SEPARATION * noise):
         raise NoForeground
-    return _Split(
-        strong, _components(soft > middle + max((cut - middle) / 2, 2 * noise)), middle, noise
-    )
+    components = _label_components(soft > middle + max((cut - middle) / 2, 2 * noise))
+    return _Foreground(strong, components, middle, noise)
 
 
-def _otsu_threshold(values: Plane) -> float:
+def _find_otsu_threshold(values: Plane) -> float:
     """Return the threshold that separates two classes best (Otsu, 1979)."""
     low, high = float(values.min()), float(values.max())
     levels = ((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
@@ -179,36 +179,37 @@ def _otsu_threshold(values: Plane) -> float:
     return float(centers[np.argmax(below * above * means**2)])
 
 
-def _without_dust(split: _Split, soft: Plane) -> Mask:
+def _remove_dust(foreground: _Foreground, soft: Plane) -> Mask:
     """Select the components with a fair share of the certain strokes."""
-    weights = _weights(split, soft)
+    weights = _weigh_components(foreground, soft)
     if weights.max() <= 0:
         raise NoForeground
-    selected: Mask = (weights >= _DUST * weights.max())[split.components] & (split.components > 0)
+    selected: Mask = (weights >= _DUST * weights.max())[foreground.components] & (
+        foreground.components > 0
+    )
     return selected
 
 
-def _paper_edges(soft: Plane, split: _Split) -> Mask:
+def _find_paper_edges(soft: Plane, foreground: _Foreground) -> Mask:
     """Find components at the border if there are others inside: edges of paper, and shadows."""
-    weights = _weights(split, soft)
+    weights = _weigh_components(foreground, soft)
     edges = np.zeros(weights.size, np.bool_)
-    edges[_border(split.components)] = True
+    edges[_select_border(foreground.components)] = True
     edges[0] = False
     if weights[~edges].max() < _INNER_SHARE * weights.max():
         edges[:] = False
-    return max_filter(edges[split.components].astype(np.float32), _EDGE) > 0
+    return max_filter(edges[foreground.components].astype(np.float32), _EDGE) > 0
 
 
-def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
+def _weigh_components(foreground: _Foreground, soft: Plane) -> npt.NDArray[np.float64]:
     """Return the weight of the certain strokes in each component; 0 for the background."""
-    weights = np.bincount(split.components.ravel(), (soft * split.strong).ravel()).astype(
-        np.float64
-    )
+    strong = (soft * foreground.strong).ravel()
+    weights = np.bincount(foreground.components.ravel(), strong).astype(np.float64)
     weights[0] = 0
     return weights
 
 
-def _components(mask: Mask) -> npt.NDArray[np.int64]:
+def _label_components(mask: Mask) -> npt.NDArray[np.int64]:
     """Number the connected components; 0 is outside. Pixels that nearly touch are connected."""
     step = -(-max(mask.shape) // _LABELING_SIDE)
     height, width = mask.shape
@@ -229,10 +230,10 @@ def _components(mask: Mask) -> npt.NDArray[np.int64]:
 
 def _min_filter(values: Plane, size: int) -> Plane:
     padded = np.pad(values, size // 2, constant_values=np.inf)
-    return _min_of_rows(_min_of_rows(padded, size).T, size).T
+    return _min_filter_rows(_min_filter_rows(padded, size).T, size).T
 
 
-def _min_of_rows(values: Plane, size: int) -> Plane:
+def _min_filter_rows(values: Plane, size: int) -> Plane:
     """Return the minimum of every ``size`` consecutive rows, by doubling their number."""
     reach = 1
     while 2 * reach <= size:
