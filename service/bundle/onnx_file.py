@@ -6,16 +6,21 @@ Weights are skipped, so files of any size are inspected with little memory.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import BinaryIO, NamedTuple
 
 from service.bundle.errors import InvalidOnnxFile
 
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
-_KINDS = {_VARINT, _FIXED_64, _LENGTH, _FIXED_32}
+_NUMBER_PATTERNS = {
+    _VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]",
+    _FIXED_64: b".{8}",
+    _FIXED_32: b".{4}",
+}
+_KINDS = {*_NUMBER_PATTERNS, _LENGTH}
 _CONTINUES = 0x80
 _LONGEST_VARINT = 10
 # A tag and the number or length after it.
@@ -77,9 +82,10 @@ class MalformedFile(Exception):
 
 
 class WireField(NamedTuple):
-    """A field: its number, its value if that is an integer, and the position of its content."""
+    """A field: its number, wire type, value if that is an integer, and position of its content."""
 
     number: int
+    kind: int
     value: int
     start: int
     end: int
@@ -125,16 +131,16 @@ class ProtobufFile:
             self._fields_read += 1
             if self._fields_read > self._max_fields:
                 raise MalformedFile(f"it has more than {self._max_fields:,} fields")
-            kind, field = self._field(position, end)
+            field = self._read_field(position, end)
             yield field
-            key, position = (field.number << 3) | kind, field.end
-            if field.number in repeated:
-                position = self._skip_run(position, end, key, kind)
+            position = field.end
+            if field.number in repeated and field.kind in _NUMBER_PATTERNS:
+                position = self._skip_run(field, end)
 
-    def _field(self, position: int, end: int) -> tuple[int, WireField]:
-        """Read a field, which must end within its message, and its wire type."""
+    def _read_field(self, position: int, end: int) -> WireField:
+        """Read a field, which must end within its message."""
         head = self.read(position, min(_LONGEST_HEAD, end - position))
-        key, used = _varint(head, 0, position)
+        key, used = _read_varint(head, 0, position)
         number, kind = key >> 3, key & 7
         if not 0 < number <= _MAX_FIELD_NUMBER or kind not in _KINDS:
             raise MalformedFile(f"byte {position:,} does not begin a field")
@@ -142,7 +148,7 @@ class ProtobufFile:
         if kind in _FIXED_BYTES:
             content_start = content_end = position + used + _FIXED_BYTES[kind]
         else:
-            value, used = _varint(head, used, position)
+            value, used = _read_varint(head, used, position)
             content_start = content_end = position + used
             if kind == _LENGTH:
                 value, content_end = 0, content_start + value
@@ -150,34 +156,22 @@ class ProtobufFile:
             raise MalformedFile(
                 f"a field at byte {position:,} ends after its message; is it truncated?"
             )
-        return kind, WireField(number, value, content_start, content_end)
+        return WireField(number, kind, value, content_start, content_end)
 
-    def _skip_run(self, start: int, end: int, key: int, kind: int) -> int:
+    def _skip_run(self, field: WireField, end: int) -> int:
         """Return the position after a run of numbers of the same field."""
-        position = start
-        pattern = _run_pattern(key, kind)
-        while pattern is not None and position < end and self.read(position, 1) == bytes([key]):
-            found = pattern.match(self.read(position, min(_WINDOW_BYTES, end - position)))
+        tag = bytes([field.number << 3 | field.kind])
+        run = re.compile(b"(?:%b%b)*+" % (re.escape(tag), _NUMBER_PATTERNS[field.kind]), re.DOTALL)
+        position = field.end
+        while position < end and self.read(position, 1) == tag:
+            found = run.match(self.read(position, min(_WINDOW_BYTES, end - position)))
             if not found or not found.end():
                 break
             position += found.end()
         return position
 
 
-@cache
-def _run_pattern(key: int, kind: int) -> "re.Pattern[bytes] | None":
-    """Return the pattern of a run of numbers of a field whose tag has one byte."""
-    if key >= _CONTINUES:
-        return None
-    tag = re.escape(bytes([key]))
-    if kind == _VARINT:
-        return re.compile(rb"(?:" + tag + rb"[\x80-\xff]{0,9}[\x00-\x7f])*+", re.DOTALL)
-    if kind in _FIXED_BYTES:
-        return re.compile(rb"(?:" + tag + b"." * _FIXED_BYTES[kind] + rb")*+", re.DOTALL)
-    return None
-
-
-def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
+def _read_varint(head: bytes, used: int, position: int) -> tuple[int, int]:
     """Decode the integer at an offset of a field's first bytes; return it and its end."""
     value = 0
     for shift, byte in enumerate(head[used : used + _LONGEST_VARINT]):
@@ -225,8 +219,7 @@ def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
         raise InvalidOnnxFile(f"{name} is not an ONNX file: {error}") from None
 
 
-@dataclass(frozen=True)
-class _Node:
+class _Node(NamedTuple):
     operator: str
     inputs: Sequence[bytes]
     outputs: Sequence[bytes]
@@ -240,12 +233,11 @@ class _Node:
         if self.has_graph or self.operator in _UNBOUNDED:
             return True
         positions = _SIZED_BY.get(self.operator, ())
-        sizes = [
-            name
+        return any(
+            name and (variable is None or name in variable)
             for position, name in enumerate(self.inputs)
-            if name and (positions is None or position in positions)
-        ]
-        return any(variable is None or name in variable for name in sizes)
+            if positions is None or position in positions
+        )
 
 
 class _GraphReader:
@@ -257,122 +249,107 @@ class _GraphReader:
 
     def facts(self) -> GraphFacts:
         """Read the whole file."""
-        model = list(self._file.fields(0, self._file.size, _MODEL_FIELD_NUMBERS))
-        graphs = [each for each in model if each.number == _MODEL_GRAPH]
-        if not graphs:
+        model = self._group(WireField(0, _LENGTH, 0, 0, self._file.size), _MODEL_FIELD_NUMBERS)
+        if not model[_MODEL_GRAPH]:
             raise MalformedFile("it has no graph")
-        for graph in graphs:
-            self._main_graph(graph)
-        for node in self._nested_fields(model, {_MODEL_FUNCTION}, {_FUNCTION_NODE}):
-            self._note_unbounded(self._node(node, 1), None)
-        for graph in self._nested_fields(model, {_MODEL_TRAINING}, _TRAINING_GRAPHS):
-            self._subgraph(graph, 1)
+        for graph in model[_MODEL_GRAPH]:
+            self._read_graph(graph, 0)
+        for function in model[_MODEL_FUNCTION]:
+            for message in self._group(function)[_FUNCTION_NODE]:
+                self._note_unbounded(self._read_node(message, 1), None)
+        for training in model[_MODEL_TRAINING]:
+            for graph in self._select(training, _TRAINING_GRAPHS):
+                self._read_graph(graph, 1)
         return GraphFacts(
             frozenset(self._weights), frozenset(self._nested_weights), self._unbounded
         )
 
-    def _main_graph(self, graph: WireField) -> None:
-        parts = list(self._fields(graph))
-        constant = set()
-        for part in parts:
-            if part.number == _GRAPH_INITIALIZER:
-                constant.add(self._tensor(part, self._weights))
-            elif part.number == _GRAPH_SPARSE:
-                self._sparse(part)
-        inputs = [self._text_in(it, _VALUE_INFO_NAME) for it in parts if it.number == _GRAPH_INPUT]
+    def _read_graph(self, message: WireField, level: int) -> None:
+        """Collect the weights of a graph, and the unbounded operator of the main one, level 0."""
+        if level > _MAX_LEVELS:
+            raise MalformedFile(f"its graphs are nested more than {_MAX_LEVELS} levels deep")
+        graph = self._group(message)
+        weights = self._nested_weights if level else self._weights
+        constant = {self._read_tensor(tensor, weights) for tensor in graph[_GRAPH_INITIALIZER]}
+        for sparse in graph[_GRAPH_SPARSE]:
+            self._read_sparse(sparse)
+        inputs = {self._find_text(value, _VALUE_INFO_NAME) for value in graph[_GRAPH_INPUT]}
         # The tensors computed from the values of the inputs; nodes are in topological order.
-        variable = set(inputs) - constant
-        for part in parts:
-            if part.number == _GRAPH_NODE:
-                node = self._node(part, 1, main=True)
+        variable = inputs - constant
+        for each in graph[_GRAPH_NODE]:
+            node = self._read_node(each, level)
+            if not level:
                 self._note_unbounded(node, variable)
-                if node.operator not in _OF_SHAPE and not variable.isdisjoint(node.inputs):
-                    variable.update(node.outputs)
+            if node.operator not in _OF_SHAPE and not variable.isdisjoint(node.inputs):
+                variable.update(node.outputs)
 
     def _note_unbounded(self, node: _Node, variable: Collection[bytes] | None) -> None:
         if not self._unbounded and node.is_unbounded(variable):
             self._unbounded = node.operator
 
-    def _subgraph(self, graph: WireField, level: int) -> None:
-        """Collect the weights of a nested graph."""
-        if level > _MAX_LEVELS:
-            raise MalformedFile(f"its graphs are nested more than {_MAX_LEVELS} levels deep")
-        for part in self._fields(graph):
-            if part.number == _GRAPH_NODE:
-                self._node(part, level)
-            elif part.number == _GRAPH_INITIALIZER:
-                self._tensor(part, self._nested_weights)
-            elif part.number == _GRAPH_SPARSE:
-                self._sparse(part)
-
-    def _node(self, message: WireField, level: int, *, main: bool = False) -> _Node:
-        operator = b""
-        inputs: list[bytes] = []
-        outputs: list[bytes] = []
-        attributes: list[WireField] = []
-        for part in self._fields(message):
-            if part.number == _NODE_OPERATOR:
-                operator = self._text(part)
-            elif part.number == _NODE_INPUT:
-                inputs.append(self._text(part))
-            elif part.number == _NODE_OUTPUT:
-                outputs.append(self._text(part))
-            elif part.number == _NODE_ATTRIBUTE:
-                attributes.append(part)
+    def _read_node(self, message: WireField, level: int) -> _Node:
+        node = self._group(message)
+        operator = self._last_text(node[_NODE_OPERATOR])
         # ONNX Runtime turns constants of the main graph into initializers.
-        weights = self._weights if main and operator == b"Constant" else self._nested_weights
-        has_graph = [self._attribute(each, level, weights) for each in attributes]
-        return _Node(operator.decode(errors="replace"), inputs, outputs, any(has_graph))
+        is_constant = not level and operator == b"Constant"
+        weights = self._weights if is_constant else self._nested_weights
+        has_graph = [self._read_attribute(each, level, weights) for each in node[_NODE_ATTRIBUTE]]
+        return _Node(
+            operator.decode(errors="replace"),
+            [self._text(each) for each in node[_NODE_INPUT]],
+            [self._text(each) for each in node[_NODE_OUTPUT]],
+            any(has_graph),
+        )
 
-    def _attribute(self, attribute: WireField, level: int, weights: set[str]) -> bool:
+    def _read_attribute(self, attribute: WireField, level: int, weights: set[str]) -> bool:
         """Collect the weights in an attribute; return whether it contains a graph."""
         has_graph = False
         for part in self._fields(attribute, _ATTRIBUTE_NUMBERS):
             if part.number in _ATTRIBUTE_TENSORS:
-                self._tensor(part, weights)
+                self._read_tensor(part, weights)
             elif part.number in _ATTRIBUTE_SPARSE:
-                self._sparse(part)
+                self._read_sparse(part)
             elif part.number in _ATTRIBUTE_GRAPHS:
                 has_graph = True
-                self._subgraph(part, level + 1)
+                self._read_graph(part, level + 1)
         return has_graph
 
-    def _sparse(self, tensor: WireField) -> None:
-        for part in self._fields(tensor):
-            if part.number in _SPARSE_TENSORS:
-                self._tensor(part, self._nested_weights)
+    def _read_sparse(self, tensor: WireField) -> None:
+        for part in self._select(tensor, _SPARSE_TENSORS):
+            self._read_tensor(part, self._nested_weights)
 
-    def _tensor(self, tensor: WireField, weights: set[str]) -> bytes:
+    def _read_tensor(self, message: WireField, weights: set[str]) -> bytes:
         """Return the name of a tensor; if its data is in another file, add that to the weights."""
-        name, external = b"", False
-        entries: dict[bytes, bytes] = {}
-        for part in self._fields(tensor, _TENSOR_NUMBERS):
-            if part.number == _TENSOR_NAME:
-                name = self._text(part)
-            elif part.number == _TENSOR_LOCATION:
-                external = part.value == _EXTERNAL
-            elif part.number == _TENSOR_EXTERNAL:
-                key = self._text_in(part, _ENTRY_KEY)
-                entries[key] = self._text_in(part, _ENTRY_VALUE)
-        if external:
+        tensor = self._group(message, _TENSOR_NUMBERS)
+        if tensor[_TENSOR_LOCATION] and tensor[_TENSOR_LOCATION][-1].value == _EXTERNAL:
+            entries = {
+                self._find_text(entry, _ENTRY_KEY): self._find_text(entry, _ENTRY_VALUE)
+                for entry in tensor[_TENSOR_EXTERNAL]
+            }
             weights.add(entries.get(b"location", b"").decode(errors="surrogateescape"))
-        return name
-
-    def _nested_fields(
-        self, messages: Sequence[WireField], numbers: Collection[int], nested: Collection[int]
-    ) -> Iterator[WireField]:
-        """Yield the fields numbered `nested` of each message numbered `numbers`."""
-        for message in messages:
-            if message.number in numbers:
-                yield from (part for part in self._fields(message) if part.number in nested)
+        return self._last_text(tensor[_TENSOR_NAME])
 
     def _fields(self, message: WireField, repeated: Collection[int] = ()) -> Iterator[WireField]:
         return self._file.fields(message.start, message.end, repeated)
 
-    def _text_in(self, message: WireField, number: int) -> bytes:
+    def _group(
+        self, message: WireField, repeated: Collection[int] = ()
+    ) -> Mapping[int, Sequence[WireField]]:
+        """Return the fields of a message by number."""
+        grouped: defaultdict[int, list[WireField]] = defaultdict(list)
+        for part in self._fields(message, repeated):
+            grouped[part.number].append(part)
+        return grouped
+
+    def _select(self, message: WireField, numbers: Collection[int]) -> Iterator[WireField]:
+        return (part for part in self._fields(message) if part.number in numbers)
+
+    def _find_text(self, message: WireField, number: int) -> bytes:
         """Return the text in a field of the message; the last one if there are several."""
-        texts = [self._text(part) for part in self._fields(message) if part.number == number]
-        return texts[-1] if texts else b""
+        return self._last_text(self._group(message)[number])
+
+    def _last_text(self, fields: Sequence[WireField]) -> bytes:
+        return self._text(fields[-1]) if fields else b""
 
     def _text(self, part: WireField) -> bytes:
         length = part.end - part.start
