@@ -27,7 +27,7 @@ from bench.levels import descriptors, resident_mib, threads
 from bench.page import replace_section
 from bench.processes import Running, Start, free_port, service_command, started
 from service.bundle.policy import change_policy
-from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, compute_digest
 from tests.models import publish_price
 
 _CONNECTIONS = 64
@@ -255,7 +255,7 @@ def _change_example(folder: Path) -> None:
     examples["output"]["data"][0] += 1
     (folder / EXAMPLES).write_text(json.dumps(examples))
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][EXAMPLES] = digest_of((folder / EXAMPLES).read_bytes()).model_dump()
+    manifest["files"][EXAMPLES] = compute_digest((folder / EXAMPLES).read_bytes()).model_dump()
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

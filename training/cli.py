@@ -12,7 +12,7 @@ import numpy as np
 
 from service.bundle.manifest import Evaluation, ImageInput, Manifest
 from service.bundle.store import read_bundle, versions_in
-from service.bundle.versions import published_names, versions_of
+from service.bundle.versions import published_names, require_versions
 from service.imaging.preprocess import example_image
 from training.autorecipe.draft import Draft, draft, model_name
 from training.autorecipe.images import draft_images
@@ -125,7 +125,7 @@ def compare(models: Path, names: list[str]) -> None:
     Raises:
         BundleError: there is no model with one of the names.
     """
-    published = {name: versions_of(models, name) for name in names or published_names(models)}
+    published = {name: require_versions(models, name) for name in names or published_names(models)}
     print_line(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
     for name, versions in published.items():
         for version in versions:

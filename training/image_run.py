@@ -15,8 +15,8 @@ from service.bundle.manifest import (
     Calibration,
     ClassesOutput,
     ImageInput,
+    find_task,
     output_name,
-    task_of,
 )
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.imaging.preprocess import DECODER
@@ -101,7 +101,7 @@ def run(
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
-        task=task_of(output),
+        task=find_task(output),
         input=image,
         output=output,
         evaluation=evaluate(predictions, training, test, output.unsure_below),

@@ -207,7 +207,7 @@ class ClassesOutput(StrictModel):
 Output = Annotated[ValueOutput | ClassesOutput, Field(discriminator="kind")]
 
 
-def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
+def find_task(output: Output) -> Literal["regression", "binary", "multiclass"]:
     """Return the task of models with this output."""
     if isinstance(output, ValueOutput):
         return "regression"
@@ -217,7 +217,7 @@ def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
 def output_name(output: Output) -> str:
     """Return the name of the graph's output tensor."""
     names = {"regression": "value", "binary": "probability", "multiclass": "probabilities"}
-    return names[task_of(output)]
+    return names[find_task(output)]
 
 
 def output_width(output: Output) -> int:
@@ -317,8 +317,8 @@ class Manifest(StrictModel):
 
     @model_validator(mode="after")
     def _task_matches_output(self) -> Self:
-        if self.task != task_of(self.output):
-            msg = f"task {self.task!r} does not fit the output, which is {task_of(self.output)}"
+        if self.task != find_task(self.output):
+            msg = f"task {self.task!r} does not fit the output, which is {find_task(self.output)}"
             raise ValueError(msg)
         return self
 
@@ -379,26 +379,16 @@ class Examples(StrictModel):
 
     def mismatch(self, manifest: Manifest) -> str | None:
         """Describe what does not match the manifest, or return None."""
+        spec, output = manifest.input, manifest.output
         rows = self.input.shape[0] if self.input.shape else 0
-        expected = [
-            (
-                "input",
-                self.input,
-                input_name(manifest.input),
-                [rows, *input_shape(manifest.input)],
-            ),
-            (
-                "output",
-                self.output,
-                output_name(manifest.output),
-                [rows, output_width(manifest.output)],
-            ),
-        ]
         if rows == 0:
             return "there is no example row"
-        if self.input.datatype != input_datatype(manifest.input):
-            return f"input is {self.input.datatype}, not {input_datatype(manifest.input)}"
-        for role, tensor, name, shape in expected:
+        if self.input.datatype != input_datatype(spec):
+            return f"input is {self.input.datatype}, not {input_datatype(spec)}"
+        for role, tensor, name, shape in (
+            ("input", self.input, input_name(spec), [rows, *input_shape(spec)]),
+            ("output", self.output, output_name(output), [rows, output_width(output)]),
+        ):
             if tensor.name != name or tensor.shape != shape:
                 return (
                     f"{role} is {tensor.name!r} {tensor.shape}, the manifest says {name!r} {shape}"

@@ -7,7 +7,7 @@ The file may also be written by hand. Without it, or without its ``versions``, t
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Alias(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_number(cls, given: object) -> object:
+    def _accept_number(cls, given: object) -> object:
         return {"version": given} if isinstance(given, int) else given
 
 
@@ -73,7 +73,7 @@ class Shadow(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_share(cls, given: object) -> object:
+    def _accept_share(cls, given: object) -> object:
         return {"share": given} if isinstance(given, int | float) else given
 
 
@@ -91,7 +91,7 @@ class Policy(StrictModel):
 
     @field_validator("shadow")
     @classmethod
-    def _excludes_stable(cls, given: dict[str, Shadow]) -> dict[str, Shadow]:
+    def _check_shadow(cls, given: dict[str, Shadow]) -> dict[str, Shadow]:
         if STABLE in given:
             msg = f"{STABLE!r} serves; it cannot be a shadow of itself"
             raise ValueError(msg)
@@ -99,7 +99,7 @@ class Policy(StrictModel):
 
     @field_validator("split")
     @classmethod
-    def _shares_fit(cls, given: dict[str, float]) -> dict[str, float]:
+    def _check_split(cls, given: dict[str, float]) -> dict[str, float]:
         if STABLE in given:
             msg = f"{STABLE!r} serves what the other aliases leave; give it no share"
             raise ValueError(msg)
@@ -110,7 +110,7 @@ class Policy(StrictModel):
 
     @field_validator("versions", mode="before")
     @classmethod
-    def _choice_is_known(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
+    def _check_versions(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
         numbers = isinstance(given, list | tuple) and given
         is_latest = isinstance(given, Latest) or (
             isinstance(given, dict) and set(given) == {"latest"}
@@ -122,12 +122,10 @@ class Policy(StrictModel):
 
     def with_alias(self, alias: str, version: int) -> Self:
         """Return the policy with the alias at this version, recording its previous version."""
-        current = self.aliases.get(alias)
-        before: tuple[int, ...] = ()
-        if current is not None:
-            before = current.before
-            if current.version != version:
-                before = (current.version, *before)[:_MAX_PREVIOUS]
+        current = self.aliases.get(alias, Alias(version=version))
+        before = current.before
+        if current.version != version:
+            before = (current.version, *before)[:_MAX_PREVIOUS]
         return self._set(alias, Alias(version=version, before=before))
 
     def roll_back(self, alias: str, available: Collection[int]) -> Self:
@@ -156,12 +154,11 @@ class Policy(StrictModel):
 
     def without_alias(self, alias: str) -> Self:
         """Return the policy without this alias."""
-        return self.model_copy(
-            update={"aliases": {name: it for name, it in self.aliases.items() if name != alias}}
-        )
+        aliases = {name: state for name, state in self.aliases.items() if name != alias}
+        return self.model_copy(update={"aliases": aliases})
 
-    def _set(self, alias: str, alias_state: Alias) -> Self:
-        aliases = dict(sorted({**self.aliases, alias: alias_state}.items()))
+    def _set(self, alias: str, state: Alias) -> Self:
+        aliases = dict(sorted({**self.aliases, alias: state}.items()))
         return self.model_copy(update={"aliases": aliases})
 
 
@@ -242,13 +239,12 @@ def select(
         failed: those among them that were rejected.
         current: the routes until now.
     """
-    examined, chosen = _by_policy(policy, default, available, failed)
+    examined, chosen = _choose(policy, default, available, failed)
     routes: dict[str | None, str] = {}
-    for alias, alias_state in policy.aliases.items():
-        version, before = alias_state.version, alias_state.before
-        candidates = [str(version), current.get(alias, ""), *map(str, before)]
+    for alias, state in policy.aliases.items():
+        candidates = [str(state.version), current.get(alias, ""), *map(str, state.before)]
         if alias == STABLE:
-            candidates += [lower for lower in available if int(lower) < version]
+            candidates += [lower for lower in available if int(lower) < state.version]
         for candidate in (candidate for candidate in candidates if candidate in available):
             examined.add(candidate)
             if candidate not in failed:
@@ -261,25 +257,18 @@ def select(
     return Selection(frozenset(examined), chosen, frozenset(chosen).union(routes.values()), routes)
 
 
-def _by_policy(
+def _choose(
     policy: Policy, default: str, available: Sequence[str], failed: Collection[str]
 ) -> tuple[set[str], list[str]]:
     """Return the versions that are examined, and those of them that serve."""
     versions = policy.versions or default
+    count = len(available)
     if versions == "latest":
-        versions = Latest()
-    if isinstance(versions, Latest):
-        return _newest(versions.latest, available, failed)
-    examined: Iterable[str] = available
-    if not isinstance(versions, str):
-        listed = set(map(str, versions))
-        examined = [version for version in available if version in listed]
-    return set(examined), [version for version in examined if version not in failed]
-
-
-def _newest(
-    count: int, available: Sequence[str], failed: Collection[str]
-) -> tuple[set[str], list[str]]:
+        count = 1
+    elif isinstance(versions, Latest):
+        count = versions.latest
+    elif isinstance(versions, tuple):
+        available = [version for version in available if int(version) in versions]
     examined: set[str] = set()
     chosen: list[str] = []
     for version in available:

@@ -52,20 +52,20 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     A link may lead anywhere, since the operator created it under a name that the service expects.
     Raise `BundleError` if the path is missing, cannot be read, or is not a regular file.
     """
+    # Checked before it is opened, since opening a device may have effects, and again after.
+    require_regular(path)
     name = display_name(path.name)
     try:
-        # Checked before it is opened, since opening a device may have effects, and again after.
-        _require_regular_status(name, path.stat())
         file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
     except (OSError, ValueError) as error:
-        raise BundleError(_problem(name, path, error)) from None
+        raise BundleError(_describe_problem(name, path, error)) from None
     with file:
         try:
             status = os.fstat(file.fileno())
             _require_regular_status(name, status)
             yield file, status.st_size
         except OSError as error:
-            raise BundleError(_problem(name, path, error)) from None
+            raise BundleError(_describe_problem(name, path, error)) from None
 
 
 def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
@@ -88,7 +88,7 @@ def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | No
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BundleError(_problem(display_name(path.name), path, error)) from None
+        raise BundleError(_describe_problem(display_name(path.name), path, error)) from None
     return read_file(path, max_bytes)
 
 
@@ -124,7 +124,7 @@ def path_inside(folder: Path, name: str) -> Path:
         real_folder = os.path.realpath(folder, strict=True)
         target = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - Path drops "." parts
     except (OSError, ValueError) as error:
-        raise BundleError(_problem(display_name(name), folder, error)) from None
+        raise BundleError(_describe_problem(display_name(name), folder, error)) from None
     parts = Path(os.path.normpath(name)).parts
     leads_out = Path(name).is_absolute() or os.pardir in parts
     if leads_out or not Path(target).is_relative_to(real_folder):
@@ -141,7 +141,7 @@ def require_regular(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise BundleError(_problem(name, path, error)) from None
+        raise BundleError(_describe_problem(name, path, error)) from None
     _require_regular_status(name, status)
     return status.st_size
 
@@ -212,7 +212,7 @@ def _require_regular_status(name: str, status: os.stat_result) -> None:
         raise BundleError(f"{name} is not a regular file")
 
 
-def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
+def _describe_problem(name: str, path: Path, error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
         return f"{name} is a broken symbolic link" if linked else f"{name} is missing"
@@ -302,7 +302,7 @@ def read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
         _require_size(name, size, expected)
         require_at_most(name, size, MAX_DOCUMENT_BYTES)
         content = read_exactly(file, size, name)
-    _require_digest(name, digest_of(content).sha256, expected)
+    _require_digest(name, compute_digest(content).sha256, expected)
     return content
 
 
@@ -316,7 +316,7 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     model_folder = models / manifest.name
     model_folder.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(model_folder)
-    digests = {name: digest_of(content) for name, content in sorted(files.items())}
+    digests = {name: compute_digest(content) for name, content in sorted(files.items())}
     manifest = manifest.model_copy(update={"files": digests})
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=model_folder))
     try:
@@ -343,7 +343,7 @@ def is_version(name: str) -> bool:
     return re.fullmatch("[1-9][0-9]*", name) is not None
 
 
-def digest_of(content: bytes) -> FileDigest:
+def compute_digest(content: bytes) -> FileDigest:
     """Return the digest that the manifest records."""
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
@@ -375,7 +375,7 @@ def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
             _require_digest(MODEL, hashlib.file_digest(file, "sha256").hexdigest(), expected)
             raise
         content = read_exactly(file, size, MODEL)
-    _require_digest(MODEL, digest_of(content).sha256, expected)
+    _require_digest(MODEL, compute_digest(content).sha256, expected)
     return OnnxFile(content, graph)
 
 

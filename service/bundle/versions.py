@@ -27,7 +27,7 @@ def published_names(models: Path) -> list[str]:
     return sorted(folder.name for folder in models.iterdir() if versions_in(folder))
 
 
-def versions_of(models: Path, name: str) -> list[int]:
+def require_versions(models: Path, name: str) -> list[int]:
     """Return the versions of a model, ascending.
 
     Raise `BundleError` if there is no such model; the message suggests the nearest name.
@@ -42,9 +42,9 @@ def versions_of(models: Path, name: str) -> list[int]:
     return versions
 
 
-def version_number(models: Path, name: str, version: str) -> int:
+def parse_version(models: Path, name: str, version: str) -> int:
     """Return a version as a number; raise `BundleError` if there is no such model or version."""
-    available = versions_of(models, name)
+    available = require_versions(models, name)
     if version not in map(str, available):
         listed = ", ".join(map(str, available))
         raise BundleError(f"Model {name!r} has no version {version!r}; available: {listed}.")
@@ -53,7 +53,7 @@ def version_number(models: Path, name: str, version: str) -> int:
     return int(version)
 
 
-def serving_version(models: Path, name: str) -> int | None:
+def find_serving_version(models: Path, name: str) -> int | None:
     """Return the version that serves requests that name no version, judging by the files.
 
     An incomplete version is skipped, as the service does. Raise `BundleError` if the policy is not
@@ -62,11 +62,11 @@ def serving_version(models: Path, name: str) -> int | None:
     available = [str(version) for version in reversed(versions_in(models / name))]
     if not available:
         return None
-    policy = _policy(models, name)
+    policy = _read_policy(models, name)
     failed: set[str] = set()
     while found := select(policy, "latest", available, failed, {}).routes.get(None):
         try:
-            require_complete(models / name / found)
+            _require_complete(models / name / found)
         except BundleError:
             failed.add(found)
         else:
@@ -85,14 +85,14 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
             f"{alias!r} cannot be an alias; it must begin with a letter, and letters, digits, "
             "'_', '.' and '-' may follow."
         )
-    number = version_number(models, name, version)
-    require_complete(models / name / version)
-    before, after = _change(models, name, lambda policy: policy.with_alias(alias, number))
+    number = parse_version(models, name, version)
+    _require_complete(models / name / version)
+    before, after = _change_policy(models, name, lambda policy: policy.with_alias(alias, number))
     was = before.aliases.get(alias)
     if was is not None and was.version == number:
         return f"{name}: alias {alias} already points to version {number}."
     earlier = f" (before: version {was.version})" if was is not None else ""
-    return f"{name}: alias {alias} now points to version {number}{earlier}.{_advice(after)}"
+    return f"{name}: alias {alias} now points to version {number}{earlier}.{_advise(after)}"
 
 
 def roll_back(models: Path, name: str, alias: str) -> str:
@@ -102,15 +102,15 @@ def roll_back(models: Path, name: str, alias: str) -> str:
     that one. Raise `BundleError` if there is no such model or alias, there is no earlier version,
     or the policy is not valid or cannot be written.
     """
-    available = versions_of(models, name)
-    serving = serving_version(models, name)
+    available = require_versions(models, name)
+    serving = find_serving_version(models, name)
 
     def change(policy: Policy) -> Policy:
         if alias == STABLE and STABLE not in policy.aliases and serving is not None:
             policy = policy.with_alias(STABLE, serving)
         return policy.roll_back(alias, available)
 
-    before, after = _change(models, name, change)
+    before, after = _change_policy(models, name, change)
     now = after.aliases[alias].version
     if alias not in before.aliases:
         return (
@@ -127,13 +127,13 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
     Raise `BundleError` if there is no such model or alias, or the policy is not valid or cannot be
     written.
     """
-    versions_of(models, name)
-    before, after = _change(models, name, lambda policy: policy.without_alias(alias))
+    require_versions(models, name)
+    before, after = _change_policy(models, name, lambda policy: policy.without_alias(alias))
     was = before.aliases.get(alias)
     if was is None:
         existing = ", ".join(before.aliases) or "none"
         raise BundleError(f"Model {name!r} has no alias {alias!r}; existing: {existing}.")
-    return f"{name}: alias {alias} is removed; it pointed to version {was.version}.{_advice(after)}"
+    return f"{name}: alias {alias} is removed; it pointed to version {was.version}.{_advise(after)}"
 
 
 def choose_versions(models: Path, name: str, choice: str) -> str:
@@ -142,12 +142,12 @@ def choose_versions(models: Path, name: str, choice: str) -> str:
     Raise `BundleError` if there is no such model or version, the choice has none of these forms, or
     the policy is not valid or cannot be written.
     """
-    available = versions_of(models, name)
+    available = require_versions(models, name)
     chosen = _parse_choice(choice)
     if isinstance(chosen, tuple):
         for number in chosen:
-            version_number(models, name, str(number))
-    _change(models, name, lambda policy: policy.model_copy(update={"versions": chosen}))
+            parse_version(models, name, str(number))
+    _change_policy(models, name, lambda policy: policy.model_copy(update={"versions": chosen}))
     listed = ", ".join(map(str, available))
     shown = choice if isinstance(chosen, tuple) else f"{choice} of {listed}"
     return f"{name}: versions that serve: {shown}."
@@ -158,12 +158,12 @@ def format_versions(models: Path, name: str) -> str:
 
     Raise `BundleError` if there is no such model, or its policy is not valid.
     """
-    available = versions_of(models, name)
-    policy = _policy(models, name)
-    serving = serving_version(models, name)
+    available = require_versions(models, name)
+    policy = _read_policy(models, name)
+    serving = find_serving_version(models, name)
     lines = [f"{'VERSION':<9}ALIASES"]
     for version in reversed(available):
-        aliases = [alias for alias, it in policy.aliases.items() if it.version == version]
+        aliases = [alias for alias, state in policy.aliases.items() if state.version == version]
         note = "  (serves requests that name no version)" if version == serving else ""
         lines.append(f"{version:<9}{', '.join(aliases) or '-'}{note}")
     return "\n".join(lines)
@@ -174,15 +174,15 @@ def pin_serving(models: Path, name: str, version: int) -> None:
 
     Raise `BundleError` if the policy is not valid or cannot be written.
     """
-    _change(models, name, lambda policy: policy.with_alias(STABLE, version))
+    _change_policy(models, name, lambda policy: policy.with_alias(STABLE, version))
 
 
 def has_stable(models: Path, name: str) -> bool:
     """Return whether there is an alias ``stable``; raise `BundleError` for an invalid policy."""
-    return STABLE in _policy(models, name).aliases
+    return STABLE in _read_policy(models, name).aliases
 
 
-def require_complete(folder: Path) -> None:
+def _require_complete(folder: Path) -> None:
     """Raise `BundleError` if the files of a bundle or of a bare model are not complete."""
     if any((folder / name).exists() for name in (MANIFEST, EXAMPLES)):
         try:
@@ -193,7 +193,7 @@ def require_complete(folder: Path) -> None:
         raise BundleError(f"{folder} cannot serve: it holds no {MODEL}.")
 
 
-def _policy(models: Path, name: str) -> Policy:
+def _read_policy(models: Path, name: str) -> Policy:
     try:
         return read_policy(models / name)
     except BundleError as error:
@@ -214,7 +214,9 @@ def _parse_choice(text: str) -> VersionChoice:
     )
 
 
-def _change(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
+def _change_policy(
+    models: Path, name: str, change: Callable[[Policy], Policy]
+) -> tuple[Policy, Policy]:
     model_folder = models / name
     try:
         return change_policy(model_folder, change)
@@ -224,7 +226,7 @@ def _change(models: Path, name: str, change: Callable[[Policy], Policy]) -> tupl
         raise BundleError(f"{model_folder} cannot be written to: {error.strerror}.") from None
 
 
-def _advice(policy: Policy) -> str:
+def _advise(policy: Policy) -> str:
     if STABLE in policy.aliases:
         return ""
     return (

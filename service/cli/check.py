@@ -36,7 +36,7 @@ def check(arguments: Sequence[str]) -> int:
     failed = len(problems)
     for model_folder in scan.folders.values():
         for candidate in model_folder.candidates or ():
-            reason = _failure(candidate, device, settings)
+            reason = _find_failure(candidate, device, settings)
             failed += reason is not None
             outcome = "ok      " if reason is None else "rejected"
             suffix = "" if reason is None else f"  {reason}"
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _failure(candidate: Candidate, device: str, settings: Settings) -> str | None:
+def _find_failure(candidate: Candidate, device: str, settings: Settings) -> str | None:
     if candidate.rejected:
         return candidate.rejected
     limits = BatchLimits.from_settings(settings)

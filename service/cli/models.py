@@ -37,15 +37,15 @@ def list_models(arguments: Sequence[str]) -> int:
     base = options.url.rstrip("/")
     try:
         index = json.loads(_fetch(base, "/v2/repository/index", b""))
-        stats = _stats(base)
-        rows = [_row(entry, stats) for entry in _list(index)]
+        stats = _fetch_stats(base)
+        rows = [_format_row(entry, stats) for entry in _require_list(index)]
     except (OSError, ValueError, KeyError, TypeError, HTTPException) as error:
         sys.stderr.write(
-            f"{base} cannot list its models: {_reason(error)}. Name a running service with "
+            f"{base} cannot list its models: {_describe_error(error)}. Name a running service with "
             "--url http://HOST:PORT.\n"
         )
         return USAGE_ERROR
-    sys.stdout.write(_table(rows) if rows else "There is no model.\n")
+    sys.stdout.write(_format_table(rows) if rows else "There is no model.\n")
     return 0
 
 
@@ -71,13 +71,13 @@ def _fetch(base: str, path: str, body: bytes | None = None) -> str:
     return content.decode()
 
 
-def _list(index: object) -> Sequence[Any]:
+def _require_list(index: object) -> Sequence[Any]:
     if not isinstance(index, list):
         raise TypeError
     return index
 
 
-def _stats(base: str) -> Mapping[VersionKey, VersionStats]:
+def _fetch_stats(base: str) -> Mapping[VersionKey, VersionStats]:
     """Fetch the metrics of each model and version; none if a proxy withholds them."""
     collected: defaultdict[VersionKey, VersionStats] = defaultdict(VersionStats)
     try:
@@ -95,7 +95,9 @@ def _stats(base: str) -> Mapping[VersionKey, VersionStats]:
     return collected
 
 
-def _row(entry: Mapping[str, Any], collected: Mapping[VersionKey, VersionStats]) -> Sequence[str]:
+def _format_row(
+    entry: Mapping[str, Any], collected: Mapping[VersionKey, VersionStats]
+) -> Sequence[str]:
     stats = collected.get((entry["name"], entry["version"]), VersionStats())
     state = entry["state"]
     if len(stats.states) > 1:  # the workers differ
@@ -107,11 +109,11 @@ def _row(entry: Mapping[str, Any], collected: Mapping[VersionKey, VersionStats])
         state,
         stats.device,
         str(stats.requests),
-        _printable(entry["reason"]),
+        _make_printable(entry["reason"]),
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def _format_table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -120,7 +122,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"it responds with status {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
@@ -130,6 +132,6 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _printable(text: str) -> str:
+def _make_printable(text: str) -> str:
     """Replace control characters, which file names in a reason could send to the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

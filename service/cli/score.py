@@ -126,12 +126,12 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _score_table(options: argparse.Namespace) -> int:
     """Score a table, and return how many rows have an error."""
-    scoring_options = _scoring_options(options)
+    scoring_options = _read_scoring_options(options)
     settings = read_settings(vars(options))
     endpoints = Endpoints(settings, Limits(settings))
     async with loaded_model(settings, options.model, options.version) as model:
         with _open_source(options.source) as file:
-            progress = _Progress(_size_of(file), "rows")
+            progress = _Progress(_measure_size(file), "rows")
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
             content = decompress(_read_pieces(file, progress.begin), encoding)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
@@ -155,24 +155,26 @@ async def _score_table(options: argparse.Namespace) -> int:
     return pipeline.stats.errors
 
 
-def _scoring_options(options: argparse.Namespace) -> ScoringOptions:
+def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
     """Return the forms of the table and of the output, and the parameters."""
-    form = options.form or _form_of(options.source)
+    form = options.form or _detect_form(options.source)
     if form == "json":
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
         )
-    output_form = options.to or (form if options.output == _STANDARD else _form_of(options.output))
-    return ScoringOptions(form, output_form, _parameters(options), options.charset)
+    output_form = options.to or (
+        form if options.output == _STANDARD else _detect_form(options.output)
+    )
+    return ScoringOptions(form, output_form, _read_parameters(options), options.charset)
 
 
-def _parameters(options: argparse.Namespace) -> Parameters:
+def _read_parameters(options: argparse.Namespace) -> Parameters:
     values = {name: getattr(options, name) for name in _PARAMETERS}
     query = urlencode({name: value for name, value in values.items() if value is not None})
     return read_parameters(query.encode())
 
 
-def _form_of(path: str) -> Form:
+def _detect_form(path: str) -> Form:
     """Return the form of a file by the extension of its name; CSV if that is unknown."""
     return _FORMS.get(Path(path.removesuffix(_COMPRESSED)).suffix.lower(), "csv")
 
@@ -182,8 +184,9 @@ def _form_of(path: str) -> Form:
 
 async def _score_images(options: argparse.Namespace) -> int:
     """Write one line per file, sorted by name, and return how many have an error."""
-    settings, parameters = read_settings(vars(options)), _parameters(options)
-    folder, files = _files(options.source)
+    settings, parameters = read_settings(vars(options)), _read_parameters(options)
+    folder = Path(options.source)
+    files = _list_files(folder)
     async with loaded_model(settings, options.model, options.version) as model:
         endpoint = Endpoints(settings, Limits(settings)).get(model)
         if endpoint.images is None:
@@ -222,13 +225,12 @@ async def _predict_image(
     return (await model.predict(inputs)).outputs[0], {}
 
 
-def _files(source: str) -> tuple[Path, list[Path]]:
-    """Return a folder and all visible files in it and its subfolders, sorted by name."""
-    folder = Path(source)
+def _list_files(folder: Path) -> list[Path]:
+    """Return all visible files in a folder and its subfolders, sorted by name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     if not files:
         raise InvalidRequest(f"{folder} holds no files; give a folder of images.")
-    return folder, files
+    return files
 
 
 # Files and progress
@@ -271,7 +273,7 @@ def _open_target(path: str) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
 
 
-def _size_of(file: BinaryIO) -> int:
+def _measure_size(file: BinaryIO) -> int:
     """Return the size of a file in bytes; 0 if it is not a regular file, such as a pipe."""
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -306,7 +308,7 @@ class _Progress:
         now = time.monotonic()
         if self._is_shown and now - self._drawn >= _REDRAW_SECONDS:
             self._drawn = now
-            sys.stderr.write(f"\r{self._line(done, failed, now)}\x1b[K")
+            sys.stderr.write(f"\r{self._format_line(done, failed, now)}\x1b[K")
             sys.stderr.flush()
 
     def end(self, done: int, failed: int, model: str) -> None:
@@ -319,7 +321,7 @@ class _Progress:
             f"{failed:,} with an error.\n"
         )
 
-    def _line(self, done: int, failed: int, now: float) -> str:
+    def _format_line(self, done: int, failed: int, now: float) -> str:
         counts = f"{done:,} {self._unit}, {failed:,} with an error"
         if not self._total or not self._begun:
             return counts

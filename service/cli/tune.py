@@ -6,6 +6,7 @@ A model is measured on each device, with each number of threads, and with batche
 import argparse
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from time import perf_counter
@@ -58,7 +59,7 @@ def tune(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     configure_logging("text", "critical")  # the errors of the command are printed
     settings = read_settings(vars(options))
-    candidate = _candidate(settings, options.model, options.version)
+    candidate = _find_candidate(settings, options.model, options.version)
     tuning = _measure_and_choose(candidate, settings, options.seconds)
     if options.dry_run:
         _print("Nothing is written, because of --dry-run.")
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
+def _find_candidate(settings: Settings, name: str, version: str | None) -> Candidate:
     """Return the version to measure; by default the newest."""
     folders = Repository(settings.models).scan().folders
     folder = folders.get(name)
@@ -109,11 +110,11 @@ def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float
     """Measure a version, and print the measurements, the choice and its reasons."""
     bundle = read_bundle(candidate.folder)
     requested = [] if settings.device == "auto" else [settings.device, "cpu"]
-    usable, unavailable = usable_devices(requested)
+    usable, unavailable = find_usable_devices(requested)
     machine = this_machine()
     hardware = f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.runtime}"
     _print(f"{candidate.name}/{candidate.version} on {hardware}.\n")
-    _print(_line(_HEADINGS))
+    _print(_format_line(_HEADINGS))
     measured: list[Measured] = []
     for device in usable:
         try:
@@ -124,7 +125,7 @@ def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float
         reasons = "; ".join(f"{device}: {reason}" for device, reason in unavailable.items())
         raise CannotStart(f"Nothing could be measured: {reasons}.")
     _print("")
-    thread_seconds = asyncio.run(_thread_call_seconds())
+    thread_seconds = asyncio.run(_measure_thread_call())
     tuning = choose_tuning(measured, thread_seconds)
     for sentence in compare_devices(measured, unavailable):
         _print(sentence)
@@ -132,7 +133,7 @@ def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float
     _print(
         f"Chosen: {tuning.device}, {tuning.threads} threads, {tuning.execution}, batches of at "
         f"most {tuning.max_batch_rows} rows (no smaller one reaches {_ENOUGH_THROUGHPUT:.0%} of "
-        f"the best throughput, {_best_batch(measured).rows_per_second:,.0f} rows/s)."
+        f"the best throughput, {_find_best_batch(measured).rows_per_second:,.0f} rows/s)."
     )
     return tuning.model_copy(update={"machine": machine, "version": candidate.version})
 
@@ -142,14 +143,14 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
-def _line(cells: Sequence[str]) -> str:
+def _format_line(cells: Sequence[str]) -> str:
     return f"{cells[0]:<9}" + "".join(f"{cell:>12}" for cell in cells[1:])
 
 
 # Measuring
 
 
-def usable_devices(requested: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def find_usable_devices(requested: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return which of the requested devices, or of all, work here, and why the others do not."""
     usable: list[str] = []
     unavailable: dict[str, str] = {}
@@ -172,7 +173,7 @@ def _measure_device(
     for threads in range(1, max_threads + 1):
         for each in measure_batches(bundle, device, threads, limits, seconds):
             numbers = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"
-            _print(_line((each.device, str(each.threads), str(each.rows), *numbers)))
+            _print(_format_line((each.device, str(each.threads), str(each.rows), *numbers)))
             yield each
 
 
@@ -201,7 +202,7 @@ def measure_batches(
         if rows > limits.batch_rows and 2 * run_seconds > MAX_INLINE_SECONDS:
             return
         batch = np.resize(examples, (rows, *examples.shape[1:]))
-        run_seconds = median(_run_times(session, batch, seconds))
+        run_seconds = median(_time_runs(session, batch, seconds))
         yield Measured(
             device=device,
             threads=threads,
@@ -211,7 +212,7 @@ def measure_batches(
         )
 
 
-def _run_times(session: Session, batch: Array, seconds: float) -> Iterator[float]:
+def _time_runs(session: Session, batch: Array, seconds: float) -> Iterator[float]:
     """Yield the seconds of each run, after one that warms up."""
     session.run((batch,))
     until = perf_counter() + seconds
@@ -223,7 +224,7 @@ def _run_times(session: Session, batch: Array, seconds: float) -> Iterator[float
         yield perf_counter() - started
 
 
-async def _thread_call_seconds() -> float:
+async def _measure_thread_call() -> float:
     """Measure how long the event loop takes to call a thread and get the result."""
     thread = DaemonThread("measured calls")
     times = []
@@ -247,18 +248,19 @@ def choose_tuning(measured: Sequence[Measured], thread_seconds: float) -> Tuning
         measured: all measurements, those of the CPU with one thread first.
         thread_seconds: the time of a call in a thread.
     """
-    settings = list(dict.fromkeys((each.device, each.threads) for each in measured))
-    best = settings[0]
-    for setting in settings[1:]:
-        if _cost(measured, setting) < _cost(measured, best) * _REQUIRED_SPEEDUP:
-            best = setting
-    curve = [each for each in measured if (each.device, each.threads) == best]
-    enough = _ENOUGH_THROUGHPUT * _best_batch(curve).rows_per_second
-    rows = next(each.rows for each in curve if each.rows_per_second >= enough)
-    seconds = curve[0].milliseconds / 1e3
+    curves: defaultdict[tuple[str, int], list[Measured]] = defaultdict(list)
+    for each in measured:
+        curves[each.device, each.threads].append(each)
+    best, *others = curves.values()
+    for curve in others:
+        if _compute_cost(curve) < _compute_cost(best) * _REQUIRED_SPEEDUP:
+            best = curve
+    enough = _ENOUGH_THROUGHPUT * _find_best_batch(best).rows_per_second
+    rows = next(each.rows for each in best if each.rows_per_second >= enough)
+    seconds = best[0].milliseconds / 1e3
     return Tuning(
-        device=best[0],
-        threads=best[1],
+        device=best[0].device,
+        threads=best[0].threads,
         execution="inline" if seconds < _THREAD_CALLS_PER_RUN * thread_seconds else "batched",
         max_batch_rows=rows,
         measured=tuple(measured),
@@ -274,31 +276,30 @@ def compare_devices(measured: Sequence[Measured], unavailable: Mapping[str, str]
     others = list(dict.fromkeys(each.device for each in measured if each.device != "cpu"))
     for device in others:
         of_device = [each for each in measured if each.device == device]
-        yield f"One row: {_verdict(device, _one_row(of_device), _one_row(cpu))}."
-        row_seconds = (1 / _best_batch(each).rows_per_second for each in (of_device, cpu))
-        yield f"Batches: {_verdict(device, *row_seconds)}."
+        yield f"One row: {_compare_speed(device, _time_one_row(of_device), _time_one_row(cpu))}."
+        row_seconds = (1 / _find_best_batch(each).rows_per_second for each in (of_device, cpu))
+        yield f"Batches: {_compare_speed(device, *row_seconds)}."
     for device, reason in unavailable.items():
         yield f"{device} was not measured: {reason}."
     if not others and not unavailable:
         yield "No GPU was measured: only the CPU was requested, or this build supports no other."
 
 
-def _best_batch(measured: Sequence[Measured]) -> Measured:
+def _find_best_batch(measured: Sequence[Measured]) -> Measured:
     return max(measured, key=lambda each: each.rows_per_second)
 
 
-def _verdict(device: str, seconds: float, cpu_seconds: float) -> str:
+def _compare_speed(device: str, seconds: float, cpu_seconds: float) -> str:
     if seconds < cpu_seconds:
         return f"{device} is {cpu_seconds / seconds:.1f} times as fast as the CPU"
     return f"the CPU is {seconds / cpu_seconds:.1f} times as fast as {device}"
 
 
-def _one_row(measured: Sequence[Measured]) -> float:
+def _time_one_row(measured: Sequence[Measured]) -> float:
     return min(each.milliseconds for each in measured if each.rows == 1)
 
 
-def _cost(measured: Sequence[Measured], setting: tuple[str, int]) -> float:
+def _compute_cost(curve: Sequence[Measured]) -> float:
     """Return the geometric mean of the times of a single row and of a row in batches."""
-    curve = [each for each in measured if (each.device, each.threads) == setting]
-    batched = 1e3 / _best_batch(curve).rows_per_second
+    batched = 1e3 / _find_best_batch(curve).rows_per_second
     return float((curve[0].milliseconds * batched) ** 0.5)

@@ -6,7 +6,7 @@ from pathlib import Path
 from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Manifest
 from service.bundle.store import read_bundle
-from service.bundle.versions import serving_version, version_number, versions_of
+from service.bundle.versions import find_serving_version, parse_version, require_versions
 from training.data.csv import layout_of, read_csv
 from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
@@ -57,11 +57,11 @@ def open_model(models: Path, name: str) -> PublishedModel:
         BundleError: there is no such model or version, or its bundle is invalid.
     """
     model, _, requested = name.partition("/")
-    newest = versions_of(models, model)[-1]
+    newest = require_versions(models, model)[-1]
     version = (
-        version_number(models, model, requested)
+        parse_version(models, model, requested)
         if requested
-        else serving_version(models, model) or newest
+        else find_serving_version(models, model) or newest
     )
     bundle = read_bundle(models / model / str(version))
     if bundle.manifest.provenance is None:

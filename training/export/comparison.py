@@ -8,7 +8,7 @@ import numpy as np
 from service.bundle.errors import BundleError
 from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import Bundle, read_bundle
-from service.bundle.versions import serving_version
+from service.bundle.versions import find_serving_version
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
@@ -91,7 +91,7 @@ def compare_images(
 
 def _serving(models: Path, manifest: Manifest) -> Bundle | None:
     """Return the bundle that serves; None if nothing can be compared with it."""
-    version = serving_version(models, manifest.name)
+    version = find_serving_version(models, manifest.name)
     if version is None:
         return None
     try:

@@ -9,7 +9,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import Manifest
 from service.bundle.policy import STABLE
 from service.bundle.store import write_bundle
-from service.bundle.versions import has_stable, pin_serving, serving_version, set_alias
+from service.bundle.versions import find_serving_version, has_stable, pin_serving, set_alias
 from training.errors import PublishError
 from training.export.comparison import Comparison
 
@@ -108,10 +108,10 @@ def publish(
         folder = write_bundle(models, manifest, files)
     except OSError as error:
         raise _rejection(models / name, error.strerror) from None
-    excluded = force and serving_version(models, name) != int(folder.name)
+    excluded = force and find_serving_version(models, name) != int(folder.name)
     if not hold and (excluded or has_stable(models, name)):
         set_alias(models, name, folder.name, STABLE)
-    return Publication(folder, manifest, serving_version(models, name), comparison)
+    return Publication(folder, manifest, find_serving_version(models, name), comparison)
 
 
 def _rejection(home: Path, reason: str | None) -> PublishError:

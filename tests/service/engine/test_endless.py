@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from service.bundle.store import digest_of
+from service.bundle.store import compute_digest
 from service.engine.loader import ExecutionPlan, load
 from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
@@ -182,7 +182,7 @@ def replace_graph(folder: Path, content: bytes) -> None:
     """Replace the graph of a bundle, and update its digest."""
     (folder / "model.onnx").write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = digest_of(content).model_dump()
+    manifest["files"]["model.onnx"] = compute_digest(content).model_dump()
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

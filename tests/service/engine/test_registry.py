@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, compute_digest
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotFound, ModelNotReady, NoModels, VersionNotFound
@@ -36,7 +36,7 @@ def update_digests(folder: Path) -> None:
     """Write the digests of the current files to the manifest, as an attacker would."""
     manifest = json.loads((folder / MANIFEST).read_text())
     for name in manifest["files"]:
-        manifest["files"][name] = digest_of((folder / name).read_bytes()).model_dump()
+        manifest["files"][name] = compute_digest((folder / name).read_bytes()).model_dump()
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

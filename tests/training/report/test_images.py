@@ -20,7 +20,7 @@ from service.bundle.manifest import (
     ImageInput,
     Manifest,
     SplitSizes,
-    task_of,
+    find_task,
 )
 from service.predictions import predicted_labels
 from training.evaluation.metrics import class_metrics, low_confidence_metrics
@@ -92,7 +92,7 @@ class Scene:
             format_version=FORMAT_VERSION,
             name=recipe.name,
             title=recipe.title,
-            task=task_of(output),
+            task=find_task(output),
             input=ImageInput(kind="image", decoder="one", **recipe.image.model_dump()),
             output=output,
             evaluation=_evaluation(tested),
