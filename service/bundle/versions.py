@@ -88,10 +88,10 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
     number = parse_version(models, name, version)
     _require_complete(models / name / version)
     before, after = _change_policy(models, name, lambda policy: policy.with_alias(alias, number))
-    was = before.aliases.get(alias)
-    if was is not None and was.version == number:
+    previous = before.aliases.get(alias)
+    if previous is not None and previous.version == number:
         return f"{name}: alias {alias} already points to version {number}."
-    earlier = f" (before: version {was.version})" if was is not None else ""
+    earlier = f" (before: version {previous.version})" if previous is not None else ""
     return f"{name}: alias {alias} now points to version {number}{earlier}.{_advise(after)}"
 
 
@@ -117,8 +117,8 @@ def roll_back(models: Path, name: str, alias: str) -> str:
             f"{name}: version {now} serves again instead of version {serving}; "
             f"alias {alias} points to it."
         )
-    was = before.aliases[alias].version
-    return f"{name}: alias {alias} points to version {now} again (before: version {was})."
+    previous = before.aliases[alias].version
+    return f"{name}: alias {alias} points to version {now} again (before: version {previous})."
 
 
 def remove_alias(models: Path, name: str, alias: str) -> str:
@@ -129,11 +129,14 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
     """
     require_versions(models, name)
     before, after = _change_policy(models, name, lambda policy: policy.without_alias(alias))
-    was = before.aliases.get(alias)
-    if was is None:
+    removed = before.aliases.get(alias)
+    if removed is None:
         existing = ", ".join(before.aliases) or "none"
         raise BundleError(f"Model {name!r} has no alias {alias!r}; existing: {existing}.")
-    return f"{name}: alias {alias} is removed; it pointed to version {was.version}.{_advise(after)}"
+    return (
+        f"{name}: alias {alias} is removed; it pointed to version {removed.version}."
+        f"{_advise(after)}"
+    )
 
 
 def choose_versions(models: Path, name: str, choice: str) -> str:

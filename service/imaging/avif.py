@@ -6,7 +6,6 @@ that lead to a frame's size are read (ISO 14496-12, 8.11.3; AV1 specification, 5
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 _SEQUENCE_HEADER = 1
 # libavif compares each item of its tables with every other; a thousand tiles use half of this.
@@ -18,11 +17,6 @@ _MAX_UNITS = 1000
 _HEADER_BYTES = 512
 # From this level on, an operating point has a tier.
 _TIERED_LEVEL = 8
-
-
-class _Box(NamedTuple):
-    kind: bytes
-    content: memoryview
 
 
 class _BitReader:
@@ -64,7 +58,8 @@ def read_frame_sizes(content: bytes) -> list[tuple[int, int]]:
     ]
 
 
-def _read_boxes(content: memoryview) -> Iterator[_Box]:
+def _read_boxes(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the type and the content of each box."""
     offset = 0
     while offset + 8 <= len(content):
         size = int.from_bytes(content[offset : offset + 4], "big")
@@ -75,23 +70,23 @@ def _read_boxes(content: memoryview) -> Iterator[_Box]:
         end = offset + size if size else len(content)
         if end < start:
             raise ValueError("a box is too short")
-        yield _Box(kind, content[start:end])
+        yield kind, content[start:end]
         offset = end
 
 
-def _find_items(content: bytes) -> Iterator[memoryview]:
+def _find_items(file: bytes) -> Iterator[memoryview]:
     """Yield the data of each item that the metadata locates."""
-    view = memoryview(content)
-    for meta in (box.content[4:] for box in _read_boxes(view) if box.kind == b"meta"):
-        inner = list(_read_boxes(meta))
+    view = memoryview(file)
+    for meta in (content[4:] for kind, content in _read_boxes(view) if kind == b"meta"):
+        boxes = list(_read_boxes(meta))
         properties = [
-            box for outer in inner if outer.kind == b"iprp" for box in _read_boxes(outer.content)
+            box for kind, content in boxes if kind == b"iprp" for box in _read_boxes(content)
         ]
-        tables = [box for box in (*inner, *properties) if box.kind not in _NO_TABLES]
-        if sum(len(box.content) for box in tables) > _MAX_TABLE_BYTES:
+        tables = [content for kind, content in (*boxes, *properties) if kind not in _NO_TABLES]
+        if sum(map(len, tables)) > _MAX_TABLE_BYTES:
             raise ValueError("its tables are too long")
-        data = next((box.content for box in inner if box.kind == b"idat"), view[:0])
-        for locations in (box.content for box in inner if box.kind == b"iloc"):
+        data = next((content for kind, content in boxes if kind == b"idat"), view[:0])
+        for locations in (content for kind, content in boxes if kind == b"iloc"):
             yield from _read_items(locations, view, data)
 
 

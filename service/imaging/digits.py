@@ -5,7 +5,6 @@ pixels long and its center of mass in the middle of twenty-eight.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,7 @@ def to_array(image: Image.Image) -> Gray:
 
 def _is_normalized(digit: Gray, image: Image.Image) -> bool:
     """Return whether the box, to a pixel, and the center of mass are as in MNIST."""
-    sides, moments, middle = _build_normal_form(*digit.shape)
+    sides, moments, middle = _describe_normalized(*digit.shape)
     left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
     if max(right - left, bottom - top) not in sides:
         return False
@@ -74,28 +73,22 @@ def _is_normalized(digit: Gray, image: Image.Image) -> bool:
     return (round(down / total), round(across / total)) == middle
 
 
-class _NormalForm(NamedTuple):
-    """The properties that all normalized digits of one size share."""
-
-    sides: tuple[int, int]
-    """The lengths that the longer side of the bounding box may have."""
-    moments: npt.NDArray[np.floating]
-    """One, the row and the column of each pixel, ``[3, pixels]``.
-
-    float32 if it represents all sums of their products with bytes exactly.
-    """
-    middle: tuple[int, int]
-    """Row and column of the center of mass."""
-
-
 @lru_cache(maxsize=8)
-def _build_normal_form(height: int, width: int) -> _NormalForm:
+def _describe_normalized(
+    height: int, width: int
+) -> tuple[tuple[int, int], npt.NDArray[np.floating], tuple[int, int]]:
+    """Return the properties that all normalized digits of one size share.
+
+    These are the lengths that the longer side of the bounding box may have; one, the row and the
+    column of each pixel, ``[3, pixels]``; and row and column of the center of mass. The array is
+    float32 if that represents all sums of its products with bytes exactly.
+    """
     longest = round(min(height, width) * _BOX_SHARE)
     down, across = np.mgrid[0:height, 0:width]
     moments = np.stack([np.ones(height * width), down.ravel(), across.ravel()])
     exact = 255 * float(moments.sum(axis=1).max()) < _EXACT
     moments = moments.astype(np.float32 if exact else np.float64)
-    return _NormalForm((longest - 1, longest), moments, (height // 2, width // 2))
+    return (longest - 1, longest), moments, (height // 2, width // 2)
 
 
 def _find_center_of_mass(values: Plane) -> tuple[float, float]:

@@ -93,21 +93,21 @@ def require_few_parts(kind: str, content: bytes) -> None:
         _require_few_tag_values(content)
     if kind not in _COSTLY_PARTS or (kind == "PNM" and not content.startswith(_TEXT_PNM)):
         return
-    names, most, what = _COSTLY_PARTS[kind]
-    count = sum(map(content.count, names))
-    if count > most:
+    markers, limit, noun = _COSTLY_PARTS[kind]
+    count = sum(map(content.count, markers))
+    if count > limit:
         raise InvalidImage(
-            f"This {kind} file has {count:,} {what}, and at most {most} are supported; save it "
+            f"This {kind} file has {count:,} {noun}, and at most {limit} are supported; save it "
             "without its metadata."
         )
 
 
-def require_pixels(size: tuple[int, int], most: int) -> None:
-    """Raise `InvalidImage` if an image has more than ``most`` pixels."""
+def require_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise `InvalidImage` if an image has more pixels than this."""
     width, height = size
-    if width * height > most:
+    if width * height > max_pixels:
         raise InvalidImage(
-            f"This image has {width:,} x {height:,} pixels, and at most {most:,} in all are "
+            f"This image has {width:,} x {height:,} pixels, and at most {max_pixels:,} in all are "
             "supported for its format; send a smaller copy of it, or a JPEG."
         )
 
@@ -133,11 +133,11 @@ def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
 
 def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: int) -> None:
     """Raise `InvalidImage` if decoding takes more memory, in bytes, than ``max_pixels`` allow."""
-    most = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
-    if memory > most:
+    limit = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
+    if memory > limit:
         raise InvalidImage(
             f"This {kind} file of {size[0]:,} x {size[1]:,} pixels takes {memory / 2**20:,.0f} MiB "
-            f"to decode, and at most {most / 2**20:,.0f} MiB are allowed; send a smaller copy of "
+            f"to decode, and at most {limit / 2**20:,.0f} MiB are allowed; send a smaller copy of "
             "it, or a baseline JPEG."
         )
 

@@ -51,13 +51,15 @@ def find_foreground(gray: Gray) -> Plane:
         return _extract_strokes(light, light, top_percentile=100)
     soft = _smooth(values)
     darker, lighter = _estimate_background(-soft), _estimate_background(soft)
-    polarity, paper = min(
+    polarity, background = min(
         (-1, darker), (1, lighter), key=lambda candidate: _rate_background(soft, *candidate)
     )
     # An opening is too dark at the bright end of a slope, and less so if that is evened first.
-    light = _fit_illumination(paper)
-    paper = np.maximum(paper, light + _estimate_background(soft * polarity - light))
-    return _extract_strokes(values * polarity - paper, soft * polarity - paper, top_percentile=75)
+    light = _fit_illumination(background)
+    background = np.maximum(background, light + _estimate_background(soft * polarity - light))
+    return _extract_strokes(
+        values * polarity - background, soft * polarity - background, top_percentile=75
+    )
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
@@ -82,24 +84,23 @@ def _select_border(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 def _find_polarity(difference: Plane) -> int:
     """Return 1 if strokes are lighter than the background, -1 if they are darker."""
-    few = max(difference.size // 50, 1)
+    count = max(difference.size // 50, 1)
     ordered = np.sort(difference, axis=None)
-    return 1 if ordered[-few:].mean() >= -ordered[:few].mean() else -1
+    return 1 if ordered[-count:].mean() >= -ordered[:count].mean() else -1
 
 
 def _fit_illumination(values: Plane) -> Plane:
     """Fit the illumination: a paraboloid through most of the image."""
     step = -(-max(values.shape) // _ILLUMINATION_SIDE)
-    few = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
-    y, x = (
-        axis.ravel() for axis in np.mgrid[-1 : 1 : few.shape[0] * 1j, -1 : 1 : few.shape[1] * 1j]
-    )
+    sampled = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
+    rows, columns = sampled.shape
+    y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    weights = np.ones(few.size)
+    weights = np.ones(sampled.size)
     for _ in range(5):
         weighted = terms * weights
-        fitted = np.linalg.lstsq(weighted @ terms.T, weighted @ few.ravel())[0]
-        distance = np.abs(few.ravel() - fitted @ terms)
+        fitted = np.linalg.lstsq(weighted @ terms.T, weighted @ sampled.ravel())[0]
+        distance = np.abs(sampled.ravel() - fitted @ terms)
         weights = 1 / (1 + (distance / max(2 * float(np.median(distance)), 2.0)) ** 2)
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in values.shape)
     even, by_x, by_y, by_x2, by_xy, by_y2 = fitted.astype(np.float32)
@@ -114,14 +115,14 @@ def _estimate_background(light: Plane) -> Plane:
     return max_filter(_min_filter(light, size), size)
 
 
-def _rate_background(soft: Plane, polarity: int, paper: Plane) -> float:
+def _rate_background(soft: Plane, polarity: int, background: Plane) -> float:
     """Return the cost of a background: its variation, and strokes along the border."""
-    light = soft * polarity - paper
+    light = soft * polarity - background
     strong = light > _find_otsu_threshold(light)
     if not strong.any() or strong.all():
         return np.inf
     contrast = float(light[strong].mean() - light[~strong].mean())
-    return float(paper.std()) + contrast * float(_select_border(strong).mean())
+    return float(background.std()) + contrast * float(_select_border(strong).mean())
 
 
 def _extract_strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
