@@ -249,6 +249,16 @@ def test_invalid_tiffs_are_rejected_in_many_threads_at_once() -> None:
     assert all("damaged or cut short" in sentence for sentence in messages)
 
 
+def test_an_avif_whose_frame_header_is_cut_short_is_rejected() -> None:
+    """The message says what is wrong with the file."""
+    content = bytearray(encoded(Image.new("RGB", (16, 16)), "AVIF", speed=10))
+    header = content.index(b"\x0a", content.index(b"mdat"))
+    content[header + 1] = 1
+
+    with pytest.raises(InvalidImage, match="a table is cut short"):
+        read_image(bytes(content), COLOR)
+
+
 def test_small_gray_png_files_are_read_with_the_same_result_by_both_readers() -> None:
     """Files of the model's own size are read by both, others only by the general reader."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
