@@ -162,10 +162,9 @@ def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
         )
-    output_form = options.to or (
-        form if options.output == _STANDARD else _detect_form(options.output)
-    )
-    return ScoringOptions(form, output_form, _read_parameters(options), options.charset)
+    default = form if options.output == _STANDARD else _detect_form(options.output)
+    parameters = _read_parameters(options)
+    return ScoringOptions(form, options.to or default, parameters, options.charset)
 
 
 def _read_parameters(options: argparse.Namespace) -> Parameters:

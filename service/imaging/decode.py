@@ -32,6 +32,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 
 from service.filetypes import PNG_SIGNATURE, identify
@@ -91,7 +92,6 @@ _PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
 }
 SUPPORTED_FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
 
-_ORIENTATION = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -105,13 +105,10 @@ SWAPS_SIDES = {5, 6, 7, 8}
 _RIGHT_TO_LEFT = {2, 3, 7, 8}
 _BOTTOM_UP = {3, 4, 6, 7}
 _INDEXED = {"P", "PA"}
-_MODES = _INDEXED | {"1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"}
-_MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
+_DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_MODES = _INDEXED | _DEEP | {"1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 # Unless it is split, EXIF data is at most as long as a JPEG segment; other formats have no limit.
 _MAX_EXIF_BYTES = 1 << 18
-
-# An entry in the directory of an ICO file.
-_ICON_ENTRY_BYTES = 16
 
 # Each step gives a thread a fifth less of a contended core; ten leave a tenth. With more steps, a
 # large image would exceed its deadline if small requests use all of a single core.
@@ -182,7 +179,7 @@ def read_orientation(image: Image.Image) -> int:
     if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
         return 1
     try:
-        stated = image.getexif().get(_ORIENTATION)
+        stated = image.getexif().get(Base.Orientation)
     except Exception:  # noqa: BLE001 - damaged EXIF in an intact image
         return 1
     return stated if stated in _TRANSPOSE else 1
@@ -241,8 +238,7 @@ def convert(
     image = decoded.image
     if image.mode == mode and block == (1, 1) and "transparency" not in image.info:
         return decoded.crop((0, 0, *decoded.size))
-    is_deep = image.mode in {"I", "F"} or image.mode.startswith("I;16")
-    levels = _find_levels(decoded) if is_deep else None
+    levels = _find_levels(decoded) if image.mode in _DEEP else None
     width, height = decoded.size
     columns, rows = block
     result = Image.new(mode, (-(-width // columns), -(-height // rows)))
@@ -297,12 +293,12 @@ def _read_webp_size(content: bytes) -> tuple[int, int]:
 
 def _extract_largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     """Extract the largest icon of an ICO file, as a PNG file or as an ICO file with one icon."""
-    count = int.from_bytes(content[4:6], "little")
+    # The directory has 16 bytes for each icon.
+    count = min(int.from_bytes(content[4:6], "little"), (len(content) - 6) // 16)
     entries = [content[6 + 16 * number : 22 + 16 * number] for number in range(count)]
-    complete = [entry for entry in entries if len(entry) == _ICON_ENTRY_BYTES]
-    if not complete:
+    if not entries:
         raise InvalidImage("This ICO file is cut short; save it again and send all of it.")
-    best = max(complete, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
+    best = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
     size, offset = struct.unpack_from("<II", best, 8)
     icon = content[offset : offset + size]
     if icon.startswith(PNG_SIGNATURE):

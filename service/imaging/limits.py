@@ -10,9 +10,11 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 
-from PIL import TiffImagePlugin
+from PIL import TiffTags
+from PIL.ExifTags import IFD, Base
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_PIXELS = 24 * 1024**2
 
@@ -54,11 +56,9 @@ _TEXT_PNM = (b"P1", b"P2", b"P3")
 
 # Each value of a TIFF tag becomes a Python object, unless the tag's type is a type of bytes.
 _MAX_TAG_VALUES = 250_000
-_BYTE_TYPES = {1, 2, 7}
-_SUB_IFDS = {34665, 34853, 40965}
-_WIDTH, _LENGTH, _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
-_ROWS_PER_STRIP, _PLANES, _TILE_WIDTH, _TILE_LENGTH = 278, 284, 322, 323
-_SEPARATE, _YCBCR = 2, 6
+_BYTE_TYPES = {TiffTags.BYTE, TiffTags.ASCII, TiffTags.UNDEFINED}
+_SUB_IFDS = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
+_SEPARATE_PLANES, _YCBCR = 2, 6
 _BIG_TIFF = (b"II+\0", b"MM\0+")
 
 
@@ -154,7 +154,7 @@ def estimate_decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixe
     if isinstance(image, JpegImageFile):
         require_pixels(image.size, _JPEG_PIXELS * max_pixels)
         return _estimate_jpeg_bytes(image, content, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if isinstance(image, TiffImageFile):
         return _estimate_tiff_bytes(image)
     if kind == "JPEG 2000":
         _require_codestreams(content, max_pixels)
@@ -188,21 +188,22 @@ def _is_interleaved(content: bytes, start: int, components: int) -> bool:
     return False
 
 
-def _estimate_tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
+def _estimate_tiff_bytes(image: TiffImageFile) -> int:
     """Return the memory for a strip or tile of a compressed TIFF, or for a rotated copy."""
     tags = image.tag_v2
-    width, height = tags[_WIDTH], tags[_LENGTH]
-    rotated = BYTES_PER_PIXEL * width * height if tags.get(_ORIENTATION, 1) != 1 else 0
+    width, height = tags[Base.ImageWidth], tags[Base.ImageLength]
+    rotated = BYTES_PER_PIXEL * width * height if tags.get(Base.Orientation, 1) != 1 else 0
     if image.info.get("compression") == "raw":
         return int(rotated)
-    bits = tags.get(_BITS_PER_SAMPLE, (1,))
-    depth = (max(bits) if tags.get(_PLANES) == _SEPARATE else sum(bits)) // 8
-    if tags.get(_PHOTOMETRIC) == _YCBCR:
+    bits = tags.get(Base.BitsPerSample, (1,))
+    is_planar = tags.get(Base.PlanarConfiguration) == _SEPARATE_PLANES
+    depth = (max(bits) if is_planar else sum(bits)) // 8
+    if tags.get(Base.PhotometricInterpretation) == _YCBCR:
         depth += BYTES_PER_PIXEL  # libtiff converts it in a separate buffer
-    if _TILE_WIDTH in tags:
-        pixels = tags[_TILE_WIDTH] * tags[_TILE_LENGTH]
+    if Base.TileWidth in tags:
+        pixels = tags[Base.TileWidth] * tags[Base.TileLength]
     else:
-        pixels = width * min(tags.get(_ROWS_PER_STRIP, height), height)
+        pixels = width * min(tags.get(Base.RowsPerStrip, height), height)
     return int(max(pixels * max(depth, 1), rotated))
 
 
