@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.store import read_bundle, versions_in
+from service.bundle.store import list_versions, read_bundle
 from tests.conftest import ShippedClient
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -19,7 +19,7 @@ def test_every_shipped_bundle_passes_every_check(shipped_client: ShippedClient) 
     assert [model["name"] for model in listed] == names
     assert all(model["ready"] for model in listed)
     for name in names:
-        for version in versions_in(MODELS / name):
+        for version in list_versions(MODELS / name):
             assert read_bundle(MODELS / name / str(version)).manifest.provenance is not None
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from service.bundle.manifest import Evaluation, ImageInput, Manifest
-from service.bundle.store import read_bundle, versions_in
-from service.bundle.versions import published_names, require_versions
-from service.imaging.preprocess import example_image
+from service.bundle.store import list_versions, read_bundle
+from service.bundle.versions import list_model_names, require_versions
+from service.imaging.preprocess import create_example_image
 from training.autorecipe.draft import Draft, draft, model_name
 from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
@@ -57,7 +57,7 @@ def train(
 def list_recipes(models: Path) -> None:
     """List the shipped recipes with their published versions."""
     for name in recipe_names():
-        versions = ", ".join(map(str, versions_in(models / name))) or "none"
+        versions = ", ".join(map(str, list_versions(models / name))) or "none"
         print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
@@ -125,7 +125,7 @@ def compare(models: Path, names: list[str]) -> None:
     Raises:
         BundleError: there is no model with one of the names.
     """
-    published = {name: require_versions(models, name) for name in names or published_names(models)}
+    published = {name: require_versions(models, name) for name in names or list_model_names(models)}
     print_line(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
     for name, versions in published.items():
         for version in versions:
@@ -232,5 +232,5 @@ def _curl(publication: Publication) -> str:
 def _example(manifest: Manifest) -> dict[str, object]:
     """Return the body of a request: an example row, or an example image in base64."""
     if isinstance(manifest.input, ImageInput):
-        return {"image": base64.b64encode(example_image(manifest.input)).decode()}
+        return {"image": base64.b64encode(create_example_image(manifest.input)).decode()}
     return {feature.name: feature.example for feature in manifest.input.features}

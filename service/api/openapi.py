@@ -34,7 +34,7 @@ from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
 from service.codecs.messages import describe
-from service.imaging.preprocess import example_image
+from service.imaging.preprocess import create_example_image
 from service.tabletext import quoted
 from service.values import FLOAT32_MAX
 
@@ -322,7 +322,7 @@ def _table_responses() -> Schema:
 
 def _image_body(spec: ImageInput) -> Schema:
     """Return the request body of an image model: a file, a form with files, or JSON."""
-    text = base64.b64encode(example_image(spec)).decode()
+    text = base64.b64encode(create_example_image(spec)).decode()
     image = _image(spec)
     one = object_schema({KEY: image}, closed=True)
     several = {"type": "array", "items": {"anyOf": [one, image]}, "minItems": 1}

@@ -111,10 +111,10 @@ class Additive(StrictModel):
             index: of the score; that of the class label if there are more than two.
         """
         terms = zip(self.terms, row, strict=True)
-        return exact_sum(self.base[index], [term.contributions(x)[index] for term, x in terms])
+        return sum_exactly(self.base[index], [term.contributions(x)[index] for term, x in terms])
 
 
-def exact_sum(base: float, contributions: Sequence[float]) -> ScoreSum:
+def sum_exactly(base: float, contributions: Sequence[float]) -> ScoreSum:
     """Round all parts to multiples of one power of two, so that their sum is exact."""
     bound = abs(base) + math.fsum(map(abs, contributions))
     step = math.ldexp(1.0, math.frexp(bound)[1] - _MANTISSA_BITS)

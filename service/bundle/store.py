@@ -330,7 +330,7 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def versions_in(model_folder: Path) -> list[int]:
+def list_versions(model_folder: Path) -> list[int]:
     """Return the version numbers in ``models/<name>``, ascending."""
     if not model_folder.is_dir():
         return []

@@ -16,15 +16,15 @@ from service.bundle.policy import (
     read_policy,
     select,
 )
-from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle, versions_in
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, list_versions, read_bundle
 from service.spelling import closest_name
 
 
-def published_names(models: Path) -> list[str]:
+def list_model_names(models: Path) -> list[str]:
     """Return the names of the models that have a version, sorted."""
     if not models.is_dir():
         return []
-    return sorted(folder.name for folder in models.iterdir() if versions_in(folder))
+    return sorted(folder.name for folder in models.iterdir() if list_versions(folder))
 
 
 def require_versions(models: Path, name: str) -> list[int]:
@@ -32,9 +32,9 @@ def require_versions(models: Path, name: str) -> list[int]:
 
     Raise `BundleError` if there is no such model; the message suggests the nearest name.
     """
-    versions = versions_in(models / name)
+    versions = list_versions(models / name)
     if not versions:
-        names = published_names(models)
+        names = list_model_names(models)
         close = closest_name(name, names)
         hint = f" (did you mean {close}?)" if close else ""
         available = ", ".join(names) or "none"
@@ -59,7 +59,7 @@ def find_serving_version(models: Path, name: str) -> int | None:
     An incomplete version is skipped, as the service does. Raise `BundleError` if the policy is not
     valid.
     """
-    available = [str(version) for version in reversed(versions_in(models / name))]
+    available = [str(version) for version in reversed(list_versions(models / name))]
     if not available:
         return None
     policy = _read_policy(models, name)

@@ -14,7 +14,7 @@ from service.imaging.segmentation import (
     Gray,
     Mask,
     Plane,
-    bounding_box,
+    find_bounding_box,
     find_foreground,
     max_filter,
 )
@@ -120,7 +120,7 @@ def _scale_box(foreground: Plane, longest: int) -> Plane:
 
 
 def _crop_to_box(foreground: Plane) -> Plane:
-    top, bottom, left, right = bounding_box(foreground > _EDGE)
+    top, bottom, left, right = find_bounding_box(foreground > _EDGE)
     return foreground[top:bottom, left:right]
 
 

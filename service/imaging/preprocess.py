@@ -178,7 +178,7 @@ class InputImage:
         return np.ndarray((spec.height, spec.width, spec.channels), np.uint8, pixels)
 
 
-def example_image(spec: ImageInput) -> bytes:
+def create_example_image(spec: ImageInput) -> bytes:
     """Create a PNG file for a model: a light bar, like a one, on a dark background."""
     pixels = np.zeros((spec.height, spec.width), np.uint8)
     left, top = spec.width * 12 // 28, spec.height * 4 // 28

@@ -62,7 +62,7 @@ def find_foreground(gray: Gray) -> Plane:
     )
 
 
-def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
+def find_bounding_box(mask: Mask) -> tuple[int, int, int, int]:
     """Return top, bottom, left and right of the true pixels, the ends exclusive.
 
     Raise `NoForeground` if there are none.

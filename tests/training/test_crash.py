@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from service.bundle.store import read_bundle, versions_in
+from service.bundle.store import list_versions, read_bundle
 from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.run import run
@@ -30,15 +30,15 @@ def test_a_killed_run_leaves_no_incomplete_bundle(folders: Folders, tmp_path: Pa
     moments = random.Random(1)  # noqa: S311 - moments, no secrets
 
     for _ in range(_KILLS):
-        before = len(versions_in(tmp_path / "line"))
+        before = len(list_versions(tmp_path / "line"))
         publisher = subprocess.Popen([sys.executable, "-c", _PUBLISH_FOR_EVER, str(tmp_path)])
-        while len(versions_in(tmp_path / "line")) == before:
+        while len(list_versions(tmp_path / "line")) == before:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.02))
         publisher.kill()
         publisher.wait()
 
-        for version in versions_in(tmp_path / "line")[-3:]:
+        for version in list_versions(tmp_path / "line")[-3:]:
             read_bundle(tmp_path / "line" / str(version))
 
     read_bundle(tmp_path / "line" / "1")

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.bundle.manifest import ClassesOutput, ImageInput, ValueOutput
-from service.bundle.store import Bundle, read_bundle, versions_in
+from service.bundle.store import Bundle, list_versions, read_bundle
 from service.predictions import predicted_labels
 from training.data.rows import load_rows
 from training.data.sources import Folders
@@ -345,5 +345,5 @@ def find_image_bundle(models: Path, name: str) -> Bundle | None:
     Raises:
         BundleError: it breaks the contract.
     """
-    bundle = read_bundle(models / name / str(versions_in(models / name)[-1]))
+    bundle = read_bundle(models / name / str(list_versions(models / name)[-1]))
     return bundle if isinstance(bundle.manifest.input, ImageInput) else None

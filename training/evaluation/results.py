@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.bundle.manifest import Manifest
-from service.bundle.store import read_bundle, versions_in
-from service.bundle.versions import published_names
+from service.bundle.store import list_versions, read_bundle
+from service.bundle.versions import list_model_names
 from training.data.sources import Folders
 from training.evaluation.baselines import (
     CHECKS,
@@ -29,14 +29,14 @@ def results_page(models: Path, folders: Folders, also: Path | None = None) -> st
         TrainingError: a model or its data set cannot be read.
     """
     lines = [_HEAD]
-    folders_by_name = dict.fromkeys(published_names(models), models)
+    folders_by_name = dict.fromkeys(list_model_names(models), models)
     if also is not None:
-        folders_by_name = dict.fromkeys(published_names(also), also) | folders_by_name
+        folders_by_name = dict.fromkeys(list_model_names(also), also) | folders_by_name
     for name, folder in sorted(folders_by_name.items()):
         lines += [_row(name, check) for check in _checks(folder, name, folders)]
     lines.append(_TRAINING_RUNS)
     for name, folder in sorted(folders_by_name.items()):
-        newest = folder / name / str(versions_in(folder / name)[-1])
+        newest = folder / name / str(list_versions(folder / name)[-1])
         lines.append(_training_run(read_bundle(newest).manifest))
     return "\n".join(lines) + "\n"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.api.explain.target import Explanation, Target
-from service.bundle.explanations import Additive, ScoreSum, exact_sum
+from service.bundle.explanations import Additive, ScoreSum, sum_exactly
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -60,7 +60,7 @@ async def explain_rows(
     explanations = []
     for row, mixed in enumerate(mixed_outputs):
         numbers = target.select(row, mixed)
-        whole = exact_sum(float(numbers[0]), (numbers @ plan.weights).tolist())
+        whole = sum_exactly(float(numbers[0]), (numbers @ plan.weights).tolist())
         explanations.append(_explanation(target.description(row), names, whole))
     return explanations, {
         "method": "shapley",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.bundle.explanations import Additive, CategoryTerm, NumberTerm, exact_sum
+from service.bundle.explanations import Additive, CategoryTerm, NumberTerm, sum_exactly
 from service.bundle.manifest import Manifest, ValueOutput
 from tests.models import manifest, mixed_features
 
@@ -22,7 +22,7 @@ def test_parts_add_up_exactly_in_any_order(size: float) -> None:
     generator = np.random.default_rng(3)
     parts = generator.uniform(-size, size, 50).tolist()
 
-    found = exact_sum(parts[0], parts[1:])
+    found = sum_exactly(parts[0], parts[1:])
 
     for _ in range(20):
         shuffled = generator.permutation([found.base, *found.contributions]).tolist()
@@ -32,7 +32,7 @@ def test_parts_add_up_exactly_in_any_order(size: float) -> None:
 
 def test_a_sum_of_zeros_is_zero() -> None:
     """Without a magnitude, there is no power of two to round to."""
-    assert exact_sum(0.0, [0.0, 0.0]).score == 0
+    assert sum_exactly(0.0, [0.0, 0.0]).score == 0
 
 
 def test_a_number_contributes_by_its_distance_from_the_reference() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.errors import BundleError
-from service.bundle.store import MANIFEST, MODEL, read_bundle, versions_in, write_bundle
+from service.bundle.store import MANIFEST, MODEL, list_versions, read_bundle, write_bundle
 from tests.models import publish_admission, publish_price
 
 
@@ -41,7 +41,7 @@ def test_each_publication_gets_the_next_number(models: Path) -> None:
     for _ in range(11):
         publish_price(models)
 
-    assert versions_in(models / "price") == list(range(1, 12))
+    assert list_versions(models / "price") == list(range(1, 12))
 
 
 def test_numbers_of_entries_that_are_not_folders_are_skipped(models: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_killed_publisher_leaves_only_complete_bundles(models: Path) -> None:
         publisher.wait()
         publisher.stdout.close()
 
-    for version in versions_in(models / "price"):
+    for version in list_versions(models / "price"):
         assert read_bundle(models / "price" / str(version)).manifest.name == "price"
     assert read_bundle(publish_price(models)).manifest.name == "price"
 

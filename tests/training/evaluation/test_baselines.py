@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.versions import published_names
+from service.bundle.versions import list_model_names
 from training.data.sources import Folders
 from training.evaluation.baselines import find_image_bundle, image_checks
 
 MODELS = Path(__file__).parents[3] / "models"
-NAMES = [name for name in published_names(MODELS) if find_image_bundle(MODELS, name)]
+NAMES = [name for name in list_model_names(MODELS) if find_image_bundle(MODELS, name)]
 
 
 @pytest.mark.parametrize("name", NAMES)
