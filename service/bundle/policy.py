@@ -180,7 +180,7 @@ def change_policy(model_folder: Path, change: Callable[[Policy], Policy]) -> tup
         BundleError: the existing file is not valid; also raised by ``change``.
         OSError: the file cannot be written.
     """
-    with _locked(model_folder):
+    with _lock(model_folder):
         before = read_policy(model_folder)
         after = change(before)
         if after != before:
@@ -189,7 +189,7 @@ def change_policy(model_folder: Path, change: Callable[[Policy], Policy]) -> tup
 
 
 @contextmanager
-def _locked(model_folder: Path) -> Iterator[None]:
+def _lock(model_folder: Path) -> Iterator[None]:
     """Lock the folder against other writers; the system releases the lock of a killed process."""
     if sys.platform == "win32":
         yield  # a folder cannot be locked there

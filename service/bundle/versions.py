@@ -92,7 +92,7 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
     if previous is not None and previous.version == number:
         return f"{name}: alias {alias} already points to version {number}."
     earlier = f" (before: version {previous.version})" if previous is not None else ""
-    return f"{name}: alias {alias} now points to version {number}{earlier}.{_advise(after)}"
+    return f"{name}: alias {alias} now points to version {number}{earlier}.{_format_advice(after)}"
 
 
 def roll_back(models: Path, name: str, alias: str) -> str:
@@ -135,7 +135,7 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
         raise BundleError(f"Model {name!r} has no alias {alias!r}; existing: {existing}.")
     return (
         f"{name}: alias {alias} is removed; it pointed to version {removed.version}."
-        f"{_advise(after)}"
+        f"{_format_advice(after)}"
     )
 
 
@@ -229,7 +229,7 @@ def _change_policy(
         raise BundleError(f"{model_folder} cannot be written to: {error.strerror}.") from None
 
 
-def _advise(policy: Policy) -> str:
+def _format_advice(policy: Policy) -> str:
     if STABLE in policy.aliases:
         return ""
     return (

@@ -104,9 +104,9 @@ class SmallPngReader:
         """Return the pixels ``[height, width]``, as `InputImage` does; None for any other file."""
         if not (self._is_supported and content.startswith(self._start)):
             return None
-        head = len(self._start)
-        data = content[head + 8 : -_PNG_TAIL_BYTES]
-        if content[head : head + 8] != pack(">I4s", len(data), b"IDAT"):
+        offset = len(self._start)
+        data = content[offset + 8 : -_PNG_TAIL_BYTES]
+        if content[offset : offset + 8] != pack(">I4s", len(data), b"IDAT"):
             return None
         if not content.endswith(_PNG_END):
             return None
