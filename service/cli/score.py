@@ -131,7 +131,7 @@ async def _score_table(options: argparse.Namespace) -> int:
     endpoints = Endpoints(settings, Limits(settings))
     async with loaded_model(settings, options.model, options.version) as model:
         with _open_source(options.source) as file:
-            progress = _Progress(_measure_size(file), "rows")
+            progress = _Progress(_measure_size(file), "rows", quiet=options.quiet)
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
             content = decompress(_read_pieces(file, progress.begin), encoding)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
@@ -146,12 +146,10 @@ async def _score_table(options: argparse.Namespace) -> int:
             with _open_target(options.output) as output:
                 async for piece in pipeline.run(stream.rest):
                     output.write(piece)
-                    if not options.quiet:
-                        progress.show(pipeline.stats.total, pipeline.stats.errors)
+                    progress.show(pipeline.stats.total, pipeline.stats.errors)
                 if pipeline.error is not None:
                     raise pipeline.error
-    if not options.quiet:
-        progress.end(pipeline.stats.total, pipeline.stats.errors, f"{model.name}/{model.version}")
+    progress.end(pipeline.stats.total, pipeline.stats.errors, f"{model.name}/{model.version}")
     return pipeline.stats.errors
 
 
@@ -193,7 +191,7 @@ async def _score_images(options: argparse.Namespace) -> int:
         output = endpoint.require_manifest().output
         require_supported(output, parameters)
         writer = CsvWriter(output, parameters, _LIST_OF_FILES)
-        progress = _Progress(len(files), "images")
+        progress = _Progress(len(files), "images", quiet=options.quiet)
         failed = 0
         with _open_target(options.output) as target:
             target.write(writer.start())
@@ -204,10 +202,8 @@ async def _score_images(options: argparse.Namespace) -> int:
                 name = quoted(path.relative_to(folder).as_posix(), ",")
                 row = writer.write(RowBatch(_NO_ROWS, errors, [done]), scores, {})
                 target.write(name.encode("utf-8", "surrogateescape") + b"," + row)
-                if not options.quiet:
-                    progress.show(done, failed)
-    if not options.quiet:
-        progress.end(len(files), failed, f"{model.name}/{model.version}")
+                progress.show(done, failed)
+    progress.end(len(files), failed, f"{model.name}/{model.version}")
     return failed
 
 
@@ -288,13 +284,14 @@ async def _read_pieces(file: BinaryIO, on_read: Callable[[int], None]) -> AsyncI
 class _Progress:
     """A progress bar on standard error if that is a terminal; otherwise only a last line.
 
-    ``total`` is the total amount of work; 0 if unknown.
+    ``total`` is the total amount of work; 0 if unknown. Nothing is written if it is ``quiet``.
     """
 
-    def __init__(self, total: int, unit: str) -> None:
+    def __init__(self, total: int, unit: str, *, quiet: bool) -> None:
         self._total = total
         self._unit = unit
-        self._is_shown = sys.stderr.isatty()
+        self._is_quiet = quiet
+        self._is_shown = not quiet and sys.stderr.isatty()
         self._started = self._drawn = time.monotonic()
         self._begun = 0
 
@@ -312,6 +309,8 @@ class _Progress:
 
     def end(self, done: int, failed: int, model: str) -> None:
         """Write the totals and the model, as ``name/version``, as a last line."""
+        if self._is_quiet:
+            return
         seconds = time.monotonic() - self._started
         rate = done / max(seconds, 1e-9)
         start = "\r\x1b[K" if self._is_shown else ""
