@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from service.api.body import Decompressor, RequestHead
+from service.api.body import RequestHead
 from service.api.inference import InferenceProtocol
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.protocol import V1Protocol
@@ -17,6 +17,7 @@ from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.cli.score import loaded_model
 from service.codecs.endpoint import Endpoints
+from service.decompression import Decompressor
 from service.engine.model import ServedModel
 from service.errors import OnwardError
 from service.limits import Limits

@@ -22,6 +22,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.filetypes": set(),
     # Limits of all requests, which are checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
+    "service.decompression": {"service.errors", "service.limits"},
     # What training shares.
     "service.bundle": {"service.spelling"},
     "service.values": {"service.bundle", "service.spelling"},
@@ -74,6 +75,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.api": {
         "service.bundle",
         "service.codecs",
+        "service.decompression",
         "service.engine",
         "service.errors",
         "service.explain",
@@ -113,9 +115,9 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     # The same parts without a server: a command passes files where HTTP passes bodies.
     "service.cli": {
-        "service.api",
         "service.bundle",
         "service.codecs",
+        "service.decompression",
         "service.engine",
         "service.errors",
         "service.limits",

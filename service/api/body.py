@@ -15,8 +15,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
-from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
+from service.decompression import WINDOW_BITS, decompress
+from service.errors import BodyTooLarge, OnwardError, UnsupportedContent
+from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
 from service.scoring import Form, TableForm
 
 JSON = "application/json"
@@ -27,8 +28,9 @@ MIN_COMPRESSED_BYTES = 1024
 BINARY = "application/octet-stream"
 # The default media type of curl.
 FORM = "application/x-www-form-urlencoded"
-# RFC 9110: x-gzip is the old name of gzip, and an empty header means no encoding.
-_ENCODING_ALIASES = {"x-gzip": "gzip", "": "identity"}
+_NO_ENCODING = ("", "identity")
+# The old name (RFC 9110).
+_ENCODING_ALIASES = {"x-gzip": "gzip"}
 # Clients send a few; a longer list is a mistake or an attack.
 MAX_LIST_ITEMS = 32
 # Advice for media types that contain these words.
@@ -46,16 +48,6 @@ _WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
 _PIECE_BYTES = 8 * 1024
 _MAX_QUICK_CONTAINERS = 1024
 _MAX_QUICK_QUOTES = 2048
-
-# gzip has its own header (RFC 1952); what clients send as deflate has that of zlib (RFC 1950).
-WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-
-# More compressed bytes, which may expand a thousandfold, are decompressed in a thread.
-_MAX_BYTES_DECOMPRESSED_INLINE = 1024
-_OUTPUT_BYTES = 64 * 1024
-# zlib copies the bytes after the end of a member. Short pieces bound that for many short members.
-_MIN_PIECE_BYTES = 256
-_MAX_PIECE_BYTES = 16 * 1024
 
 # The media types of tables in use; the first one of each form is registered.
 TABLE_TYPES: Mapping[str, TableForm] = {
@@ -128,17 +120,19 @@ async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> byte
     encoding = content_encoding(head)
     _require_declared(head.content_length, limit, quotas)
     message = await _next_message(request)
-    if encoding == "identity" and not message.get("more_body"):
+    if encoding is None and not message.get("more_body"):
         content: bytes = message.get("body", b"")
         if len(content) > limit:
             raise BodyTooLarge(limit)
         quotas.hold_bytes(len(content))
         return content
+    pieces = _pieces(request, message, limit)
+    if encoding is not None:
+        pieces = decompress(pieces, encoding, quotas.limits)
     # Joining a list of chunks would hold the body twice.
     body = io.BytesIO()
     size = 0
-    pieces = _pieces(request, message, limit)
-    async for piece in decompress(pieces, encoding, quotas.limits):
+    async for piece in pieces:
         size += len(piece)
         if size > limit:
             raise BodyTooLarge(limit)
@@ -167,35 +161,6 @@ async def _pieces(request: Request, message: Message, limit: int) -> AsyncIterat
         if not message.get("more_body"):
             return
         message = await _next_message(request)
-
-
-async def decompress(
-    pieces: AsyncIterator[bytes], encoding: str, limits: Limits | None = None
-) -> AsyncIterator[bytes]:
-    """Decompress a body, into pieces of at most 64 KiB.
-
-    Args:
-        pieces: of the body, as sent.
-        encoding: ``gzip``, ``deflate`` or ``identity``, which leaves the pieces as they are.
-        limits: has the highest ratio of expansion; None for no limit.
-
-    Raises:
-        InvalidRequest: the data is invalid or incomplete.
-        DecompressionRatioExceeded: it expands too much.
-    """
-    if encoding == "identity":
-        async for data in pieces:
-            yield data
-        return
-    decompressor = Decompressor(encoding, limits)
-    async for data in pieces:
-        decompressor.feed(data)
-        in_thread = len(data) > _MAX_BYTES_DECOMPRESSED_INLINE
-        while piece := (
-            await asyncio.to_thread(decompressor.read) if in_thread else decompressor.read()
-        ):
-            yield piece
-    decompressor.require_end()
 
 
 def _require_declared(size: int | None, limit: int, quotas: RequestQuotas) -> None:
@@ -227,11 +192,16 @@ def is_quick_to_decode(body: bytes) -> bool:
     return True
 
 
-def content_encoding(head: RequestHead) -> str:
-    """Return ``gzip``, ``deflate`` or ``identity``; raise `UnsupportedContent` for any other."""
+def content_encoding(head: RequestHead) -> str | None:
+    """Return ``gzip`` or ``deflate``, or None if a body is not compressed.
+
+    Raise `UnsupportedContent` for any other encoding.
+    """
     encoding = head.fields.get(b"content-encoding", "").strip().lower()
+    if encoding in _NO_ENCODING:
+        return None
     encoding = _ENCODING_ALIASES.get(encoding, encoding)
-    if encoding not in WINDOW_BITS and encoding != "identity":
+    if encoding not in WINDOW_BITS:
         shown = encoding[:_MAX_SHOWN_LENGTH]
         raise UnsupportedContent("Content-Encoding", shown, ["gzip", "deflate", "nothing"])
     return encoding
@@ -297,85 +267,6 @@ def _accepted_encoding(offer: str) -> str | None:
     encoding, _, parameters = offer.replace(" ", "").lower().partition(";")
     has_others = parameters and not parameters.startswith("q=")
     return None if has_others or not _weight(offer) else _ENCODING_ALIASES.get(encoding, encoding)
-
-
-class Decompressor:
-    """Decompresses a body in linear time.
-
-    Args:
-        encoding: ``gzip`` or ``deflate``.
-        limits: has the highest ratio of expansion; None for no limit.
-    """
-
-    def __init__(self, encoding: str, limits: Limits | None = None) -> None:
-        self._encoding = encoding
-        self._limits = limits
-        self._stream = zlib.decompressobj(WINDOW_BITS[encoding])
-        self._data = b""
-        self._position = 0
-        self._pending = b""
-        self._piece_bytes = _MAX_PIECE_BYTES
-        self._read_bytes = self._written_bytes = 0
-
-    def feed(self, data: bytes) -> None:
-        """Add compressed bytes; all output of the previous ones must have been read."""
-        self._data, self._position = data, 0
-
-    def read(self) -> bytes:
-        """Return up to 64 KiB of decompressed bytes; empty if more input is needed.
-
-        Raises:
-            InvalidRequest: the data is invalid, or continues after its end.
-            DecompressionRatioExceeded: it expands too much.
-        """
-        while self._pending or self._position < len(self._data):
-            output = self._decompress(self._next_piece())
-            if output:
-                self._written_bytes += len(output)
-                if self._limits is not None:
-                    self._limits.require_ratio(self._read_bytes, self._written_bytes)
-                return output
-        return b""
-
-    def require_end(self) -> None:
-        """Raise `InvalidRequest` if the compressed data is incomplete."""
-        if not self._stream.eof:
-            raise InvalidRequest(
-                f"The body's {self._encoding} data ends too early; send all of it."
-            )
-
-    def _next_piece(self) -> bytes:
-        if self._pending:
-            return self._pending
-        piece = self._data[self._position : self._position + self._piece_bytes]
-        self._position += len(piece)
-        self._read_bytes += len(piece)
-        self._piece_bytes = min(2 * self._piece_bytes, _MAX_PIECE_BYTES)
-        return piece
-
-    def _decompress(self, piece: bytes) -> bytes:
-        if self._stream.eof:
-            if self._encoding != "gzip":
-                raise InvalidRequest(
-                    f"The body goes on after the end of its {self._encoding} data."
-                )
-            # RFC 1952: a gzip file may consist of several members.
-            self._stream = zlib.decompressobj(WINDOW_BITS[self._encoding])
-        stream = self._stream
-        try:
-            output = stream.decompress(piece, _OUTPUT_BYTES)
-        except zlib.error as error:
-            raise InvalidRequest(
-                f"The body is not {self._encoding} to its end, as its header says: {error}."
-            ) from None
-        self._pending = stream.unconsumed_tail
-        if stream.eof:
-            # The bytes after this member are read again, in a shorter piece.
-            unused = len(stream.unused_data)
-            self._position -= unused
-            self._read_bytes -= unused
-            self._piece_bytes = _MIN_PIECE_BYTES
-        return output
 
 
 def parameter_of(content_type: str, name: str) -> str | None:

@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from service.api.body import decompress
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.codecs.csv_header import CsvFormat, Header
 from service.codecs.csv_writer import CsvWriter
@@ -22,6 +21,7 @@ from service.codecs.endpoint import Endpoints
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError
 from service.codecs.outputs import Parameters, read_parameters, require_supported
+from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
@@ -132,8 +132,9 @@ async def _score_table(options: argparse.Namespace) -> int:
     async with loaded_model(settings, options.model, options.version) as model:
         with _open_source(options.source) as file:
             progress = _Progress(_measure_size(file), "rows", quiet=options.quiet)
-            encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
-            content = decompress(_read_pieces(file, progress.begin), encoding)
+            content = _read_pieces(file, progress.begin)
+            if options.source.endswith(_COMPRESSED):
+                content = decompress(content, "gzip")
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
             pipeline = open_pipeline(
                 endpoints,

@@ -25,7 +25,6 @@ from service.api.body import (
     RequestHead,
     StreamedBody,
     content_encoding,
-    decompress,
     parameter_of,
     response_form,
 )
@@ -34,6 +33,7 @@ from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
+from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Quota, Reservation
@@ -164,7 +164,9 @@ class NativePredictions:
             read_parameters(query) if query else DEFAULT_PARAMETERS,
             parameter_of(headers.get("content-type", ""), "charset"),
         )
-        pieces = decompress(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
+        pieces = incoming.pieces()
+        if (encoding := content_encoding(request.scope[HEAD])) is not None:
+            pieces = decompress(pieces, encoding, self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
         is_small = stream.whole and len(stream.sample) <= UNCOUNTED_BODY_BYTES
         quotas_of(request.scope).was_large = not is_small
