@@ -11,6 +11,7 @@ from starlette.routing import Match
 from service import errors
 from service.api.body import json_response
 from service.codecs.messages import error_document
+from service.values import shown
 
 STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
@@ -90,12 +91,17 @@ def add_error_handlers(app: FastAPI) -> None:
             raise error
         return _framework_response(request, error)
 
-    async def invalid(_: Request, error: Exception) -> Response:
-        return error_response(errors.InvalidRequest(f"The request is not valid: {error}"))
+    async def invalid_parameter(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        first = error.errors()[0]
+        name, given, reason = first["loc"][-1], shown(first["input"]), first["msg"]
+        sentence = f"Parameter {name!r} is not valid, got {given}: {reason}."
+        return error_response(errors.InvalidRequest(sentence))
 
     app.add_exception_handler(errors.OnwardError, onward_error)
     app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(RequestValidationError, invalid_parameter)
 
 
 def _framework_response(request: Request, error: HTTPException) -> Response:

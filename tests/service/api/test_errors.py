@@ -1,9 +1,13 @@
 """The table of status codes: every error has a status, and unexpected ones are a 500."""
 
+import asyncio
+
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from service import errors
-from service.api.errors import STATUS, error_response
+from service.api.errors import STATUS, add_error_handlers, error_response
 
 NEVER_SENT = {
     errors.OnwardError,
@@ -51,3 +55,25 @@ def test_an_unexpected_error_reveals_no_details() -> None:
 
     assert b"secret" not in body
     assert b"x-request-id" in body
+
+
+def test_a_parameter_that_fastapi_rejects_is_described() -> None:
+    """The response has the form of every error: the parameter, the value, and the reason."""
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.get("/rows")
+    async def rows(limit: int) -> int:
+        return limit
+
+    async def get(url: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(url)
+
+    response = asyncio.run(get("/rows?limit=many"))
+
+    assert response.status_code == 400
+    assert response.json()["code"] == errors.InvalidRequest.code
+    assert response.json()["error"].startswith("Parameter 'limit' is not valid, got \"many\": ")
+    assert "integer" in response.json()["error"]
