@@ -16,7 +16,7 @@ import orjson
 # Only the service is instrumented: libraries would take minutes, and are not tested here.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
-    from service.api.body import parameter_of, response_form
+    from service.api.body import parse_parameter, response_form
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, number_hint
     from service.codecs.csv_header import find_columns, open_csv
@@ -99,7 +99,7 @@ def parameters(data: bytes) -> None:
         read_parameters(data)
     text = data.decode("latin-1")
     response_form(text, "csv")
-    parameter_of(text, "charset")
+    parse_parameter(text, "charset")
 
 
 def json(data: bytes) -> None:

@@ -16,7 +16,7 @@ from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.cli.score import loaded_model
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.decompression import Decompressor
 from service.engine.model import ServedModel
 from service.errors import OnwardError
@@ -29,7 +29,7 @@ from tests.triton_models import identity
 _FOLDER = Path(tempfile.mkdtemp(prefix="onward-fuzz-"))
 _SETTINGS = Settings(models=_FOLDER, device="cpu", poll_seconds=0)
 _LIMITS = Limits(_SETTINGS, lambda _: None)
-_ENDPOINTS = Endpoints(_SETTINGS, _LIMITS)
+_ENDPOINTS = EndpointCache(_SETTINGS, _LIMITS)
 
 
 def _open_model(name: str) -> ServedModel:

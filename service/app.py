@@ -39,7 +39,7 @@ from service.api.v1.routes import v1_routers
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.engine.model_cache import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
@@ -73,8 +73,8 @@ class Onward(FastAPI):
     ) -> None:
         # `documentation_router` replaces FastAPI's routes for the document and its pages.
         super().__init__(**options, openapi_url=None)
-        paths_of_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
-        self.documentation = Documentation(registry, super().openapi, paths_of_model)
+        describe_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
+        self.documentation = Documentation(registry, super().openapi, describe_model)
         self.fast_path: FastPath | None = None
         """Used by `service.server.fast_path`, and not by other servers."""
         self.entry: ASGIApp = self.route
@@ -119,7 +119,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
         redirect_slashes=False,
     )
     limits = Limits(settings, metrics.count_rejection)
-    endpoints = Endpoints(settings, limits)
+    endpoints = EndpointCache(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
     native = NativeProtocol(limits)

@@ -35,7 +35,7 @@ def predict_label(columns: npt.NDArray[Any], threshold: float) -> Any:  # noqa: 
     return columns[-1] >= threshold
 
 
-def both_labels(scores: npt.NDArray[Number]) -> npt.NDArray[Number]:
+def expand_binary_scores(scores: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """Return the probabilities of two labels, ``[rows, 2]``, by that of the second, ``[rows, 1]``.
 
     Scores of more columns are returned unchanged.
@@ -52,7 +52,7 @@ def scores_by_label(scores: npt.NDArray[Number], labels: Sized) -> npt.NDArray[N
 
     Of models without known labels, ``labels`` is empty, and the scores remain ``[rows, columns]``.
     """
-    return both_labels(scores) if len(labels) == _BINARY_CLASSES else scores
+    return expand_binary_scores(scores) if len(labels) == _BINARY_CLASSES else scores
 
 
 def predicted_labels(scores: npt.NDArray[Any], threshold: float = DEFAULT_THRESHOLD) -> Ints:
@@ -95,7 +95,7 @@ class Classification(NamedTuple):
 
 def classify(output: ClassesOutput, scores: npt.NDArray[Any]) -> Classification:
     """Classify the rows of the graph's output, ``[rows, columns]``."""
-    probabilities = both_labels(scores)
+    probabilities = expand_binary_scores(scores)
     positions = predicted_labels(scores, output.decision_threshold)
     unsure = None
     if output.unsure_below is not None:

@@ -15,7 +15,7 @@ from service.bundle.manifest import Manifest
 from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
 from service.codecs.csv_reader import TableReader
 from service.codecs.csv_writer import CsvWriter
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
@@ -88,7 +88,7 @@ class ScoringOptions:
 
 
 def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known of this one
-    endpoints: Endpoints,
+    endpoints: EndpointCache,
     settings: Settings,
     lock: asyncio.Lock,
     *,

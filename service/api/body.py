@@ -97,7 +97,7 @@ class RequestHead:
         self.content_length = int(length) if length.isdecimal() else None
         """The declared length of the body; None if it is chunked."""
         given = self.content_type or JSON
-        self.table_form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
+        self.table_form = None if given == JSON else TABLE_TYPES.get(parse_media_type(given))
         """The form of the table in the body; None if the body is no table."""
         self.query = query
 
@@ -213,18 +213,18 @@ def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> N
     A request without the header passes. Media types may be ranges such as ``image/*``.
     """
     if content_type is not None and not is_accepted(content_type, accepted):
-        given = media_type_of(content_type)[:_MAX_SHOWN_LENGTH]
+        given = parse_media_type(content_type)[:_MAX_SHOWN_LENGTH]
         hint = next((hint for word, hint in _HINTS.items() if word in given), "")
         raise UnsupportedContent("Content-Type", given, accepted, hint)
 
 
 def is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
     """Return whether a Content-Type header has one of the accepted media types."""
-    given = media_type_of(content_type)
+    given = parse_media_type(content_type)
     return given in accepted or f"{given.partition('/')[0]}/*" in accepted
 
 
-def media_type_of(content_type: str) -> str:
+def parse_media_type(content_type: str) -> str:
     """Return the media type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
 
@@ -269,7 +269,7 @@ def _accepted_encoding(offer: str) -> str | None:
     return None if has_others or not _weight(offer) else _ENCODING_ALIASES.get(encoding, encoding)
 
 
-def parameter_of(content_type: str, name: str) -> str | None:
+def parse_parameter(content_type: str, name: str) -> str | None:
     """Return a parameter of a Content-Type header; None if it has none or an empty one."""
     value = parse_options_header(content_type[:_MAX_CONTENT_TYPE_LENGTH])[1].get(name.encode())
     return value.decode("latin-1") if value else None
@@ -289,7 +289,7 @@ def preferred_type(accept: str, supported: Container[str]) -> str | None:
     """
     best, best_weight = None, 0.0
     for offer in list_items(accept):
-        media_type, weight = media_type_of(offer), _weight(offer)
+        media_type, weight = parse_media_type(offer), _weight(offer)
         if media_type in supported and weight > best_weight:
             best, best_weight = media_type, weight
     return best

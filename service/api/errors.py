@@ -110,7 +110,7 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
         path = f"{path[: _MAX_PATH_LENGTH - 1]}…"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _methods_of(request) or [headers["Allow"]]
+        allowed = _find_methods(request) or [headers["Allow"]]
         headers["Allow"] = ", ".join(allowed)
         sentence = f"{request.method} is not allowed for {path}; use {' or '.join(allowed)}."
     elif error.status_code == HTTPStatus.NOT_FOUND:
@@ -123,7 +123,7 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
     return response
 
 
-def _methods_of(request: Request) -> list[str]:
+def _find_methods(request: Request) -> list[str]:
     """Return the methods of all routes of a path; none if the route itself rejected the method."""
 
     def is_handled(method: str) -> bool:

@@ -25,7 +25,7 @@ from service.api.body import (
     is_quick_to_decode,
 )
 from service.api.errors import error_response
-from service.codecs.endpoint import Endpoint, Endpoints
+from service.codecs.endpoint import Endpoint, EndpointCache
 from service.engine.batching import Prediction
 from service.engine.model import ServedModel
 from service.engine.registry import Readiness, Registry
@@ -211,10 +211,10 @@ def count_failure(  # noqa: PLR0913 - all describe one failure
         labels = (name, error.version)
     else:  # clients choose unknown names, so these must not become labels
         labels = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.count_failure(*labels, protocol, outcome_of(error))
+    metrics.count_failure(*labels, protocol, classify_failure(error))
 
 
-def outcome_of(error: Exception) -> str:
+def classify_failure(error: Exception) -> str:
     """Return the outcome of a failed request for the metrics."""
     if isinstance(error, OnwardError):
         return error.code
@@ -241,7 +241,7 @@ class FastInference:
         self,
         registry: Registry,
         readiness: Readiness,
-        endpoints: Endpoints,
+        endpoints: EndpointCache,
         recorder: RequestRecorder,
         limits: Limits,
     ) -> None:

@@ -19,9 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead, is_quick_to_decode, read_body, require_media_type
 from service.api.inference import Context, Inference, InferenceProtocol, RawResponse, count_failure
-from service.api.middleware import RESPOND, quotas_of
+from service.api.middleware import RESPOND, get_quotas
 from service.api.shadow import ShadowMirror
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.engine.model import ServedModel
 from service.engine.registry import TrafficSplitter
 from service.engine.tensors import Arrays
@@ -137,15 +137,15 @@ class DecodeThreads:
         """
         if len(body) <= UNCOUNTED_BODY_BYTES:
             async with self._small_turns:
-                return await _result_of(self._small.submit(decode))
+                return await _await_result(self._small.submit(decode))
         measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
         async with self._large_turn:
-            needed = await _result_of(self._large.submit(measure))
+            needed = await _await_result(self._large.submit(measure))
             with Reservation(self._limits.body_bytes, needed) as memory:
-                return await _result_of(self._large.submit(decode), memory)
+                return await _await_result(self._large.submit(decode), memory)
 
 
-async def _result_of(job: "Future[T]", memory: Reservation | None = None) -> T:
+async def _await_result(job: "Future[T]", memory: Reservation | None = None) -> T:
     """Wait for the result of a thread, whose memory stays reserved until it has finished."""
     try:
         return await asyncio.wrap_future(job)
@@ -174,7 +174,7 @@ class InferenceService:
     def __init__(  # noqa: PLR0913, PLR0917 - each is used by a prediction
         self,
         worker: Worker,
-        endpoints: Endpoints,
+        endpoints: EndpointCache,
         metrics: Metrics,
         mirror: ShadowMirror,
         settings: Settings,
@@ -247,7 +247,7 @@ class InferenceService:
         if model is not None:  # otherwise it is loaded within the deadline
             accepted = protocol.media_types(self.endpoints.get(model))
             require_media_type(request.scope[HEAD].content_type, accepted)
-        quotas = quotas_of(request.scope)
+        quotas = get_quotas(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
         quotas.acquire_request()
         return version, body
@@ -297,7 +297,7 @@ class InferenceService:
         deadline: Deadline,
     ) -> Response:
         """Decode, run and encode; a request without a version may be mirrored."""
-        scope, quotas = request.scope, quotas_of(request.scope)
+        scope, quotas = request.scope, get_quotas(request.scope)
         version, body = received
         head: RequestHead = scope[HEAD]
         inference = Inference(protocol, model, self.endpoints.get(model), head, self._metrics)
@@ -309,12 +309,12 @@ class InferenceService:
         else:
             await deadline.watch_client()
             inputs = await inference.materialize(decoded)
-        quotas.hold_bytes(len(body) + _bytes_of(inputs))
+        quotas.hold_bytes(len(body) + _count_bytes(inputs))
         rows = model.row_count(inputs)
         if not model.runs_inline(rows):
             await deadline.watch_client()
         prediction = await model.predict(inputs)
-        if _bytes_of(prediction.outputs) > _MAX_BYTES_ENCODED_INLINE:
+        if _count_bytes(prediction.outputs) > _MAX_BYTES_ENCODED_INLINE:
             await deadline.watch_client()
             encoded = await asyncio.to_thread(inference.encode, prediction.outputs)
         else:
@@ -325,7 +325,7 @@ class InferenceService:
         return InferenceResponse(response, task)
 
 
-def _bytes_of(arrays: Arrays) -> int:
+def _count_bytes(arrays: Arrays) -> int:
     return arrays[0].nbytes if len(arrays) == 1 else sum([array.nbytes for array in arrays])
 
 

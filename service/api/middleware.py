@@ -283,7 +283,7 @@ class RequestBody:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
 
 
-def quotas_of(scope: Scope) -> RequestQuotas:
+def get_quotas(scope: Scope) -> RequestQuotas:
     """Return the quotas held by the request of an ASGI scope."""
     quotas: RequestQuotas = scope[QUOTAS]
     return quotas
@@ -298,7 +298,7 @@ class _BufferedResponse:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
-        self._quota = quotas_of(scope).body
+        self._quota = get_quotas(scope).body
         self._start: Message | None = None
         self._parts: list[bytes] = []
 

@@ -83,12 +83,12 @@ class Documentation:
     def __init__(
         self,
         registry: Registry,
-        of_routes: Callable[[], Schema],
-        of_model: Callable[[Manifest], Schema],
+        describe_routes: Callable[[], Schema],
+        describe_model: Callable[[Manifest], Schema],
     ) -> None:
         self._registry = registry
-        self._of_routes = of_routes
-        self._of_model = of_model
+        self._describe_routes = describe_routes
+        self._describe_model = describe_model
         self._routes: Schema | None = None
         self._content = b""
         self._revision = -1
@@ -117,12 +117,12 @@ class Documentation:
         }
         self._paths = paths
         if self._routes is None:
-            self._routes = _complete(self._of_routes())
+            self._routes = _complete(self._describe_routes())
         own = {path: part for _, parts in paths.values() for path, part in parts.items()}
         return orjson.dumps({**self._routes, "paths": {**self._routes["paths"], **own}})
 
     def _build_paths(self, manifest: Manifest) -> tuple[Manifest, Mapping[str, orjson.Fragment]]:
-        paths = self._of_model(manifest)
+        paths = self._describe_model(manifest)
         # orjson cannot write the limits beyond 64 bits.
         return manifest, {path: orjson.Fragment(json.dumps(part)) for path, part in paths.items()}
 

@@ -86,7 +86,7 @@ class PredictTargets:
         self._routes = routes
         self._cached = lru_cache(_MAX_TARGETS)(self._match)
 
-    def of(self, url: bytes) -> PredictTarget | None:
+    def find(self, url: bytes) -> PredictTarget | None:
         """Return the target of a URL's path and query; None for anything but a prediction."""
         return self._cached(url) if len(url) <= _MAX_TARGET_BYTES else self._match(url)
 

@@ -66,7 +66,7 @@ def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -
     )
     async def report(name: str, version: str) -> Response:
         return json_response(
-            await reports.of(name, registry.entry(name, version, serving=True).version)
+            await reports.get(name, registry.entry(name, version, serving=True).version)
         )
 
     @router.delete(
@@ -91,7 +91,7 @@ class _Reports:
         channel.handle(_TALLY, self._own)
         channel.handle(_RESET, self._reset_own)
 
-    async def of(self, name: str, version: str) -> dict[str, object]:
+    async def get(self, name: str, version: str) -> dict[str, object]:
         """Return the report of a candidate; raise `NotFound` if the version gets no copies."""
         serving = self._registry.entry(name, serving=True).version
         replies = await self._channel.request(_TALLY, [name, version])

@@ -17,7 +17,7 @@ import numpy as np
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.codecs.csv_header import CsvFormat, Header
 from service.codecs.csv_writer import CsvWriter
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError
 from service.codecs.outputs import Parameters, read_parameters, require_supported
@@ -128,7 +128,7 @@ async def _score_table(options: argparse.Namespace) -> int:
     """Score a table, and return how many rows have an error."""
     scoring_options = _read_scoring_options(options)
     settings = read_settings(vars(options))
-    endpoints = Endpoints(settings, Limits(settings))
+    endpoints = EndpointCache(settings, Limits(settings))
     async with loaded_model(settings, options.model, options.version) as model:
         with _open_source(options.source) as file:
             progress = _Progress(_measure_size(file), "rows", quiet=options.quiet)
@@ -186,7 +186,7 @@ async def _score_images(options: argparse.Namespace) -> int:
     folder = Path(options.source)
     files = _list_files(folder)
     async with loaded_model(settings, options.model, options.version) as model:
-        endpoint = Endpoints(settings, Limits(settings)).get(model)
+        endpoint = EndpointCache(settings, Limits(settings)).get(model)
         if endpoint.images is None:
             raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
         output = endpoint.require_manifest().output

@@ -113,7 +113,7 @@ class Endpoint:
         return self.features
 
 
-class Endpoints:
+class EndpointCache:
     """The endpoints of the loaded models, each built on the first request to its model."""
 
     def __init__(self, settings: Settings, limits: Limits) -> None:

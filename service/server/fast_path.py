@@ -124,7 +124,7 @@ class RequestHeadCache:
             or any(name in _UNSUPPORTED for name, _ in collector.fields)
         ):
             return None
-        target = self._targets.of(collector.url)
+        target = self._targets.find(collector.url)
         if target is None:
             return None
         head = RequestHead(collector.fields, target.query)

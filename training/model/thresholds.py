@@ -11,7 +11,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from service.bundle.manifest import DEFAULT_THRESHOLD
-from service.predictions import both_labels, label_probabilities, predicted_labels
+from service.predictions import expand_binary_scores, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
 from training.model.losses import mean_cross_entropy
 
@@ -28,7 +28,7 @@ _LOG_TEMPERATURES = (-3.0, 3.0)
 
 def class_probabilities(predictions: Float32s) -> Floats:
     """Return ``[rows, labels]``, also for two labels; each row sums to one in float64."""
-    shares = both_labels(predictions.astype(np.float64))
+    shares = expand_binary_scores(predictions.astype(np.float64))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
@@ -43,7 +43,7 @@ def confidence(
         threshold: of two labels, the second is predicted at or above this probability.
     """
     predicted = predicted_labels(predictions, threshold)
-    shares = label_probabilities(both_labels(predictions), predicted)
+    shares = label_probabilities(expand_binary_scores(predictions), predicted)
     return shares, predicted == target.astype(np.intp)
 
 

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request, Response
 from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import PNG, explain_images, require_one_image
-from service.api.explain.target import read_explanation_options, target_of
-from service.api.inference import outcome_of
+from service.api.explain.target import choose_target, read_explanation_options
+from service.api.inference import classify_failure
 from service.api.inference_service import Deadline, InferenceService
-from service.api.middleware import quotas_of
+from service.api.middleware import get_quotas
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
 from service.api.routing import add_model_routes
 from service.api.schemas import FILE, PREDICTION_ERRORS, header
@@ -75,7 +75,7 @@ class Explainer:
                     response = await self._respond(request, body, model, deadline)
             outcome = "ok"
         except Exception as error:
-            outcome = outcome_of(error)
+            outcome = classify_failure(error)
             raise
         else:
             return response
@@ -86,7 +86,7 @@ class Explainer:
     async def _respond(
         self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
     ) -> Response:
-        quotas, query = quotas_of(request.scope), request.scope["query_string"]
+        quotas, query = get_quotas(request.scope), request.scope["query_string"]
         head: RequestHead = request.scope[HEAD]
         endpoint = self._service.endpoints.get(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
@@ -102,7 +102,7 @@ class Explainer:
         if as_image:
             require_one_image(manifest.input, len(rows))
         outputs = (await model.predict((rows,))).outputs
-        target = target_of(manifest.output, outputs[0], label)
+        target = choose_target(manifest.output, outputs[0], label)
         if isinstance(manifest.input, FeaturesInput):
             found = await explain_rows(model, manifest.input, rows, outputs[0], target)
         else:

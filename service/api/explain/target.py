@@ -94,7 +94,7 @@ class Target:
         return np.asarray(scores_by_label(wide, self.output.labels)[:, self.classes[row]])
 
 
-def target_of(output: Output, predictions: Array, label: str | None) -> Target:
+def choose_target(output: Output, predictions: Array, label: str | None) -> Target:
     """Choose the requested class label, else the predicted one of each row.
 
     Args:

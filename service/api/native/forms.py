@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser
 
-from service.api.body import BINARY, FORM, JSON, media_type_of, parameter_of
+from service.api.body import BINARY, FORM, JSON, parse_media_type, parse_parameter
 from service.codecs.images import KEY, ImageCodec, Pixels
 from service.codecs.json_reader import parse_json, parse_number_rows, parse_numbers_under
 from service.errors import InvalidRequest
@@ -47,7 +47,7 @@ class PostedImages(NamedTuple):
 
 def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImages:
     """Find the images of a body, without decoding them; raise `InvalidRequest` if it has none."""
-    media_type = media_type_of(content_type)
+    media_type = parse_media_type(content_type)
     if media_type == MULTIPART:
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
         return PostedImages(contents, single=False, files=names)
@@ -73,7 +73,7 @@ def read_files(
     Raises:
         InvalidRequest: the body is not a complete form, or has other fields or too many files.
     """
-    boundary = parameter_of(content_type, "boundary")
+    boundary = parse_parameter(content_type, "boundary")
     if boundary is None:
         raise InvalidRequest(f"The form's Content-Type has no boundary; {_HINT}.")
     files: list[tuple[str, bytes]] = []

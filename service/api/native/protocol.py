@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.body import FORM, JSON, RequestHead, json_response, media_type_of
+from service.api.body import FORM, JSON, RequestHead, json_response, parse_media_type
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, only_instances, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
@@ -129,7 +129,7 @@ class NativeProtocol:
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """Return the length of the body, or zero if it is an image file."""
-        media_type = media_type_of(head.content_type or JSON)
+        media_type = parse_media_type(head.content_type or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
     def decode(

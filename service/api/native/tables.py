@@ -25,13 +25,13 @@ from service.api.body import (
     RequestHead,
     StreamedBody,
     content_encoding,
-    parameter_of,
+    parse_parameter,
     response_form,
 )
 from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
-from service.api.middleware import quotas_of
+from service.api.middleware import get_quotas
 from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
 from service.decompression import decompress
 from service.engine.model import ServedModel
@@ -93,7 +93,7 @@ class NativePredictions:
         model = None
         started = perf_counter()
         try:
-            quotas_of(request.scope).acquire_table()
+            get_quotas(request.scope).acquire_table()
             async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
                 version = self._service.route(request, name, version)
                 model = await self._service.find(name, version, deadline)
@@ -162,14 +162,14 @@ class NativePredictions:
             form,
             response_form(headers.get("accept", "*/*"), form),
             read_parameters(query) if query else DEFAULT_PARAMETERS,
-            parameter_of(headers.get("content-type", ""), "charset"),
+            parse_parameter(headers.get("content-type", ""), "charset"),
         )
         pieces = incoming.pieces()
         if (encoding := content_encoding(request.scope[HEAD])) is not None:
             pieces = decompress(pieces, encoding, self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
         is_small = stream.whole and len(stream.sample) <= UNCOUNTED_BODY_BYTES
-        quotas_of(request.scope).was_large = not is_small
+        get_quotas(request.scope).was_large = not is_small
         pipeline = open_pipeline(
             self._service.endpoints,
             self._settings,

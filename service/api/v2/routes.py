@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.body import BINARY, JSON, json_response, read_body
 from service.api.inference_service import InferenceService
-from service.api.middleware import quotas_of
+from service.api.middleware import get_quotas
 from service.api.operations import add_health
 from service.api.routing import add_model_routes
 from service.api.schemas import (
@@ -158,7 +158,7 @@ _READY: Responses = {
 async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Parse the JSON of a small body; clients may send an empty one for an empty object."""
     try:
-        body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope))
+        body = await read_body(request, _MAX_DOCUMENT_BYTES, get_quotas(request.scope))
     except BodyTooLarge:
         advice = "this call takes no rows, only a small JSON object or nothing"
         raise BodyTooLarge(_MAX_DOCUMENT_BYTES, advice) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.body import JSON, compress, parameter_of, preferred_type, response_form
+from service.api.body import JSON, compress, parse_parameter, preferred_type, response_form
 from service.api.explain.saliency import PNG
 from tests.conftest import StartApp
 from tests.models import publish_price
@@ -138,4 +138,4 @@ def test_the_end_of_an_overlong_accept_header_is_ignored() -> None:
 )
 def test_a_parameter_of_the_media_type_is_read(content_type: str, expected: str | None) -> None:
     """Names in any case and quoted values count; the end of an overlong header does not."""
-    assert parameter_of(content_type, "charset") == expected
+    assert parse_parameter(content_type, "charset") == expected

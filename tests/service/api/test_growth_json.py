@@ -18,7 +18,7 @@ from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.cli.score import loaded_model
-from service.codecs.endpoint import Endpoints
+from service.codecs.endpoint import EndpointCache
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings
@@ -132,7 +132,7 @@ async def _measured(
     tested = _protocol(protocol, settings)
     found = {}
     async with loaded_model(settings, name, None) as model:
-        endpoint = Endpoints(settings, Limits(settings)).get(model)
+        endpoint = EndpointCache(settings, Limits(settings)).get(model)
         for size in (KIB, 10 * KIB, 100 * KIB):
             content = body(size)
             spent = []
