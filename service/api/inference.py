@@ -110,10 +110,10 @@ class Inference(Generic[Context]):
     """A prediction request to a model."""
 
     __slots__ = (
-        "_context",
         "_decode_seconds",
         "_encode_seconds",
         "_metrics",
+        "context",
         "endpoint",
         "head",
         "model",
@@ -141,7 +141,7 @@ class Inference(Generic[Context]):
         Raise `InvalidRequest` if the body is invalid for the protocol or the model.
         """
         started = perf_counter()
-        inputs, self._context = self.protocol.decode(self.endpoint, body, self.head)
+        inputs, self.context = self.protocol.decode(self.endpoint, body, self.head)
         self._decode_seconds = perf_counter() - started
         return inputs
 
@@ -155,7 +155,7 @@ class Inference(Generic[Context]):
     def encode(self, outputs: Arrays) -> EncodedBody:
         """Encode the response; compress a large body if the client accepts that."""
         started = perf_counter()
-        encoded = self.protocol.encode(self.endpoint, outputs, self._context)
+        encoded = self.protocol.encode(self.endpoint, outputs, self.context)
         accepted = self.head.accept_encoding
         if accepted is not None and len(encoded.content) >= MIN_COMPRESSED_BYTES:
             content, headers = compress(encoded.content, accepted)
@@ -253,12 +253,6 @@ class FastInference:
         self._limits = limits
         self._admitted = 0
 
-    def _ready_model(self, target: PredictTarget) -> ServedModel | None:
-        """Return the model; None if it is not loaded, or its requests are split or copied."""
-        if target.version is None and target.name in self._registry.routed:
-            return None
-        return self._registry.find(target.name, target.version)
-
     def submit(  # noqa: PLR0913 - the parts of a request
         self,
         target: PredictTarget,
@@ -282,7 +276,9 @@ class FastInference:
         Returns:
             Whether it will respond; otherwise the request is unchanged and must go through ASGI.
         """
-        model = self._ready_model(target)
+        if target.version is None and target.name in self._registry.routed:
+            return False  # it may be sent to another version, or copied
+        model = self._registry.find(target.name, target.version)
         if model is None or self._readiness.is_draining:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
@@ -304,23 +300,20 @@ class FastInference:
         on_response: OnResponse,
         request_id: str,
     ) -> bool:
-        """Reject a request, and return true, if too many are in progress; ASGI takes longer."""
-        requests = self._limits.requests
-        if requests.used + self._admitted < requests.limit:
-            self._count_admitted()
-            return False
-        call = _FastCall(self, target, model, head, on_response, request_id)
-        call.finish(requests.rejection())
-        return True
+        """Reject a request, and return true, if too many are in progress; ASGI takes longer.
 
-    def _count_admitted(self) -> None:
-        """Count an admitted request until ASGI does so, in this or the next turn of the event loop.
-
-        Otherwise all requests of one turn would be admitted while there is room for one.
+        An admitted request is counted until ASGI does so, in this or the next turn of the event
+        loop. Otherwise all requests of one turn would be admitted while there is room for one.
         """
+        requests = self._limits.requests
+        if requests.used + self._admitted >= requests.limit:
+            call = _FastCall(self, target, model, head, on_response, request_id)
+            call.finish(requests.rejection())
+            return True
         if not self._admitted:
             asyncio.get_running_loop().call_soon(self._reset_admitted)
         self._admitted += 1
+        return False
 
     def _reset_admitted(self) -> None:
         self._admitted = 0

@@ -5,12 +5,11 @@ The sequence of steps is that of `service.api.inference`; each step is awaited.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from fastapi import Request, Response
 from starlette.background import BackgroundTask
@@ -24,7 +23,7 @@ from service.api.shadow import ShadowMirror
 from service.codecs.endpoint import EndpointCache
 from service.engine.model import ServedModel
 from service.engine.registry import TrafficSplitter
-from service.engine.tensors import Arrays
+from service.engine.tensors import Arrays, Inputs
 from service.errors import DeadlineExceeded
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 from service.observability.metrics import Metrics
@@ -119,25 +118,20 @@ class DecodeThreads:
         self._small_turns = asyncio.Semaphore(_MAX_SMALL_JOBS)
         self._large_turn = asyncio.Lock()
 
-    async def decode(
-        self, body: bytes, decode: Callable[[], T], *, json_bytes: int, strings: bool
-    ) -> T:
-        """Decode a body in a thread, and return the result.
-
-        Args:
-            body: of the request.
-            decode: decodes it.
-            json_bytes: how many of its first bytes are JSON.
-            strings: whether the other bytes may be a BYTES tensor.
+    async def decode(self, inference: Inference[Any], body: bytes) -> Inputs:
+        """Decode a body in a thread.
 
         Raises:
             LimitExceeded: the JSON has too many values, or takes more memory than the limit.
             TooManyBytesInFlight: all requests together would take too much memory.
-            Exception: any error of ``decode``.
+            Exception: any error of `Inference.decode`.
         """
+        decode = partial(inference.decode, body)
         if len(body) <= UNCOUNTED_BODY_BYTES:
             async with self._small_turns:
                 return await _await_result(self._small.submit(decode))
+        json_bytes = inference.protocol.json_bytes(body, inference.head)
+        strings = any(spec.datatype == "BYTES" for spec in inference.model.inputs)
         measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
         async with self._large_turn:
             needed = await _await_result(self._large.submit(measure))
@@ -151,21 +145,17 @@ async def _await_result(job: "Future[T]", memory: Reservation | None = None) -> 
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
         if memory is not None and not job.cancelled():
-            _release_after(job, memory.move())
+            loop, held = asyncio.get_running_loop(), memory.move()
+
+            def release(_: object) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                    loop.call_soon_threadsafe(held.release)
+
+            job.add_done_callback(release)
         raise
     finally:
         # The job refers to its exception, and that to this frame: a cycle that retains the body.
         del job
-
-
-def _release_after(job: "Future[T]", memory: Reservation) -> None:
-    loop = asyncio.get_running_loop()
-
-    def release(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed, because the process ends
-            loop.call_soon_threadsafe(memory.release)
-
-    job.add_done_callback(release)
 
 
 class InferenceService:
@@ -210,7 +200,11 @@ class InferenceService:
             async with Deadline(request.receive, self._deadline_seconds) as deadline:
                 model = await self.find(name, version, deadline)
                 with model:
-                    return await self._run(protocol, request, (version, body), model, deadline)
+                    endpoint = self.endpoints.get(model)
+                    head: RequestHead = request.scope[HEAD]
+                    inference = Inference(protocol, model, endpoint, head, self._metrics)
+                    mirrored = version is None
+                    return await self._run(inference, request, body, deadline, mirrored=mirrored)
         except Exception as error:
             # Not bound to a name that outlives this block: with its traceback it would form a cycle
             # that retains the body until the next garbage collection.
@@ -252,24 +246,17 @@ class InferenceService:
         quotas.acquire_request()
         return version, body
 
-    async def decode(
-        self,
-        inference: tuple[InferenceProtocol[Context], ServedModel, RequestHead],
-        body: bytes,
-        decode: Callable[[], T],
-        deadline: Deadline,
-    ) -> T:
+    async def decode(self, inference: Inference[Any], body: bytes, deadline: Deadline) -> Arrays:
         """Decode a body, in a thread if that takes long; raise as `DecodeThreads.decode` does."""
         if is_quick_to_decode(body):
-            return decode()
-        protocol, model, head = inference
+            inputs = inference.decode(body)
+        else:
+            await deadline.watch_client()
+            inputs = await self._decoding.decode(inference, body)
+        if isinstance(inputs, tuple):
+            return inputs
         await deadline.watch_client()
-        return await self._decoding.decode(
-            body,
-            decode,
-            json_bytes=protocol.json_bytes(body, head),
-            strings=any(spec.datatype == "BYTES" for spec in model.inputs),
-        )
+        return await inference.materialize(inputs)
 
     def route(self, request: Request, name: str, version: str | None) -> str | None:
         """Return the version or alias for a request; traffic without a version may be split."""
@@ -290,25 +277,18 @@ class InferenceService:
 
     async def _run(
         self,
-        protocol: InferenceProtocol[Context],
+        inference: Inference[Any],
         request: Request,
-        received: tuple[str | None, bytes],
-        model: ServedModel,
+        body: bytes,
         deadline: Deadline,
+        *,
+        mirrored: bool,
     ) -> Response:
-        """Decode, run and encode; a request without a version may be mirrored."""
-        scope, quotas = request.scope, get_quotas(request.scope)
-        version, body = received
-        head: RequestHead = scope[HEAD]
-        inference = Inference(protocol, model, self.endpoints.get(model), head, self._metrics)
-        require_media_type(head.content_type, protocol.media_types(inference.endpoint))
-        work = partial(inference.decode, body)
-        decoded = await self.decode((protocol, model, head), body, work, deadline)
-        if isinstance(decoded, tuple):
-            inputs = decoded
-        else:
-            await deadline.watch_client()
-            inputs = await inference.materialize(decoded)
+        """Decode, run and encode; a ``mirrored`` request is copied to the shadows of the model."""
+        model, quotas = inference.model, get_quotas(request.scope)
+        accepted = inference.protocol.media_types(inference.endpoint)
+        require_media_type(inference.head.content_type, accepted)
+        inputs = await self.decode(inference, body, deadline)
         quotas.hold_bytes(len(body) + _count_bytes(inputs))
         rows = model.row_count(inputs)
         if not model.runs_inline(rows):
@@ -321,7 +301,7 @@ class InferenceService:
             encoded = inference.encode(prediction.outputs)
         response = inference.record(rows, prediction, encoded)
         quotas.hold_bytes(len(response.content))
-        task = self._mirror.task(model, inputs, prediction.outputs) if version is None else None
+        task = self._mirror.task(model, inputs, prediction.outputs) if mirrored else None
         return InferenceResponse(response, task)
 
 
@@ -345,7 +325,7 @@ class InferenceResponse(Response):
         released too early.
         """
         is_small = len(self.body) <= _MAX_BYTES_SENT_AT_ONCE
-        respond: Callable[[RawResponse], bool] | None = scope.get(RESPOND)
+        respond = scope.get(RESPOND)
         if not (is_small and respond is not None and respond(self._response)):
             await self._send_messages(send)
         if self.background is not None:

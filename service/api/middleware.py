@@ -250,8 +250,7 @@ class RequestBody:
 
     def holds(self, quota: Quota) -> bool:
         """Return whether the request holds some of a quota."""
-        quotas = self._scope.get(QUOTAS)
-        return isinstance(quotas, RequestQuotas) and quotas.holds(quota)
+        return get_quotas(self._scope).holds(quota)
 
     def interrupt(self, error: OnwardError) -> None:
         """End the wait for the client with this error."""

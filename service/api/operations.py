@@ -148,19 +148,15 @@ def _complete(document: Schema) -> Schema:
     add_error_responses(document)
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            _add_path_parameters(path, operation)
+            # A handler lacks the path parameters that only some of its paths have.
+            parameters = operation.setdefault("parameters", [])
+            documented = {parameter["name"] for parameter in parameters}
+            parameters += [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                for name in _PATH_PARAMETER.findall(path)
+                if name not in documented
+            ]
     return document
-
-
-def _add_path_parameters(path: str, operation: Schema) -> None:
-    """Document path parameters that a handler lacks because only some of its paths have them."""
-    parameters = operation.setdefault("parameters", [])
-    documented = {parameter["name"] for parameter in parameters}
-    parameters += [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PATH_PARAMETER.findall(path)
-        if name not in documented
-    ]
 
 
 def documentation_router(documentation: Documentation, title: str) -> APIRouter:

@@ -1,7 +1,7 @@
 """POST /models/{name}/explain: predictions with explanations, also of one version."""
 
 import asyncio
-from functools import partial
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, 
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import PNG, explain_images, require_one_image
 from service.api.explain.target import choose_target, read_explanation_options
-from service.api.inference import classify_failure
+from service.api.inference import Inference, classify_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import get_quotas
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
@@ -89,13 +89,11 @@ class Explainer:
         quotas, query = get_quotas(request.scope), request.scope["query_string"]
         head: RequestHead = request.scope[HEAD]
         endpoint = self._service.endpoints.get(model)
+        inference = Inference(self._protocol, model, endpoint, head, self._metrics)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         label, resolution = read_explanation_options(query)
-        work = partial(self._protocol.decode, endpoint, body, head)
-        decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
-        inputs = decoded.inputs
-        (rows,) = inputs if isinstance(inputs, tuple) else await inputs()
+        (rows,) = await self._service.decode(inference, body, deadline)
         self._require_few_rows(len(rows))
         manifest = endpoint.require_manifest()
         as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
@@ -113,15 +111,15 @@ class Explainer:
             drops = np.array(explanations[0]["drops"])
             content = await asyncio.to_thread(draw_overlay, rows[0], drops)
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        predictions = self._protocol.predictions(endpoint, outputs, decoded.context)
+        predictions = self._protocol.predictions(endpoint, outputs, inference.context)
         for prediction, explanation in zip(predictions, explanations, strict=True):
             prediction["explanation"] = explanation
         shared_fields = {**shared_fields, "model_version": model.version}
-        document = response_body(predictions, shared_fields, single=decoded.context.single)
+        document = response_body(predictions, shared_fields, single=inference.context.single)
         accepted = request.headers.get("accept-encoding", "")
-        content, encoding = await asyncio.to_thread(_encoded, document, accepted)
+        content, encoding = await asyncio.to_thread(_encode, document, accepted)
         quotas.hold_bytes(len(content))
-        return Response(content, headers=headers | encoding, media_type=JSON)
+        return Response(content, headers={**headers, **encoding}, media_type=JSON)
 
     def _require_few_rows(self, rows: int) -> None:
         limit = self._settings.max_explained_rows
@@ -132,11 +130,9 @@ class Explainer:
             )
 
 
-def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
+def _encode(document: dict[str, object], accepted: str) -> tuple[bytes, Mapping[str, str]]:
     """Encode a response, and compress it if its client accepts that; also return the headers."""
-    content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    content, headers = compress(content, accepted)
-    return content, dict(headers)
+    return compress(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), accepted)
 
 
 def explain_router(explainer: Explainer) -> APIRouter:
