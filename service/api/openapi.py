@@ -7,7 +7,7 @@ import re
 import orjson
 
 from service.api.body import JSON
-from service.api.explain.saliency import PNG
+from service.api.explain.attributions import PNG
 from service.api.explain.target import MAX_CELLS, MIN_CELLS
 from service.api.native.forms import INSTANCES, MULTIPART
 from service.api.schemas import (

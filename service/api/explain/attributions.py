@@ -1,11 +1,11 @@
-"""Explain the predictions of tabular models: the contribution of each feature of a row."""
+"""Attributions in responses: of the features of a row, and of the regions of an image."""
 
 import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
-from service.api.explain.target import Explanation, Target
+from service.api.explain.target import DEFAULT_CELLS, Explanation, Target
 from service.bundle.explanations import Additive, ScoreSum, sum_exactly
 from service.bundle.features import (
     BooleanFeature,
@@ -15,10 +15,13 @@ from service.bundle.features import (
     IntegerFeature,
     client_value,
 )
-from service.bundle.manifest import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, Input
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
-from service.explain import plan_mixtures, predict_mixtures
+from service.errors import InvalidRequest
+from service.explain import plan_mixtures, predict_mixtures, predict_occluded
+
+PNG = "image/png"
 
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
@@ -29,6 +32,11 @@ _SHAPLEY = (
     "much the prediction changes when this row's value replaces the reference's, averaged over "
     "{orders} orders of replacing one value after another; base and the contributions add up to "
     "score."
+)
+_OCCLUSION = (
+    "Each number of drops is how much the explained number falls when a patch around that cell of "
+    "the image is covered with the image's background; where it is negative, the number rises. The "
+    "cells are in rows, from the top left."
 )
 
 
@@ -60,8 +68,8 @@ async def explain_rows(
     explanations = []
     for row, mixed in enumerate(mixed_outputs):
         numbers = target.select(row, mixed)
-        whole = sum_exactly(float(numbers[0]), (numbers @ plan.weights).tolist())
-        explanations.append(_explanation(target.description(row), names, whole))
+        total = sum_exactly(float(numbers[0]), (numbers @ plan.weights).tolist())
+        explanations.append(_explanation(target.description(row), names, total))
     return explanations, {
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
@@ -81,10 +89,10 @@ def _additive(
     for row, numbers in enumerate(rows.tolist()):
         index = target.classes[row]
         # With two classes the score is that of the second; that of the first is its opposite.
-        whole = reasons.explain(numbers, 0 if binary else index)
+        total = reasons.explain(numbers, 0 if binary else index)
         if binary and index == 0:
-            whole = ScoreSum(-whole.base, [-part for part in whole.contributions], -whole.score)
-        explanations.append(_explanation(_score_name(reasons, target, row), names, whole))
+            total = ScoreSum(-total.base, [-part for part in total.contributions], -total.score)
+        explanations.append(_explanation(_score_name(reasons, target, row), names, total))
     return explanations
 
 
@@ -101,9 +109,14 @@ def _score_name(reasons: Additive, target: Target, row: int) -> str:
     return f"log-probability of {label!r}, less the mean over all labels"
 
 
-def _explanation(of: str, names: Sequence[str], whole: ScoreSum) -> Explanation:
-    contributions = dict(zip(names, whole.contributions, strict=True))
-    return {"of": of, "base": whole.base, "contributions": contributions, "score": whole.score}
+def _explanation(quantity: str, names: Sequence[str], total: ScoreSum) -> Explanation:
+    contributions = dict(zip(names, total.contributions, strict=True))
+    return {
+        "of": quantity,
+        "base": total.base,
+        "contributions": contributions,
+        "score": total.score,
+    }
 
 
 def _typical(feature: Feature) -> float:
@@ -118,3 +131,46 @@ def _typical(feature: Feature) -> float:
         return feature.example
     middle = feature.statistics.deciles[5]
     return float(round(middle)) if isinstance(feature, IntegerFeature) else middle
+
+
+async def explain_images(
+    model: ServedModel, images: Array, predictions: Array, target: Target, cells: int | None
+) -> tuple[list[Explanation], Explanation]:
+    """Explain each image; also return the fields that all images share.
+
+    Args:
+        model: that made the predictions.
+        images: uint8 ``[images, height, width, channels]``.
+        predictions: ``[images, width]``, the outputs of the graph.
+        target: the explained quantity.
+        cells: the number of grid cells along each side; by default it depends on the image.
+
+    Raises:
+        InvalidRequest: the image has fewer pixels along a side than the grid has cells.
+    """
+    shorter_side = min(images.shape[1:3])
+    if cells is not None and cells > shorter_side:
+        raise InvalidRequest(
+            f"Parameter 'resolution' must be at most {shorter_side} here, the image's shorter "
+            f"side, got {cells}."
+        )
+    scores = await predict_occluded(model, images, cells or min(DEFAULT_CELLS, shorter_side))
+    explanations: list[Explanation] = []
+    for row, grid in enumerate(scores):
+        score = float(target.select(row, predictions[row : row + 1])[0])
+        drops = [(score - target.select(row, line)).tolist() for line in grid]
+        explanations.append({"of": target.description(row), "score": score, "drops": drops})
+    return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
+
+
+def require_one_image(model_input: Input, rows: int) -> None:
+    """Raise `InvalidRequest` if an overlay is requested for anything but one image."""
+    if not isinstance(model_input, ImageInput):
+        raise InvalidRequest(
+            "Accept requests an image, and the explanations of a table's rows are numbers; remove "
+            f"{PNG} from it."
+        )
+    if rows != 1:
+        raise InvalidRequest(
+            f"The response is one image, and {rows} were sent; send one, or request JSON."
+        )

@@ -3,7 +3,7 @@
 The query string may name the class label, and how fine an image's grid is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,20 +38,15 @@ def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
         InvalidRequest: a parameter is misspelt, or its value is invalid.
     """
     given = parse_query(query, _PARAMETERS)
-    return given.get("label"), _resolution(given)
-
-
-def _resolution(given: Mapping[str, str]) -> int | None:
-    text = given.get("resolution")
-    if text is None:
-        return None
-    cells = parse_integer(text)
-    if cells is not None and MIN_CELLS <= cells <= MAX_CELLS:
-        return cells
-    raise InvalidRequest(
-        f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
-        f"got {shown(text)}."
-    )
+    cells = None
+    if (text := given.get("resolution")) is not None:
+        cells = parse_integer(text)
+        if cells is None or not MIN_CELLS <= cells <= MAX_CELLS:
+            raise InvalidRequest(
+                f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
+                f"got {shown(text)}."
+            )
+    return given.get("label"), cells
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.api.body import JSON, compress, parse_parameter, preferred_type, response_form
-from service.api.explain.saliency import PNG
+from service.api.explain.attributions import PNG
 from tests.conftest import StartApp
 from tests.models import publish_price
 from tests.service.api.test_invalid_requests import assert_contract
