@@ -32,7 +32,7 @@ _NO_ENCODING = ("", "identity")
 # The old name (RFC 9110).
 _ENCODING_ALIASES = {"x-gzip": "gzip"}
 # Clients send a few; a longer list is a mistake or an attack.
-MAX_LIST_ITEMS = 32
+_MAX_LIST_ITEMS = 32
 # Advice for media types that contain these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
@@ -42,7 +42,8 @@ _MAX_SHOWN_LENGTH = 100
 # A kilobyte of semicolons takes milliseconds to parse; the rest of a longer header is ignored.
 _MAX_CONTENT_TYPE_LENGTH = 1024
 NO_HEADERS: Mapping[str, str] = {}
-_WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
+# From 0 to 1 (RFC 9110).
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 # A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
 # two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
 _PIECE_BYTES = 8 * 1024
@@ -62,9 +63,6 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/jsonlines": "ndjson",
 }
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
-
-Fields = Sequence[tuple[bytes, bytes]]
-
 
 HEAD = "onward.head"
 """In an ASGI scope: the `RequestHead` of its request."""
@@ -87,7 +85,7 @@ class RequestHead:
         "table_form",
     )
 
-    def __init__(self, fields: Fields, query: bytes = b"") -> None:
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]], query: bytes = b"") -> None:
         # Heads are cached by `service.server.fast_path`, so attributes are cheaper than lookups.
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
@@ -241,12 +239,11 @@ def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, 
     """
     if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
         return content, NO_HEADERS
-    offers = {_accepted_encoding(offer) for offer in list_items(accepted)}
+    offers = {_accepted_encoding(offer) for offer in _split_list(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
-            compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
-            return compressor.compress(content) + compressor.flush(), headers
+            return zlib.compress(content, zlib.Z_BEST_SPEED, window_bits), headers
     return content, NO_HEADERS
 
 
@@ -257,9 +254,9 @@ def json_response(
     return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
 
-def list_items(header: str) -> list[str]:
+def _split_list(header: str) -> list[str]:
     """Split a header that is a list, such as ``Accept``; only the first items are returned."""
-    return header.split(",", MAX_LIST_ITEMS)[:MAX_LIST_ITEMS]
+    return header.split(",", _MAX_LIST_ITEMS)[:_MAX_LIST_ITEMS]
 
 
 def _accepted_encoding(offer: str) -> str | None:
@@ -288,7 +285,7 @@ def preferred_type(accept: str, supported: Container[str]) -> str | None:
     weight zero.
     """
     best, best_weight = None, 0.0
-    for offer in list_items(accept):
+    for offer in _split_list(accept):
         media_type, weight = parse_media_type(offer), _weight(offer)
         if media_type in supported and weight > best_weight:
             best, best_weight = media_type, weight
@@ -296,13 +293,12 @@ def preferred_type(accept: str, supported: Container[str]) -> str | None:
 
 
 def _weight(offer: str) -> float:
-    """Return the weight of an item of Accept or Accept-Encoding; zero if invalid (RFC 9110)."""
+    """Return the weight of an item of Accept or Accept-Encoding; zero if it is invalid."""
     for parameter in offer.split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
             text = value.strip()
-            is_valid = _WEIGHT.fullmatch(text) is not None and float(text) <= 1
-            return float(text) if is_valid else 0.0
+            return float(text) if _WEIGHT.fullmatch(text) else 0.0
     return 1.0
 
 

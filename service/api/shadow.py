@@ -102,7 +102,8 @@ class _Reports:
         for tally in tallies:
             if tally.serving == serving:
                 total.add(tally, max_durations=MAX_DURATIONS * len(tallies))
-        if not tallies and not self._is_shadow(name, version):
+        shadows = self._registry.shadows(name)
+        if not tallies and all(candidate.version != version for candidate, _ in shadows):
             raise NotFound(
                 f"Version {version} of model {name!r} gets no copies of requests; give its alias "
                 'a share under "shadow" in policy.json.'
@@ -120,9 +121,6 @@ class _Reports:
 
     async def _reset_own(self, candidate: Sequence[str]) -> None:
         self._shadows.reset(*candidate)
-
-    def _is_shadow(self, name: str, version: str) -> bool:
-        return any(candidate.version == version for candidate, _ in self._registry.shadows(name))
 
 
 def _report(tally: Tally) -> dict[str, object]:
