@@ -83,25 +83,20 @@ def error_response(error: Exception) -> Response:
 def add_error_handlers(app: FastAPI) -> None:
     """Respond to every error in the same form, including those of the framework."""
 
-    async def onward_error(_: Request, error: Exception) -> Response:
+    @app.exception_handler(errors.OnwardError)
+    async def onward_error(_: Request, error: errors.OnwardError) -> Response:
         return error_response(error)
 
-    async def http_error(request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
         return _framework_response(request, error)
 
-    async def invalid_parameter(_: Request, error: Exception) -> Response:
-        if not isinstance(error, RequestValidationError):
-            raise error
+    @app.exception_handler(RequestValidationError)
+    async def invalid_parameter(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name, given, reason = first["loc"][-1], shown(first["input"]), first["msg"]
         sentence = f"Parameter {name!r} is not valid, got {given}: {reason}."
         return error_response(errors.InvalidRequest(sentence))
-
-    app.add_exception_handler(errors.OnwardError, onward_error)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, invalid_parameter)
 
 
 def _framework_response(request: Request, error: HTTPException) -> Response:
@@ -130,9 +125,9 @@ def _find_methods(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return (
-        [] if is_handled(request.method) else [method for method in _METHODS if is_handled(method)]
-    )
+    if is_handled(request.method):
+        return []
+    return [method for method in _METHODS if is_handled(method)]
 
 
 def _response(

@@ -67,10 +67,7 @@ class RequestContext:
         self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; other kinds of connections are passed on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        """Serve an HTTP request."""
         head = scope[HEAD] = RequestHead(scope["headers"], scope["query_string"])
         quotas = scope[QUOTAS] = RequestQuotas(self._limits)
         identity = request_id_from(head.fields.get(_ID_HEADER))
@@ -124,8 +121,8 @@ class PredictRoutingMiddleware:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        """Serve an HTTP request."""
+        if scope["method"] == "POST":
             for route in self._routes:
                 if found := route.paths.fullmatch(scope["path"]):
                     try:

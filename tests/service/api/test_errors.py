@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from service import errors
 from service.api.errors import STATUS, add_error_handlers, error_response
@@ -57,6 +57,17 @@ def test_an_unexpected_error_reveals_no_details() -> None:
     assert b"x-request-id" in body
 
 
+def get(app: FastAPI, url: str) -> httpx.Response:
+    """Send one request to an app."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(url)
+
+    return asyncio.run(send())
+
+
 def test_a_parameter_that_fastapi_rejects_is_described() -> None:
     """The response has the form of every error: the parameter, the value, and the reason."""
     app = FastAPI()
@@ -66,14 +77,24 @@ def test_a_parameter_that_fastapi_rejects_is_described() -> None:
     async def rows(limit: int) -> int:
         return limit
 
-    async def get(url: str) -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get(url)
-
-    response = asyncio.run(get("/rows?limit=many"))
+    response = get(app, "/rows?limit=many")
 
     assert response.status_code == 400
     assert response.json()["code"] == errors.InvalidRequest.code
     assert response.json()["error"].startswith("Parameter 'limit' is not valid, got \"many\": ")
     assert "integer" in response.json()["error"]
+
+
+def test_any_error_of_the_framework_has_the_form_of_every_error() -> None:
+    """Its detail is the sentence, the name of its status the code."""
+    app = FastAPI()
+    add_error_handlers(app)
+
+    @app.get("/rows")
+    async def rows() -> None:
+        raise HTTPException(409, "The rows are locked.")
+
+    response = get(app, "/rows")
+
+    assert response.status_code == 409
+    assert response.json() == {"error": "The rows are locked.", "code": "conflict"}
