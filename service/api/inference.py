@@ -283,7 +283,12 @@ class FastInference:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
         if model.execution != "inline" or not is_small:
-            return self._reject_overload(target, model, head, on_response, request_id)
+            if self._admits():
+                return False
+            # ASGI would take longer to reject it.
+            call = _FastCall(self, target, model, head, on_response, request_id)
+            call.finish(self._limits.requests.rejection())
+            return True
         # Every protocol accepts JSON.
         if head.content_type not in _JSON_TYPES and not is_accepted(
             head.content_type or "", target.protocol.media_types(self.endpoints.get(model))
@@ -292,28 +297,19 @@ class FastInference:
         call = _FastCall(self, target, model, head, on_response, request_id)
         return call.begin(body, exclusive=exclusive)
 
-    def _reject_overload(
-        self,
-        target: PredictTarget,
-        model: ServedModel,
-        head: RequestHead,
-        on_response: OnResponse,
-        request_id: str,
-    ) -> bool:
-        """Reject a request, and return true, if too many are in progress; ASGI takes longer.
+    def _admits(self) -> bool:
+        """Return whether there is room for one more request through ASGI.
 
         An admitted request is counted until ASGI does so, in this or the next turn of the event
         loop. Otherwise all requests of one turn would be admitted while there is room for one.
         """
         requests = self._limits.requests
         if requests.used + self._admitted >= requests.limit:
-            call = _FastCall(self, target, model, head, on_response, request_id)
-            call.finish(requests.rejection())
-            return True
+            return False
         if not self._admitted:
             asyncio.get_running_loop().call_soon(self._reset_admitted)
         self._admitted += 1
-        return False
+        return True
 
     def _reset_admitted(self) -> None:
         self._admitted = 0
