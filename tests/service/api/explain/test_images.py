@@ -1,5 +1,6 @@
 """Explanations of image predictions: numbers, or an overlay on the image."""
 
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
@@ -77,6 +78,20 @@ def test_an_image_of_a_tables_explanation_is_rejected(models: Path, start: Start
 
     assert response.status_code == 400
     assert "are numbers" in response.json()["error"]
+
+
+def test_one_overlay_of_two_images_is_rejected(models: Path, start: StartApp) -> None:
+    """The response can hold one image; numbers can be requested for many."""
+    published(models)
+    body = {"instances": [{"image": b64encode(drawing()).decode()}] * 2}
+
+    client = start()
+    overlay = client.post("/models/ink/explain", json=body, headers={"accept": "image/png"})
+    numbers = client.post("/models/ink/explain", json=body)
+
+    assert overlay.status_code == 400
+    assert "2 were sent" in overlay.json()["error"]
+    assert len(numbers.json()["predictions"]) == 2
 
 
 def test_a_grid_finer_than_the_image_is_rejected(models: Path, start: StartApp) -> None:
