@@ -29,7 +29,6 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
-from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.imaging.preprocess import create_example_image
@@ -89,7 +88,6 @@ _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
 # Of the ECMA 262 regular expressions of JSON Schema, which allow no other characters to be escaped.
 _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
-_EXAMPLE_ROWS = 2
 
 
 def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
@@ -181,7 +179,7 @@ def _rows_body(title: str, model_input: FeaturesInput, max_rows: int | None = No
     }
     rows = _list(max_rows, row, values)
     forms = [row, rows]
-    example = FeatureCodec(model_input).example
+    example = {feature.name: feature.example for feature in features}
     # A feature of that name makes it part of a row.
     if INSTANCES not in example:
         forms.append(object_schema({INSTANCES: rows}, closed=True))
@@ -227,9 +225,9 @@ def _type_schema(feature: Feature) -> Schema:
         if feature.allowed is not None:
             schema |= feature.allowed.model_dump(exclude_none=True)
     if feature.optional:
-        kinds = [*kinds, "null"]
+        kinds.append("null")
         if "enum" in schema:
-            schema["enum"] = [*schema["enum"], None]
+            schema["enum"].append(None)
     return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
 
 
@@ -310,7 +308,7 @@ def _parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
 
 def _table_requests(model_input: FeaturesInput) -> Schema:
     """Return the request bodies of tables by media type, each with a working example."""
-    example = FeatureCodec(model_input).example
+    example = {feature.name: feature.example for feature in model_input.features}
     names = ",".join(quoted(name, ",") for name in example)
     cells = (
         str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in example.values()
