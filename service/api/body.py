@@ -228,14 +228,9 @@ def parse_media_type(content_type: str) -> str:
 
 
 def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
-    """Compress a response if its client accepts that and it is large enough.
+    """Compress a response if it is large enough and the header ``Accept-Encoding`` allows it.
 
-    Args:
-        content: of the response.
-        accepted: the header ``Accept-Encoding``.
-
-    Returns:
-        The content, and the headers of its encoding.
+    Return the content, and the headers of its encoding.
     """
     if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
         return content, NO_HEADERS

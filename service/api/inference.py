@@ -196,13 +196,7 @@ def count_failure(  # noqa: PLR0913 - all describe one failure
 ) -> None:
     """Count a prediction that failed after so many seconds.
 
-    Args:
-        metrics: count the failure.
-        error: its cause.
-        protocol: its name in the metrics.
-        name: of the model in the request.
-        model: None if none was found.
-        seconds: the duration of the request.
+    ``name`` is that of the model in the request; ``model`` is None if none was found.
     """
     if model is not None:
         labels = (name, model.version)
@@ -265,13 +259,8 @@ class FastInference:
     ) -> bool:
         """Respond to a complete request in this or the next turn of the event loop.
 
-        Args:
-            target: of the request.
-            head: of the request.
-            body: of the request.
-            on_response: called with the response and the request id.
-            request_id: of the response and the log line.
-            exclusive: whether this is the only connection, so that no request can share a run.
+        ``on_response`` is called with the response and the request's id. ``exclusive`` says whether
+        this is the only connection, so that no request can share a run.
 
         Returns:
             Whether it will respond; otherwise the request is unchanged and must go through ASGI.

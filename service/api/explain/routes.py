@@ -10,12 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
-from service.api.explain.attributions import (
-    PNG,
-    explain_images,
-    explain_rows,
-    require_one_image,
-)
+from service.api.explain.attributions import PNG, explain_images, explain_rows, require_one_image
 from service.api.explain.target import choose_target, read_explanation_options
 from service.api.inference import Inference, classify_failure
 from service.api.inference_service import Deadline, InferenceService
