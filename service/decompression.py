@@ -73,8 +73,7 @@ class Decompressor:
             DecompressionRatioExceeded: it expands too much.
         """
         while self._pending or self._position < len(self._data):
-            output = self._decompress(self._next_piece())
-            if output:
+            if output := self._decompress(self._pending or self._next_piece()):
                 self._written_bytes += len(output)
                 if self._limits is not None:
                     self._limits.require_ratio(self._read_bytes, self._written_bytes)
@@ -89,8 +88,6 @@ class Decompressor:
             )
 
     def _next_piece(self) -> bytes:
-        if self._pending:
-            return self._pending
         piece = self._data[self._position : self._position + self._piece_bytes]
         self._position += len(piece)
         self._read_bytes += len(piece)
@@ -112,9 +109,10 @@ class Decompressor:
             raise InvalidRequest(
                 f"The body is not {self._encoding} to its end, as its header says: {error}."
             ) from None
-        self._pending = stream.unconsumed_tail
+        # zlib may report the bytes after a member as unconsumed, too.
+        self._pending = b"" if stream.eof else stream.unconsumed_tail
         if stream.eof:
-            # The bytes after this member are read again, in a shorter piece.
+            # They are read again, in a shorter piece.
             unused = len(stream.unused_data)
             self._position -= unused
             self._read_bytes -= unused

@@ -24,6 +24,7 @@ CONTENT = bytes(range(256)) * 8
         ("GZIP", gzip.compress(ROW[:4]) + gzip.compress(b"") + gzip.compress(ROW[4:])),
         ("gzip", b"".join(gzip.compress(ROW[i : i + 1]) for i in range(len(ROW)))),
         ("gzip", gzip.compress(b" " * 5000, 0) * 9 + gzip.compress(ROW)),
+        ("gzip", gzip.compress(b" " * 200_000) * 2 + gzip.compress(ROW)),
         ("deflate", zlib.compress(ROW)),
         ("identity", ROW),
         ("", ROW),
