@@ -10,10 +10,11 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -59,71 +60,52 @@ class _Request:
     rows: int
     on_result: OnResult
     arrived: float
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the client still waits for the result."""
-        return True
-
-    def fits(self, other: "_Request") -> bool:  # noqa: ARG002 - in a `LoopBatcher` all shapes agree
-        """Return whether the arrays of both agree in every axis but the first."""
-        return True
-
-
-@dataclass(eq=False, slots=True)
-class _FutureRequest(_Request):
-    future: "asyncio.Future[Prediction]"
+    future: "asyncio.Future[Prediction] | None" = None
+    """Done if the client no longer waits; None if it always waits."""
+    row_shapes: Sequence[tuple[int, ...]] = ()
+    """The axes of the inputs except the first, which must be equal in a batch."""
+    runs_alone: bool = False
     is_counted: bool = True
     """Whether the queue counts its rows."""
 
     @property
     def is_open(self) -> bool:
-        return not self.future.done()
-
-    def fits(self, other: _Request) -> bool:
-        pairs = zip(self.inputs, other.inputs, strict=True)
-        return all(one.shape[1:] == another.shape[1:] for one, another in pairs)
+        """Whether the client still waits for the result."""
+        return self.future is None or not self.future.done()
 
 
-R = TypeVar("R", bound=_Request)
-
-
-class _Queue(Generic[R]):
+class _Queue:
     """Waiting requests, counted in rows; an empty queue accepts a request of any size."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
-        self.requests: deque[R] = deque()
+        self.requests: deque[_Request] = deque()
         self.rows = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.requests)
-
-    def __iter__(self) -> Iterator[R]:
-        return iter(self.requests)
 
     def require_room(self, rows: int) -> None:
         """Raise `Overloaded` if a request does not fit into the queue."""
         if self.rows and self.rows + rows > self._max_rows:
             raise Overloaded(self.rows, self._max_rows)
 
-    def add(self, request: R) -> None:
+    def add(self, request: _Request) -> None:
         self.requests.append(request)
         self.rows += request.rows
 
-    def take(self, max_batch_rows: int) -> list[R]:
+    def take(self, max_batch_rows: int) -> list[_Request]:
         """Remove and return the next open requests that can share a run."""
         requests = self.requests
-        batch: list[R] = []
+        batch: list[_Request] = []
         rows = 0
         while requests:
             request = requests[0]
             if request.is_open:
-                # A request without rows runs alone, since its outputs cannot be split off.
-                if batch and not (
-                    min(rows, request.rows) > 0
-                    and rows + request.rows <= max_batch_rows
-                    and request.fits(batch[0])
+                if batch and (
+                    rows + request.rows > max_batch_rows
+                    or request.runs_alone
+                    or batch[0].runs_alone
+                    or request.row_shapes != batch[0].row_shapes
+                    # The outputs of a request without rows cannot be split off.
+                    or not (rows and request.rows)
                 ):
                     break
                 batch.append(request)
@@ -132,24 +114,18 @@ class _Queue(Generic[R]):
             self.discount(request)
         return batch
 
-    def discount(self, request: R) -> None:
-        """Subtract the rows of a request that no longer waits."""
-        self.rows -= request.rows
+    def put_back(self, batch: Sequence[_Request]) -> None:
+        """Queue the requests of a failed batch again, to run alone and before all others."""
+        for request in reversed(batch):
+            request.runs_alone = request.is_counted = True
+            self.requests.appendleft(request)
+            self.rows += request.rows
 
-
-class _ThreadQueue(_Queue[_FutureRequest]):
-    """A queue whose requests may be cancelled, and are discounted as soon as they are."""
-
-    def discount(self, request: _FutureRequest) -> None:
+    def discount(self, request: _Request) -> None:
+        """Subtract the rows of a request that no longer waits, once."""
         if request.is_counted:
             request.is_counted = False
-            super().discount(request)
-
-
-@dataclass(frozen=True)
-class _Running:
-    batch: Sequence[_FutureRequest]
-    control: RunControl
+            self.rows -= request.rows
 
 
 class ThreadBatcher:
@@ -180,13 +156,14 @@ class ThreadBatcher:
         self._run = run
         self._new_control = new_control
         self._max_batch_rows = max_batch_rows
-        self._queue = _ThreadQueue(max_queued_rows)
+        self._queue = _Queue(max_queued_rows)
         self._deadline_seconds = deadline_seconds
         self._row_seconds = 0.0
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._thread = DaemonThread("batcher")
-        self._running: _Running | None = None
+        self._running: Sequence[_Request] = ()
+        self._control: RunControl | None = None
 
     async def submit(self, inputs: Arrays) -> Prediction:
         """Predict these rows, alone or in a batch with other requests.
@@ -204,7 +181,9 @@ class ThreadBatcher:
         if waiting and (waiting + rows) * self._row_seconds > self._deadline_seconds:
             raise QueueTooLong(waiting, self._deadline_seconds)
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        request = _FutureRequest(inputs, rows, _future_callback(future), perf_counter(), future)
+        on_result = partial(resolve_future, future)
+        row_shapes = [array.shape[1:] for array in inputs]
+        request = _Request(inputs, rows, on_result, perf_counter(), future, row_shapes)
         self._queue.add(request)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
@@ -215,7 +194,7 @@ class ThreadBatcher:
             if future.cancelled():
                 self._terminate_unawaited()
             # A failed future, its traceback, this frame and the arrays are a reference cycle.
-            del request, future
+            del request, future, on_result
 
     async def close(self, seconds: float) -> None:
         """Accept no more requests, finish the waiting ones, and stop the thread.
@@ -249,21 +228,20 @@ class ThreadBatcher:
 
     def _pending(self) -> "list[asyncio.Future[Prediction]]":
         """Return the futures that clients await, in the queue and in the current run."""
-        running = () if self._running is None else self._running.batch
-        return [request.future for request in (*running, *self._queue) if request.is_open]
+        futures = [request.future for request in (*self._running, *self._queue.requests)]
+        return [future for future in futures if future is not None and not future.done()]
 
     def _terminate_unawaited(self) -> None:
         """Terminate the current run if no client waits for it."""
-        running = self._running
-        if running is not None and not any(request.is_open for request in running.batch):
-            running.control.terminate = True
+        if self._control is not None and not any(request.is_open for request in self._running):
+            self._control.terminate = True
 
     async def _work(self) -> None:
         while batch := self._queue.take(self._max_batch_rows):
             await self._predict(batch)
         self._worker = None
 
-    async def _predict(self, batch: list[_FutureRequest]) -> None:
+    async def _predict(self, batch: list[_Request]) -> None:
         started = perf_counter()
         try:
             outputs = await self._execute(batch)
@@ -273,10 +251,8 @@ class ThreadBatcher:
                 # Removed from the list, since the error refers to this frame, and the request to
                 # the error.
                 _deliver(batch.pop(), error)
-                return
-            for request in batch:
-                if request.is_open:
-                    await self._predict([request])
+            else:
+                self._queue.put_back(batch)
             return
         seconds = perf_counter() - started
         self._update_estimate(seconds, sum([request.rows for request in batch]))
@@ -287,13 +263,13 @@ class ThreadBatcher:
         average = self._row_seconds
         self._row_seconds = average + _LATEST_WEIGHT * (latest - average) if average else latest
 
-    async def _execute(self, batch: Sequence[_FutureRequest]) -> Arrays:
-        inputs = concatenated([request.inputs for request in batch])
-        self._running = _Running(batch, self._new_control())
+    async def _execute(self, batch: Sequence[_Request]) -> Arrays:
+        inputs = concatenate([request.inputs for request in batch])
+        self._running, self._control = batch, self._new_control()
         try:
-            return await self._thread.run(self._run, inputs, self._running.control)
+            return await self._thread.run(self._run, inputs, self._control)
         finally:
-            self._running = None
+            self._running, self._control = (), None
 
 
 class LoopBatcher:
@@ -322,7 +298,7 @@ class LoopBatcher:
         self._run = run
         self.max_batch_rows = max_batch_rows
         self._map_error = map_error
-        self._queue: _Queue[_Request] = _Queue(max_queued_rows)
+        self._queue = _Queue(max_queued_rows)
         self._is_scheduled = False
         self._closed = False
 
@@ -358,7 +334,7 @@ class LoopBatcher:
     def close(self) -> None:
         """Accept no more requests, and finish the waiting ones."""
         self._closed = True
-        while self._queue:
+        while self._queue.requests:
             self._predict(self._queue.take(self.max_batch_rows))
 
     def shutdown_now(self) -> None:
@@ -379,19 +355,19 @@ class LoopBatcher:
     def _predict(self, batch: list[_Request]) -> None:
         started = perf_counter()
         try:
-            outputs = self._run(concatenated([request.inputs for request in batch]))
+            outputs = self._run(concatenate([request.inputs for request in batch]))
             _require_all_rows(outputs, batch)
         except Exception as error:  # noqa: BLE001 - each request gets its own
             if len(batch) == 1:
                 _deliver(batch[0], self._map_error(error))
-                return
-            for request in batch:
-                self._predict([request])
+            else:
+                # Running all of them now would block the event loop for a run of each request.
+                self._queue.put_back(batch)
             return
         _deliver_rows(batch, outputs, started, perf_counter() - started)
 
 
-def concatenated(requests: Sequence[Arrays]) -> Arrays:
+def concatenate(requests: Sequence[Arrays]) -> Arrays:
     """Return the rows of all requests, one after the other.
 
     Raise `ValueError` if the arrays of one request have different numbers of rows, which would mix
@@ -438,16 +414,6 @@ def _deliver(request: _Request, result: Prediction | Exception) -> None:
         request.on_result(result)
     except Exception:  # noqa: BLE001 - any error of a callback concerns its own request only
         _log.exception("a prediction could not be delivered")
-
-
-def _future_callback(future: "asyncio.Future[Prediction]") -> OnResult:
-    def resolve(result: Prediction | Exception) -> None:
-        if isinstance(result, Exception):
-            resolve_future(future, None, result)
-        else:
-            resolve_future(future, result, None)
-
-    return resolve
 
 
 def _raise_draining(*_: object) -> Arrays:

@@ -62,25 +62,22 @@ def _run_jobs(jobs: "SimpleQueue[_Job | None]") -> None:
     while (job := jobs.get()) is not None:
         loop, future, call = job
         result: Any = None
-        error: BaseException | None = None
         try:
             result = call()
-        except BaseException as raised:  # noqa: BLE001 - it is raised where the future is awaited
-            error = raised
+        except BaseException as error:  # noqa: BLE001 - it is raised where the future is awaited
+            result = error
         # Nothing waits if the loop is closed.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(resolve_future, future, result, error)
+            loop.call_soon_threadsafe(resolve_future, future, result)
         # Release all objects of this call before waiting for the next one.
-        del job, future, call, result, error
+        del job, future, call, result
 
 
-def resolve_future(
-    future: "asyncio.Future[Any]", result: object, error: BaseException | None
-) -> None:
-    """Set the result or the error of a future, unless it is done."""
+def resolve_future(future: "asyncio.Future[T]", result: T | BaseException) -> None:
+    """Set the result of a future, or the exception to raise, unless the future is done."""
     if future.done():
         return  # the client has disconnected or exceeded its deadline
-    if error is None:
-        future.set_result(result)
+    if isinstance(result, BaseException):
+        future.set_exception(result)
     else:
-        future.set_exception(error)
+        future.set_result(result)

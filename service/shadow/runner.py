@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from service.bundle.policy import Shadow
-from service.engine.batching import RunControl, concatenated
+from service.engine.batching import RunControl, concatenate
 from service.engine.model import ServedModel
 from service.engine.session import first_line, new_control, terminate
 from service.engine.tensors import Arrays, row_count
@@ -332,8 +332,8 @@ def _run_alone(request: MirroredRequest, counts: Tally, control: RunControl) -> 
 def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl) -> None:
     """Run requests as one batch, and count the results; nothing is counted if the run fails."""
     pair = requests[0].pair
-    inputs = concatenated([request.inputs for request in requests])
-    served = concatenated([request.outputs for request in requests])
+    inputs = concatenate([request.inputs for request in requests])
+    served = concatenate([request.outputs for request in requests])
     predicted = pair.candidate.run_uncounted(inputs, control)
     tolerance = ShadowTolerance(pair.policy.absolute, pair.policy.relative)
     compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), tolerance)

@@ -445,6 +445,30 @@ def test_closing_abandons_a_run_that_does_not_end() -> None:
     assert controls[0].terminate is True
 
 
+def test_closing_abandons_the_requests_of_a_failed_batch() -> None:
+    """Those that wait to run again get an error, too, if the time is over."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BaseException | Prediction]:
+        subject = batcher(gate)
+        blocker = asyncio.create_task(subject.submit(rows(0)))
+        await entered(gate)
+        requests = [asyncio.create_task(subject.submit(rows(v))) for v in (1, float("nan"), 2)]
+        await asyncio.sleep(0)
+        for _ in ("the first run", "the batch that fails"):
+            gate.entered.clear()
+            gate.close_after_run()
+            gate.open()
+            await entered(gate)
+        await subject.close(0.05)
+        return await asyncio.gather(blocker, *requests, return_exceptions=True)
+
+    results = run(asyncio.wait_for(scenario(), 5))
+    gate.open()
+
+    assert [type(result) for result in results] == [Prediction] + [Draining] * 3
+
+
 def test_requests_whose_inputs_differ_in_rows_run_alone() -> None:
     """Concatenated, the rows of one request would meet those of another."""
     batches: list[tuple[int, ...]] = []

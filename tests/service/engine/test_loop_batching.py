@@ -1,6 +1,7 @@
 """`LoopBatcher` runs the requests of one iteration together, and isolates their failures."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -143,6 +144,46 @@ def test_each_request_of_a_failing_batch_gets_its_own_result() -> None:
     assert requests.predictions == [[2], "You sent [nan, 7.0]", [4], "You sent [nan, 8.0]"]
     assert requests.results[1] is not requests.results[3]
     assert [len(batch) for batch in run.batches] == [6, 1, 2, 1, 2]
+
+
+def test_a_failing_batch_does_not_block_the_loop_for_a_run_of_each_request() -> None:
+    """Its requests run again in later turns of the event loop; slow ones run in a turn each."""
+
+    class SlowDoubler(Doubler):
+        def __call__(self, inputs: Arrays) -> Arrays:
+            time.sleep(0.002)
+            return super().__call__(inputs)
+
+    run = SlowDoubler()
+    requests = Requests(run)
+
+    async def scenario() -> list[int]:
+        for value in (1, float("nan"), 2, 3):
+            requests.submit(value)
+        runs_by_turn = []
+        before = 0
+        while requests.waiting:
+            await asyncio.sleep(0)
+            runs_by_turn.append(len(run.batches) - before)
+            before = len(run.batches)
+        return runs_by_turn
+
+    runs = asyncio.run(scenario())
+
+    assert [len(batch) for batch in run.batches] == [4, 1, 1, 1, 1]
+    assert max(runs) == 1
+    assert requests.predictions == [[2], "You sent [nan]", [4], [6]]
+
+
+def test_requests_of_a_failing_batch_run_before_later_ones() -> None:
+    """They run alone, and the requests that have arrived since share the next run."""
+    run = Doubler()
+    requests = Requests(run, batch=2)
+
+    submit_in_one_turn(requests, (float("nan"),), (1,), (2,), (3,))
+
+    assert [len(batch) for batch in run.batches] == [2, 1, 1, 2]
+    assert requests.predictions == ["You sent [nan]", [2], [4], [6]]
 
 
 def test_a_full_queue_rejects_immediately() -> None:
