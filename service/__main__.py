@@ -19,7 +19,7 @@ from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.cli.score import score
 from service.cli.tune import tune
 from service.cli.versions import publish, rollback, versions, withdraw
-from service.engine.devices import available_cores
+from service.engine.devices import count_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.observability.logs import configure_logging, flush_logs
@@ -63,7 +63,7 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(vars(_parser().parse_args(arguments)))
         if settings.workers == 0:
-            settings = settings.model_copy(update={"workers": available_cores()})
+            settings = settings.model_copy(update={"workers": count_cores()})
         limited = settings.log_requests != "all"
         configure_logging(settings.log_format, settings.log_level, limited=limited)
         for sentence in misspelt_variables(os.environ):

@@ -159,7 +159,7 @@ def create_app_from_environment() -> Onward:
     folder = os.environ.get(WORKERS_FOLDER)
     if folder is None:
         return create_app(settings)
-    return create_app(settings, WorkerContext.of_slot(claim_slot(Path(folder))))
+    return create_app(settings, WorkerContext.from_slot(claim_slot(Path(folder))))
 
 
 def _lifespan(

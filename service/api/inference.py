@@ -344,7 +344,7 @@ class _FastCall(Inference[Any]):
             return True
         if not isinstance(inputs, tuple):
             return False
-        rows = self.model.row_count(inputs)
+        rows = self.model.count_rows(inputs)
         if not self.model.runs_inline(rows):
             return False
         self._rows = rows

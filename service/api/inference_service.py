@@ -290,7 +290,7 @@ class InferenceService:
         require_media_type(inference.head.content_type, accepted)
         inputs = await self.decode(inference, body, deadline)
         quotas.hold_bytes(len(body) + _count_bytes(inputs))
-        rows = model.row_count(inputs)
+        rows = model.count_rows(inputs)
         if not model.runs_inline(rows):
             await deadline.watch_client()
         prediction = await model.predict(inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.cli.options import add_settings, read_settings
-from service.engine.loader import load, plan_for
+from service.engine.loader import load, plan_execution
 from service.engine.model import BatchLimits
 from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
@@ -62,7 +62,7 @@ def _find_failure(candidate: Candidate, device: str, settings: Settings) -> str 
         return candidate.rejected
     limits = BatchLimits.from_settings(settings)
     try:
-        load(candidate, plan_for(settings, device), limits, Metrics())
+        load(candidate, plan_execution(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - the other versions must be checked too

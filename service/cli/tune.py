@@ -17,7 +17,7 @@ from service.bundle.errors import BundleError
 from service.bundle.store import Bundle, read_bundle, replace_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.options import add_settings, read_settings
-from service.engine.loader import plan_for, this_machine
+from service.engine.loader import describe_machine, plan_execution
 from service.engine.model import MAX_INLINE_SECONDS, BatchLimits
 from service.engine.repository import Candidate, Repository
 from service.engine.self_test import as_rows, run_self_test
@@ -111,7 +111,7 @@ def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float
     bundle = read_bundle(candidate.folder)
     requested = [] if settings.device == "auto" else [settings.device, "cpu"]
     usable, unavailable = find_usable_devices(requested)
-    machine = this_machine()
+    machine = describe_machine()
     hardware = f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.runtime}"
     _print(f"{candidate.name}/{candidate.version} on {hardware}.\n")
     _print(_format_line(_HEADINGS))
@@ -168,7 +168,7 @@ def _measure_device(
     bundle: Bundle, device: str, settings: Settings, seconds: float
 ) -> Iterator[Measured]:
     """Measure and print a device, on the CPU with each number of threads that a worker may use."""
-    max_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
+    max_threads = plan_execution(settings, device).most_threads if device == "cpu" else 1
     limits = BatchLimits.from_settings(settings)
     for threads in range(1, max_threads + 1):
         for each in measure_batches(bundle, device, threads, limits, seconds):

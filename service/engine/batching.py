@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from service.engine.tensors import Arrays, row_count
+from service.engine.tensors import Arrays, count_rows
 from service.engine.threads import DaemonThread, resolve_future
 from service.errors import Draining, Overloaded, QueueTooLong
 
@@ -173,7 +173,7 @@ class ThreadBatcher:
             Draining: the batcher is closing.
             Exception: the error of ``run`` for these rows, never for those of another request.
         """
-        rows = row_count(inputs)
+        rows = count_rows(inputs)
         if self._closed:
             raise Draining
         self._queue.require_room(rows)

@@ -29,7 +29,7 @@ def provider_name(device: str) -> str:
     return _PROVIDERS.get(device, device)
 
 
-def known_devices(available: Sequence[str]) -> list[str]:
+def list_devices(available: Sequence[str]) -> list[str]:
     """Return the devices of a build with these execution providers, the CPU first."""
     short = [device for device, name in _PROVIDERS.items() if name in available]
     return [*short, *(name for name in available if name not in _PROVIDERS.values())]
@@ -39,7 +39,7 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
     """Return the execution providers of a session with their options, in order of preference.
 
     Args:
-        device: a device of `known_devices`.
+        device: a device of `list_devices`.
         gpu_memory_mib: limit of the session's memory arena on the GPU; 0 is no limit.
     """
     cpu = (_PROVIDERS["cpu"], dict[str, str]())
@@ -57,18 +57,18 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
     return [(provider_name(device), {}), cpu]
 
 
-def cuda_problem(provider: Path) -> str | None:
+def find_cuda_problem(provider: Path) -> str | None:
     """Return why CUDA cannot be used, with each missing library; None if it can.
 
     ``provider`` is ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
     """
-    driver, libraries = _driver_problem(), _load_problem(provider)
+    driver, libraries = _find_driver_problem(), _find_library_problem(provider)
     if driver and libraries and _DRIVER in libraries:
         libraries = None  # only the driver is missing, and that is reported already
     return "; ".join(problem for problem in (driver, libraries) if problem) or None
 
 
-def _driver_problem() -> str | None:
+def _find_driver_problem() -> str | None:
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError as error:
@@ -80,7 +80,7 @@ def _driver_problem() -> str | None:
     return None if devices.value else "the NVIDIA driver sees no GPU"
 
 
-def _load_problem(provider: Path) -> str | None:
+def _find_library_problem(provider: Path) -> str | None:
     if not provider.exists():
         return f"this build of ONNX Runtime has no {provider.name}"
     try:
@@ -97,14 +97,14 @@ def _load_problem(provider: Path) -> str | None:
     return None
 
 
-def processor_name() -> str:
+def read_processor_name() -> str:
     """Return the name of the processor."""
     lines = _read_text(_CPU_INFO).splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def available_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
+def count_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
     """Return the number of usable cores: the CPU affinity or the container's limit, rounded up.
 
     Args:
@@ -115,7 +115,7 @@ def available_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
     return max(1, math.ceil(min(limits)))
 
 
-def available_memory() -> int:
+def read_memory_limit() -> int:
     """Return the usable memory in bytes: the machine's or the container's limit."""
     limits = [
         _read_text(folder / ("memory.max" if is_v2 else "memory.limit_in_bytes")).strip()

@@ -23,8 +23,8 @@ from service.engine.registry import (
     Registry,
     State,
     build_published_versions,
-    newest_first,
     rejected_entry,
+    sort_newest_first,
 )
 from service.engine.repository import Candidate, ModelFolder
 from service.observability.metrics import Metrics
@@ -68,7 +68,7 @@ class Publisher:
         """Publish another state of one version, without changing the routes."""
         published = self.published
         others = [other for other in published.entries if other.version != entry.version]
-        entries = newest_first([entry, *others])
+        entries = sort_newest_first([entry, *others])
         self._registry.publish(self._name, replace(published, entries=entries))
         self._update_gauges()
 

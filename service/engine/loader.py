@@ -24,7 +24,7 @@ from service.bundle.store import (
     require_sizes,
 )
 from service.bundle.tuning import TUNING, Machine, Tuning
-from service.engine.devices import available_cores, processor_name
+from service.engine.devices import count_cores, read_processor_name
 from service.engine.model import (
     INLINE_ROW_SECONDS,
     BatchLimits,
@@ -39,15 +39,15 @@ from service.engine.model_cache import CachedModel, ModelCache
 from service.engine.registry import Entry, State, rejected_entry
 from service.engine.repository import (
     Candidate,
-    configured_batching,
-    configured_labels,
-    fingerprint,
+    compute_fingerprint,
+    read_triton_batching,
+    read_triton_labels,
 )
 from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
 from service.engine.self_test import (
     as_rows,
+    get_class_labels,
     input_spec,
-    labels_of,
     measure_row,
     output_spec,
     run_self_test,
@@ -95,9 +95,9 @@ class ExecutionPlan:
     gpu_memory_mib: int = 0
 
 
-def plan_for(settings: Settings, device: str) -> ExecutionPlan:
+def plan_execution(settings: Settings, device: str) -> ExecutionPlan:
     """Return the plan of a model without a ``tuning.json``."""
-    cores = available_cores()
+    cores = count_cores()
     mode = None if settings.execution == "auto" else settings.execution
     return ExecutionPlan(
         device=device,
@@ -123,7 +123,7 @@ def _apply_tuning(plan: ExecutionPlan, model_folder: Path) -> ExecutionPlan:
         return plan
     if tuning is None:
         return plan
-    if tuning.machine and (difference := _machine_difference(tuning.machine, this_machine())):
+    if tuning.machine and (difference := _machine_difference(tuning.machine, describe_machine())):
         reason = (
             f"{TUNING} was measured elsewhere ({difference}); it is applied; run onward tune here"
         )
@@ -144,9 +144,9 @@ def _apply_tuning(plan: ExecutionPlan, model_folder: Path) -> ExecutionPlan:
     )
 
 
-def this_machine() -> Machine:
+def describe_machine() -> Machine:
     """Return the processor, the number of cores, and ONNX Runtime's version."""
-    return Machine(cpu=processor_name(), cores=available_cores(), runtime=RUNTIME_VERSION)
+    return Machine(cpu=read_processor_name(), cores=count_cores(), runtime=RUNTIME_VERSION)
 
 
 def _machine_difference(other: Machine, here: Machine) -> str:
@@ -181,16 +181,16 @@ def load(
     manifest = None
     shares_runs = True
     if candidate.is_bare:
-        configured = configured_batching(model_folder)
+        configured = read_triton_batching(model_folder)
         shares_runs = _bare_shares_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         session, execution = _open_bare(candidate, plan, limits)
-        labels = configured_labels(model_folder)
+        labels = read_triton_labels(model_folder)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
-        labels = labels_of(manifest)
+        labels = get_class_labels(manifest)
         session, execution = _open_bundle(candidate, bundle, plan, limits)
     is_inline = execution.mode == "inline"
     batch_rows = limits.inline_batch_rows if is_inline else limits.batch_rows
@@ -298,9 +298,9 @@ class VersionLoader:
         try:
             if self._sandbox is not None:
                 self._sandbox.check(candidate, self.device)
-            plan = plan_for(self._settings, self.device)
+            plan = plan_execution(self._settings, self.device)
             model = load(candidate, plan, self._limits, self._metrics, statistics)
-            if fingerprint(candidate.folder) != candidate.fingerprint:
+            if compute_fingerprint(candidate.folder) != candidate.fingerprint:
                 raise LoadFailed(
                     "its files changed while it was loaded; the next scan loads it again"
                 )
@@ -353,7 +353,7 @@ def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> Mo
         manifest=manifest,
         inputs=(input_spec(manifest),),
         outputs=(output_spec(manifest),),
-        labels=labels_of(manifest),
+        labels=get_class_labels(manifest),
         max_batch_rows=max_batch_rows,
     )
 
@@ -362,7 +362,7 @@ def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
     """Return whether several requests to a bare model may share a run.
 
     Only the operator knows whether its rows are independent of each other; ``tuning.json`` takes
-    precedence over ``configured``, the result of `configured_batching`.
+    precedence over ``configured``, the result of `read_triton_batching`.
     """
     if plan.max_batch_rows is not None:
         return plan.max_batch_rows > 1

@@ -15,8 +15,8 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.engine.batching import LoopBatcher, OnResult, Prediction, RunControl, ThreadBatcher
-from service.engine.session import Session, first_line, new_control
-from service.engine.tensors import Array, Arrays, TensorSpec, row_count
+from service.engine.session import Session, new_control, summarize_error
+from service.engine.tensors import Array, Arrays, TensorSpec, count_rows
 from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
 from service.settings import Settings
@@ -230,7 +230,7 @@ class ServedModel:
             Unavailable: too many rows wait, or the service is stopping.
         """
         try:
-            if self.runs_inline(self.row_count(inputs)):
+            if self.runs_inline(self.count_rows(inputs)):
                 started = perf_counter()
                 outputs = self._run(inputs)
                 return Prediction(outputs, 0.0, perf_counter() - started)
@@ -262,10 +262,10 @@ class ServedModel:
         """
         self._loop_batcher.submit(inputs, rows, on_result, exclusive=exclusive)
 
-    def row_count(self, inputs: Arrays) -> int:
+    def count_rows(self, inputs: Arrays) -> int:
         """Return the number of rows of inputs for `predict`."""
         # The inputs of a model with a manifest have rows.
-        return len(inputs[0]) if self.manifest is not None else row_count(inputs)
+        return len(inputs[0]) if self.manifest is not None else count_rows(inputs)
 
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         """Run the graph without counting the run; raise any error of ONNX Runtime. Thread-safe.
@@ -285,7 +285,7 @@ class ServedModel:
         """Return the exception for the client; log an unexpected error."""
         if isinstance(error, OnwardError):
             return error
-        reason = first_line(error)
+        reason = summarize_error(error)
         if self.manifest is None:
             return InputRejected(self.name, reason)
         facts = {"model": self.name, "version": self.version}
@@ -341,7 +341,7 @@ class ServedModel:
         started = perf_counter()
         outputs = self._session.run(inputs, control)
         seconds = perf_counter() - started
-        rows = self.row_count(inputs)
+        rows = self.count_rows(inputs)
         if rows > _MAX_UNTIMED_INLINE_ROWS:
             self._row_seconds = min(seconds / rows, _MAX_SLOWDOWN * self._row_seconds)
             self._loop_batcher.max_batch_rows = self._max_loop_batch_rows()

@@ -325,7 +325,7 @@ def build_published_versions(
     ]
     present = {candidate.version for candidate in candidates}
     entries += _absent(folder.name, policy, aliases, present)
-    entries = newest_first(_with_fallbacks(entry, aliases, selection) for entry in entries)
+    entries = sort_newest_first(_with_fallbacks(entry, aliases, selection) for entry in entries)
     if folder.problem:
         reasons = [entries[0].reason, folder.problem, "the previous policy stays in effect"]
         entries[0] = replace(entries[0], reason="; ".join(filter(None, reasons)))
@@ -345,7 +345,7 @@ def rejected_entry(candidate: Candidate, reason: str, *, is_servable: bool = Tru
     )
 
 
-def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+def sort_newest_first(entries: Iterable[Entry]) -> list[Entry]:
     """Sort entries by version, highest first; invalid version numbers such as "01" come last."""
     return sorted(
         entries, key=lambda it: (-int(it.version) if is_version(it.version) else 1, it.version)

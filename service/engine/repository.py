@@ -184,7 +184,7 @@ def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
     except BundleError as error:
         return None, str(error)
     if policy.versions is None:
-        policy = policy.model_copy(update={"versions": configured_versions(model_folder)})
+        policy = policy.model_copy(update={"versions": read_triton_versions(model_folder)})
     return policy, ""
 
 
@@ -195,7 +195,7 @@ def _candidates(model_folder: Path) -> tuple[Candidate, ...]:
         for child in children:
             if child.name.isdecimal():
                 reason = _rejection(child)
-                stats = () if reason else fingerprint(child.path)
+                stats = () if reason else compute_fingerprint(child.path)
                 rank = -1 if reason else int(child.name)
                 version = Candidate(
                     model_folder.name, child.name, model_folder / child.name, stats, reason
@@ -233,7 +233,7 @@ def _rejection(child: "os.DirEntry[str]") -> str:
     return "it is a file, not a folder" if stat.S_ISREG(mode) else "it is not a folder"
 
 
-def fingerprint(folder: str | Path) -> Fingerprint:
+def compute_fingerprint(folder: str | Path) -> Fingerprint:
     """Return the fingerprint of a version; it changes with any file that affects the model.
 
     It includes the model's ``tuning.json`` and ``config.pbtxt``. Unreadable files count as empty.
@@ -290,7 +290,7 @@ def _similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
     }
 
 
-def configured_labels(model_folder: Path) -> Labels:
+def read_triton_labels(model_folder: Path) -> Labels:
     """Return the class labels by output name, from the label files that ``config.pbtxt`` names.
 
     A label file has one class label per line. Names and shapes of tensors come from the graph.
@@ -312,7 +312,7 @@ def configured_labels(model_folder: Path) -> Labels:
     return labels
 
 
-def configured_versions(model_folder: Path) -> VersionChoice | None:
+def read_triton_versions(model_folder: Path) -> VersionChoice | None:
     """Return the version policy of ``config.pbtxt``, or None if it has none.
 
     The file was written for another server, so a model with an invalid one is still served.
@@ -330,7 +330,7 @@ def configured_versions(model_folder: Path) -> VersionChoice | None:
     return None
 
 
-def configured_batching(model_folder: Path) -> int | None:
+def read_triton_batching(model_folder: Path) -> int | None:
     """Return how many rows of several requests may share a run according to ``config.pbtxt``.
 
     Returns:

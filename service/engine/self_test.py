@@ -20,7 +20,7 @@ from service.bundle.manifest import (
 )
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
 from service.engine.repository import Labels
-from service.engine.session import Session, first_line, new_control, terminate
+from service.engine.session import Session, new_control, summarize_error, terminate
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import LoadFailed
 
@@ -144,7 +144,7 @@ def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Arra
                 f"self-test failed: a run of {len(rows)} example rows takes longer than "
                 f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
             ) from error
-        reason = f"the graph fails on its examples: {first_line(error)}"
+        reason = f"the graph fails on its examples: {summarize_error(error)}"
         raise LoadFailed(f"self-test failed: {reason}") from error
     finally:
         limit.stop()
@@ -178,7 +178,7 @@ def output_spec(manifest: Manifest) -> TensorSpec:
     return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))
 
 
-def labels_of(manifest: Manifest) -> Labels:
+def get_class_labels(manifest: Manifest) -> Labels:
     """Return the class labels of a bundle by output name."""
     output = manifest.output
     return {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}

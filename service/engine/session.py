@@ -16,11 +16,11 @@ from service.bundle.errors import BundleError
 from service.bundle.onnx_file import GraphFacts
 from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import (
-    available_memory,
-    cuda_problem,
-    known_devices,
+    find_cuda_problem,
+    list_devices,
     provider_name,
     providers,
+    read_memory_limit,
 )
 from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
@@ -110,7 +110,7 @@ def read_weights(folder: Path, graph: GraphFacts) -> Weights:
     """
     paths = {name: path_inside(folder, name) for name in graph.weights | graph.nested_weights}
     size = sum(require_regular(path) for path in set(paths.values()))
-    memory = available_memory()
+    memory = read_memory_limit()
     if _WEIGHT_COPIES * size > memory:
         raise BundleError(
             f"its weights take {size // _MIB:,} MiB, loading them twice that, and this process may "
@@ -155,7 +155,7 @@ def choose_device(requested: str) -> DeviceChoice:
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
     candidate: str = "cuda" if requested == "auto" else requested
-    problem = _device_problem(candidate)
+    problem = _find_device_problem(candidate)
     if problem is None:
         return DeviceChoice(requested, candidate)
     if requested == "auto":
@@ -165,7 +165,7 @@ def choose_device(requested: str) -> DeviceChoice:
 
 def available_devices() -> Sequence[str]:
     """Return the devices that this build of ONNX Runtime supports, working or not."""
-    return known_devices(onnxruntime.get_available_providers())
+    return list_devices(onnxruntime.get_available_providers())
 
 
 class Session:
@@ -216,7 +216,9 @@ class Session:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
-            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {first_line(error)}") from error
+            raise LoadFailed(
+                f"ONNX Runtime rejects model.onnx: {summarize_error(error)}"
+            ) from error
         if session.get_providers()[0] != requested[0][0]:
             raise LoadFailed(
                 f"ONNX Runtime uses {session.get_providers()[0]}, not {requested[0][0]}"
@@ -311,7 +313,7 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, _DATATYPES[found[1]], shape, node.type.startswith("optional"))
 
 
-def _device_problem(device: str) -> str | None:
+def _find_device_problem(device: str) -> str | None:
     """Return why a device cannot be used; None if it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():
@@ -319,11 +321,11 @@ def _device_problem(device: str) -> str | None:
             return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
         return f"this build of ONNX Runtime has no {name}; it has {', '.join(available_devices())}"
     if device in {"cuda", "tensorrt"}:
-        # It prints the libraries that it cannot load; `cuda_problem` reports them instead.
+        # It prints the libraries that it cannot load; `find_cuda_problem` reports them instead.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
         folder = Path(onnxruntime.__file__).parent / "capi"
-        return cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
+        return find_cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             Session.open(_SMALLEST_GRAPH, device, SessionConfig())
@@ -332,7 +334,7 @@ def _device_problem(device: str) -> str | None:
     return None
 
 
-def first_line(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """Return what an error of ONNX Runtime says; the further lines are of no use to a client."""
     return str(error).strip().partition("\n")[0]
 

@@ -47,6 +47,6 @@ class TensorSpec:
     optional: bool = False
 
 
-def row_count(inputs: Arrays) -> int:
+def count_rows(inputs: Arrays) -> int:
     """Return the length of the first axis; inputs without axes count as one row."""
     return len(inputs[0]) if inputs and inputs[0].ndim else 1

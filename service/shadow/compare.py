@@ -10,7 +10,7 @@ import numpy.typing as npt
 from service.bundle.features import FeaturesInput, client_value
 from service.bundle.manifest import ClassesOutput, Input
 from service.engine.model import ServedModel
-from service.engine.tensors import Array, Arrays, row_count
+from service.engine.tensors import Array, Arrays, count_rows
 from service.predictions import predicted_labels, scores_by_label
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Comparison:
     labels: Pair[Sequence[str]] | None = None
 
 
-def incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
+def find_incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
     """Return why the candidate cannot predict the serving version's requests, or None."""
     if serving.inputs != candidate.inputs:
         return "its graph takes other inputs than that of the serving version"
@@ -71,10 +71,10 @@ def compare(
 
     The tolerance is for numbers that are not probabilities.
     """
-    one, other = (_classes_of(model) for model in models)
+    one, other = (_find_class_output(model) for model in models)
     if one is not None and other is not None:
         return _classes((one, other), (outputs[0][0], outputs[1][0]))
-    rows = row_count(inputs)
+    rows = count_rows(inputs)
     parts = [_tensor(one, other, rows, tolerance) for one, other in zip(*outputs, strict=True)]
     return Comparison(
         np.logical_and.reduce([part.is_equal for part in parts]),
@@ -82,7 +82,7 @@ def compare(
     )
 
 
-def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401 - values of any feature
+def format_row(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401 - values of any feature
     """Return a row as a client would write it; None if it is not a row of a table."""
     manifest = model.manifest
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
@@ -91,9 +91,9 @@ def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401
     return {feature.name: client_value(feature, value) for feature, value in pairs}
 
 
-def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
+def format_prediction(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
     """Return the prediction of a row: its label and probabilities, or its numbers."""
-    if (kind := _classes_of(model)) is not None:
+    if (kind := _find_class_output(model)) is not None:
         scores = outputs[0][row : row + 1]
         probabilities = dict(
             zip(kind.labels, _probabilities(kind, scores)[0].tolist(), strict=True)
@@ -106,7 +106,7 @@ def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa
     return values[0] if len(values) == 1 else values
 
 
-def _classes_of(model: ServedModel) -> ClassesOutput | None:
+def _find_class_output(model: ServedModel) -> ClassesOutput | None:
     manifest = model.manifest
     if manifest is None or not isinstance(manifest.output, ClassesOutput):
         return None

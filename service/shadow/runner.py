@@ -19,17 +19,17 @@ import numpy as np
 from service.bundle.policy import Shadow
 from service.engine.batching import RunControl, concatenate
 from service.engine.model import ServedModel
-from service.engine.session import first_line, new_control, terminate
-from service.engine.tensors import Arrays, row_count
+from service.engine.session import new_control, summarize_error, terminate
+from service.engine.tensors import Arrays, count_rows
 from service.engine.threads import in_daemon_thread
 from service.observability.metrics import Metrics
 from service.shadow.compare import (
     Comparison,
     ShadowTolerance,
     compare,
-    incompatibility,
-    prediction_of,
-    row_of,
+    find_incompatibility,
+    format_prediction,
+    format_row,
 )
 
 MAX_DIFFERENCES = 10
@@ -179,7 +179,7 @@ class ShadowRunner:
         """
         pair = self._pair(models, policy)
         inputs, outputs = exchange
-        rows = row_count(inputs)
+        rows = count_rows(inputs)
         size = sum([array.nbytes for array in inputs + outputs])
         if pair.incompatibility is not None:
             self._skip(pair, "failed")
@@ -220,7 +220,7 @@ class ShadowRunner:
         tally = self._tallies.get(key)
         if tally is None or tally.serving != serving.version:
             tally = self._tallies[key] = Tally(serving.version, time.time())
-        reason = incompatibility(serving, candidate)
+        reason = find_incompatibility(serving, candidate)
         pair = self._pairs[candidate] = ShadowPair(serving, candidate, policy, tally, reason)
         return pair
 
@@ -326,7 +326,7 @@ def _run_alone(request: MirroredRequest, counts: Tally, control: RunControl) -> 
         _run([request], counts, control)
     except Exception as error:  # noqa: BLE001 - any error is a failure of the candidate
         counts.failed += 1
-        counts.reason = f"{type(error).__name__}: {first_line(error)}"
+        counts.reason = f"{type(error).__name__}: {summarize_error(error)}"
 
 
 def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl) -> None:
@@ -362,9 +362,9 @@ def _largest(
         differences.append(
             Difference(
                 float(compared.differences[position]),
-                prediction_of(pair.serving, request.outputs, row),
-                prediction_of(pair.candidate, predicted, position),
-                row_of(pair.serving, request.inputs, row),
+                format_prediction(pair.serving, request.outputs, row),
+                format_prediction(pair.candidate, predicted, position),
+                format_row(pair.serving, request.inputs, row),
                 row,
                 request.request_id,
             )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import itemgetter
 
 from service.engine.reconciler import Reconciler
-from service.engine.registry import Entry, Readiness, Registry, State, newest_first
+from service.engine.registry import Entry, Readiness, Registry, State, sort_newest_first
 from service.errors import ModelUnservable, WorkerFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -133,7 +133,7 @@ class ClusterIndex:
         others = [(reply.worker, reply.content) for reply in replies if reply.error is None]
         if not others:
             return own
-        seen = sorted([(str(os.getpid()), _states_of(own)), *others], key=itemgetter(0))
+        seen = sorted([(str(os.getpid()), _list_states(own)), *others], key=itemgetter(0))
         return _merge(own, seen)
 
     def _own_entries(self, name: str | None) -> Iterator[Entry]:
@@ -143,7 +143,7 @@ class ClusterIndex:
     async def _reply(self, name: str | None) -> VersionStates:
         if name is not None and name not in self._registry.names:
             return []
-        return _states_of(self._own_entries(name))
+        return _list_states(self._own_entries(name))
 
 
 class Worker:
@@ -174,7 +174,7 @@ class Worker:
         self.readiness.record_first_loads()
 
 
-def _states_of(entries: Iterable[Entry]) -> VersionStates:
+def _list_states(entries: Iterable[Entry]) -> VersionStates:
     return [(entry.name, entry.version, entry.state, entry.reason) for entry in entries]
 
 
@@ -190,7 +190,7 @@ def _merge(own: Sequence[Entry], seen: Sequence[tuple[str, VersionStates]]) -> l
         state, reason = _merge_states([(worker, view.get(key, _UNKNOWN)) for worker, view in views])
         entry = known.get(key) or Entry(*key, state)
         by_model.setdefault(key[0], []).append(replace(entry, state=state, reason=reason))
-    return [entry for entries in by_model.values() for entry in newest_first(entries)]
+    return [entry for entries in by_model.values() for entry in sort_newest_first(entries)]
 
 
 def _merge_states(seen: Sequence[tuple[str, StateAndReason]]) -> StateAndReason:

@@ -110,7 +110,7 @@ def claim_slot(folder: Path) -> Slot:
         return Slot(folder, number, descriptor)
 
 
-def process_id(folder: Path, slot: int) -> str:
+def read_process_id(folder: Path, slot: int) -> str:
     """Return the id of the process that claimed a slot last; empty if it is not known."""
     return (folder / f"{slot}.pid").read_text().rstrip()
 
@@ -234,7 +234,7 @@ class WorkerContext:
     unloaded: MutableSet[str] = field(default_factory=set)
 
     @classmethod
-    def of_slot(cls, slot: Slot) -> Self:
+    def from_slot(cls, slot: Slot) -> Self:
         """Return the context of one of several workers."""
         return cls(Channel(slot), slot, SharedNameSet(slot.folder / "unloaded"))
 
@@ -251,7 +251,7 @@ def broadcast(folder: Path, method: str) -> None:
 
 async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
     slot = int(path.stem)
-    worker = process_id(path.parent, slot)
+    worker = read_process_id(path.parent, slot)
     try:
         async with asyncio.timeout(seconds):
             reply = await _exchange(path, content)

@@ -10,7 +10,7 @@ import pytest
 from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.tune import choose_tuning, compare_devices
-from service.engine.loader import this_machine
+from service.engine.loader import describe_machine
 from tests.models import publish_admission, publish_bare, sum_and_difference
 from tests.processes import run_command, run_here
 
@@ -42,7 +42,7 @@ def test_the_measurements_are_printed_and_the_choice_is_written(models: Path) ->
     assert (ended.returncode, ended.stderr) == (0, b"")
     tuning = read_document(Tuning, folder.parent / TUNING)
     assert tuning is not None
-    assert (tuning.device, tuning.version, tuning.machine) == ("cpu", "1", this_machine())
+    assert (tuning.device, tuning.version, tuning.machine) == ("cpu", "1", describe_machine())
     assert {each.rows for each in tuning.measured} == {1, 2, 4}
     rows = [line.split() for line in output.splitlines() if line.startswith("cpu ")]
     assert len(rows) == len(tuning.measured)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.devices import available_cores
+from service.engine.devices import count_cores
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -18,7 +18,7 @@ def cores_of(tmp_path: Path, line: str, limits: dict[str, str]) -> int:
         path = groups / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{content}\n")
-    return available_cores(process, groups)
+    return count_cores(process, groups)
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_the_limit_of_the_root_applies_if_the_group_is_not_visible(
 
 def test_this_machine_has_at_least_one_core() -> None:
     """The limit that is read from the files of this machine allows at least one core."""
-    assert 1 <= available_cores() <= ALL
+    assert 1 <= count_cores() <= ALL

@@ -6,9 +6,9 @@ import pytest
 
 from service.bundle.store import read_document, replace_document
 from service.bundle.tuning import TUNING, Machine, Tuning
-from service.engine.loader import ExecutionPlan, load, plan_for, this_machine
+from service.engine.loader import ExecutionPlan, describe_machine, load, plan_execution
 from service.engine.model import BatchLimits, ServedModel
-from service.engine.repository import Candidate, fingerprint
+from service.engine.repository import Candidate, compute_fingerprint
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
@@ -33,7 +33,7 @@ def test_a_quick_model_runs_inline(models: Path) -> None:
 
 def test_the_setting_overrides_the_timing(models: Path) -> None:
     """The setting decides where a model runs, for any measured time."""
-    plan = plan_for(Settings(execution="batched", threads=2), "cpu")
+    plan = plan_execution(Settings(execution="batched", threads=2), "cpu")
 
     model = load_version(publish_admission(models), plan)
 
@@ -45,10 +45,10 @@ def test_the_setting_overrides_the_timing(models: Path) -> None:
 def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
     """The tuning file of a model sets its threads, mode and batch size."""
     folder = publish_admission(models)
-    tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=this_machine())
+    tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=describe_machine())
     replace_document(folder.parent / TUNING, tuning)
 
-    model = load_version(folder, plan_for(Settings(execution="inline"), "cpu"))
+    model = load_version(folder, plan_execution(Settings(execution="inline"), "cpu"))
 
     assert model.info.execution is not None
     assert model.info.execution.chosen_by == "tuning.json"
@@ -78,7 +78,7 @@ def test_a_tuning_of_another_machine_applies_with_a_warning(
 ) -> None:
     """The warning lists the differences between the two machines."""
     folder = publish_admission(models)
-    other = Machine(cpu="Zilog Z80", cores=1000, runtime=this_machine().runtime)
+    other = Machine(cpu="Zilog Z80", cores=1000, runtime=describe_machine().runtime)
     replace_document(folder.parent / TUNING, Tuning(execution="batched", machine=other))
 
     assert load_version(folder).execution == "batched"
@@ -101,7 +101,7 @@ def test_a_tuning_for_another_device_is_ignored(
 
 def test_a_tuning_file_survives_a_round_trip(tmp_path: Path) -> None:
     """No other file is left in the folder."""
-    tuning = Tuning(threads=2, machine=this_machine())
+    tuning = Tuning(threads=2, machine=describe_machine())
 
     replace_document(tmp_path / TUNING, tuning)
 
@@ -112,11 +112,11 @@ def test_a_tuning_file_survives_a_round_trip(tmp_path: Path) -> None:
 def test_a_new_tuning_file_changes_the_fingerprint(models: Path) -> None:
     """The next scan reloads a version with a new tuning file."""
     folder = publish_admission(models)
-    before = fingerprint(folder)
+    before = compute_fingerprint(folder)
 
     replace_document(folder.parent / TUNING, Tuning(execution="batched"))
 
-    assert fingerprint(folder) != before
+    assert compute_fingerprint(folder) != before
 
 
 def test_a_running_service_applies_a_new_tuning_file(models: Path, start: StartApp) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from onnx import helper
 
-from service.engine.repository import configured_labels
+from service.engine.repository import read_triton_labels
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialized, tensor
 from tests.models import publish_admission, publish_bare, publish_price
@@ -222,10 +222,10 @@ def test_labels_are_only_read_from_the_folder_of_the_model(
     (model_folder / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
 
     (model_folder / "names").symlink_to("own.txt")
-    own = configured_labels(model_folder)
+    own = read_triton_labels(model_folder)
     (model_folder / "names").unlink()
     (model_folder / "names").symlink_to(target)
-    others = configured_labels(model_folder)
+    others = read_triton_labels(model_folder)
 
     assert own == {"scores": ("a", "b")}
     assert others == {}
@@ -238,4 +238,4 @@ def test_a_hostile_configuration_is_read_in_linear_time(models: Path, word: str)
     model_folder = publish_bare(models, "bare", graph_with_scores()).parent
     (model_folder / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
-    assert configured_labels(model_folder) == {}
+    assert read_triton_labels(model_folder) == {}

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.engine.devices import known_devices, provider_name, providers
+from service.engine.devices import list_devices, provider_name, providers
 from service.engine.session import Session, SessionConfig, choose_device
 from service.engine.tensors import Array
 from service.errors import DeviceUnavailable
@@ -123,4 +123,4 @@ def test_every_device_of_this_build_is_known() -> None:
     """The names of the devices are those that ONNX Runtime lists."""
     listed = onnxruntime.get_available_providers()
 
-    assert {provider_name(device) for device in known_devices(listed)} == set(listed)
+    assert {provider_name(device) for device in list_devices(listed)} == set(listed)

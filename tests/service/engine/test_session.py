@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.devices import cuda_problem
+from service.engine.devices import find_cuda_problem
 from service.engine.session import Session, SessionConfig, choose_device
 from service.engine.tensors import ABSENT, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
@@ -78,7 +78,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
     """The problem names the missing file or the missing dependency."""
     missing = tmp_path / "libonnxruntime_providers_cuda.so"
 
-    problem = cuda_problem(missing)
+    problem = find_cuda_problem(missing)
 
     assert problem is not None
     assert missing.name in problem
@@ -89,7 +89,7 @@ def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
     provider = tmp_path / "libonnxruntime_providers_cuda.so"
     provider.write_bytes(b"not a library")
 
-    problem = cuda_problem(provider)
+    problem = find_cuda_problem(provider)
 
     assert problem is not None
     assert "a CUDA library is missing" in problem

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.policy import Latest, VersionChoice
-from service.engine.repository import configured_labels, configured_versions
+from service.engine.repository import read_triton_labels, read_triton_versions
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
@@ -22,14 +22,14 @@ def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
     """One label per line; the name may have single or double quotes."""
     write(tmp_path, named)
 
-    assert configured_labels(tmp_path) == {"scores": ("red", "green")}
+    assert read_triton_labels(tmp_path) == {"scores": ("red", "green")}
 
 
 def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
     """A file of labels alone is ignored."""
     (tmp_path / "colors.txt").write_text("red")
 
-    assert configured_labels(tmp_path) == {}
+    assert read_triton_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize("named", ['"../colors.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
@@ -40,7 +40,7 @@ def test_a_path_to_another_folder_is_not_followed(tmp_path: Path, named: str) ->
     write(model_folder, named)
     (tmp_path / "colors.txt").write_text("elsewhere")
 
-    assert configured_labels(model_folder) == {}
+    assert read_triton_labels(model_folder) == {}
 
 
 def test_labels_that_cannot_be_read_are_reported_and_omitted(
@@ -48,9 +48,9 @@ def test_labels_that_cannot_be_read_are_reported_and_omitted(
 ) -> None:
     """Without a label file, or with an invalid one, the model serves without labels."""
     write(tmp_path, '"missing.txt"')
-    missing = configured_labels(tmp_path)
+    missing = read_triton_labels(tmp_path)
     write(tmp_path, '"colors.txt"', b"\xff\xfe")
-    unreadable = configured_labels(tmp_path)
+    unreadable = read_triton_labels(tmp_path)
 
     assert (missing, unreadable) == ({}, {})
     assert caplog.messages == ["labels cannot be read"] * 2
@@ -74,7 +74,7 @@ def test_only_label_files_of_outputs_are_read(tmp_path: Path, config: str) -> No
     write(tmp_path, '"colors.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert configured_labels(tmp_path) == {}
+    assert read_triton_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_labels_belong_to_their_output(tmp_path: Path, config: str) -> None:
     write(tmp_path, '"colors.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert configured_labels(tmp_path) == {"b": ("red", "green")}
+    assert read_triton_labels(tmp_path) == {"b": ("red", "green")}
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_the_version_policy_of_triton_is_read(
     """Triton's three policies are read in any notation; other ones are ignored."""
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert configured_versions(tmp_path) == versions
+    assert read_triton_versions(tmp_path) == versions

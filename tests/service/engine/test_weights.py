@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.engine.repository import fingerprint
+from service.engine.repository import compute_fingerprint
 from tests.conftest import StartApp
 from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
 from tests.models import publish_admission, publish_bare
@@ -108,11 +108,11 @@ def test_a_copy_with_the_same_size_and_time_has_another_fingerprint(models: Path
     (folder / "weights.bin").write_bytes(weights_file())
     copy = folder.parent / "copy"
     shutil.copy2(folder / "weights.bin", copy)
-    before = fingerprint(folder)
+    before = compute_fingerprint(folder)
 
     shutil.copy2(copy, folder / "weights.bin")
 
-    assert fingerprint(folder) != before
+    assert compute_fingerprint(folder) != before
 
 
 @pytest.mark.parametrize(

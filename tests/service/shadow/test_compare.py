@@ -8,7 +8,13 @@ import pytest
 
 from service.engine.model import ServedModel
 from service.engine.tensors import ABSENT, Array, Arrays
-from service.shadow.compare import ShadowTolerance, compare, incompatibility, prediction_of, row_of
+from service.shadow.compare import (
+    ShadowTolerance,
+    compare,
+    find_incompatibility,
+    format_prediction,
+    format_row,
+)
 from tests.models import (
     publish_admission,
     publish_bare,
@@ -140,9 +146,9 @@ def test_versions_with_other_inputs_are_incompatible(models: Path) -> None:
     bare = loaded(publish_bare(models, "bare", sum_and_difference()))
     admission, iris = loaded(publish_admission(models)), loaded(publish_iris(models))
 
-    assert incompatibility(price, again) is None
-    assert "other inputs" in str(incompatibility(price, bare))
-    assert "other inputs" in str(incompatibility(admission, iris))
+    assert find_incompatibility(price, again) is None
+    assert "other inputs" in str(find_incompatibility(price, bare))
+    assert "other inputs" in str(find_incompatibility(admission, iris))
 
 
 def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
@@ -150,7 +156,7 @@ def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
     mixed = loaded(publish_mixed(models))
     row = np.array([[np.nan, 3, 1, 1, -1]], np.float32)
 
-    assert row_of(mixed, (row,), 0) == {
+    assert format_row(mixed, (row,), 0) == {
         "size": None,
         "rooms": 3.0,
         "garden": True,
@@ -163,10 +169,10 @@ def test_a_prediction_is_shown_in_readable_form(models: Path, bare: ServedModel)
     """It is a label with probabilities, a number, or several tensors; long tensors are omitted."""
     admission, price = loaded(publish_admission(models)), loaded(publish_price(models))
 
-    assert prediction_of(admission, rows(0.25), 0) == {
+    assert format_prediction(admission, rows(0.25), 0) == {
         "label": "not admitted",
         "probabilities": {"not admitted": 0.75, "admitted": 0.25},
     }
-    assert prediction_of(price, rows(1, 2), 1) == [2.0]
-    assert prediction_of(bare, (np.array([[1, 2]]), np.array([[3]])), 0) == [[1, 2], [3]]
-    assert prediction_of(bare, (np.zeros((1, 1000)), np.array([[3]])), 0) == [3]
+    assert format_prediction(price, rows(1, 2), 1) == [2.0]
+    assert format_prediction(bare, (np.array([[1, 2]]), np.array([[3]])), 0) == [[1, 2], [3]]
+    assert format_prediction(bare, (np.zeros((1, 1000)), np.array([[3]])), 0) == [3]

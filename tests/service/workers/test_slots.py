@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from service.workers.ipc import claim_slot, process_id
+from service.workers.ipc import claim_slot, read_process_id
 
 
 def test_each_worker_has_its_own_slot(tmp_path: Path) -> None:
@@ -14,4 +14,4 @@ def test_each_worker_has_its_own_slot(tmp_path: Path) -> None:
     fourth = claim_slot(tmp_path)
 
     assert [slot.number for slot in (first, second, third, fourth)] == [0, 1, 2, 1]
-    assert process_id(tmp_path, 1).isdecimal()
+    assert read_process_id(tmp_path, 1).isdecimal()
