@@ -14,16 +14,16 @@ from dataclasses import replace
 from functools import partial
 
 from service.bundle.policy import Policy, Selection, select
-from service.engine.loader import LAZY, VersionLoader
+from service.engine.loader import VersionLoader
 from service.engine.model import ServedModel, Statistics
 from service.engine.model_cache import CachedModel, ModelCache
 from service.engine.registry import (
+    LAZY,
     Entry,
     PublishedVersions,
     Registry,
     State,
     build_published_versions,
-    rejected_entry,
     sort_newest_first,
 )
 from service.engine.repository import Candidate, ModelFolder
@@ -165,7 +165,7 @@ class Lifecycle:
         async with self._lock:
             self._entries = {}
             entries = [
-                rejected_entry(candidate, "it was unloaded on request")
+                Entry.rejected(candidate, "it was unloaded on request")
                 for candidate in folder.candidates or ()
             ]
             self._publisher.publish(PublishedVersions(entries[:1]))
@@ -220,7 +220,7 @@ class Lifecycle:
         """Open versions one by one until all selected ones serve; then publish them."""
         candidates = self._folder.candidates or ()
         if self._policy is None:
-            entries = [rejected_entry(candidate, self._folder.problem) for candidate in candidates]
+            entries = [Entry.rejected(candidate, self._folder.problem) for candidate in candidates]
             self._publisher.publish(PublishedVersions(entries))
             return
         present = {candidate.version: candidate for candidate in candidates}
@@ -231,7 +231,7 @@ class Lifecycle:
                 tried.add(candidate.version)
                 self._entries[candidate.version] = _preferred_entry(
                     self._entries.get(candidate.version),
-                    rejected_entry(candidate, candidate.rejected),
+                    Entry.rejected(candidate, candidate.rejected),
                 )
         while True:
             untried = present.keys() - tried if reload else set()

@@ -36,7 +36,7 @@ from service.engine.model import (
     Statistics,
 )
 from service.engine.model_cache import CachedModel, ModelCache
-from service.engine.registry import Entry, State, rejected_entry
+from service.engine.registry import Entry
 from service.engine.repository import (
     Candidate,
     compute_fingerprint,
@@ -58,9 +58,6 @@ from service.errors import GraphRejected, LoadFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
-LAZY = "its first request loads it"
-"""Reason of a lazy version."""
-
 # For quicker models, more threads cannot save the time of the second load that it takes to try
 # them.
 _MIN_SECONDS_TO_TRY_THREADS = 0.000_5
@@ -81,7 +78,7 @@ class ExecutionPlan:
         threads: intra-op threads; 0 lets timing choose.
         most_threads: most threads that timing tries.
         mode: as in `Execution`; None lets timing choose.
-        mode_by: what determined the mode.
+        mode_by: what determined the mode, if it is not None.
         max_batch_rows: the model's own limit, if it has one.
         gpu_memory_mib: limit of its memory on the GPU; 0 is no limit.
     """
@@ -90,7 +87,7 @@ class ExecutionPlan:
     threads: int = 1
     most_threads: int = 1
     mode: Mode | None = None
-    mode_by: ChosenBy = "warm-up"
+    mode_by: ChosenBy = "setting"
     max_batch_rows: int | None = None
     gpu_memory_mib: int = 0
 
@@ -98,14 +95,13 @@ class ExecutionPlan:
 def plan_execution(settings: Settings, device: str) -> ExecutionPlan:
     """Return the plan of a model without a ``tuning.json``."""
     cores = count_cores()
-    mode = None if settings.execution == "auto" else settings.execution
     return ExecutionPlan(
         device=device,
         threads=settings.threads,
         # The share of this worker.
         most_threads=max(1, cores // (settings.workers or cores)),
-        mode=mode,
-        mode_by="setting" if mode else "warm-up",
+        mode=None if settings.execution == "auto" else settings.execution,
+        mode_by="setting",
         gpu_memory_mib=settings.gpu_memory_mib,
     )
 
@@ -123,7 +119,7 @@ def _apply_tuning(plan: ExecutionPlan, model_folder: Path) -> ExecutionPlan:
         return plan
     if tuning is None:
         return plan
-    if tuning.machine and (difference := _machine_difference(tuning.machine, describe_machine())):
+    if tuning.machine and (difference := _describe_difference(tuning.machine)):
         reason = (
             f"{TUNING} was measured elsewhere ({difference}); it is applied; run onward tune here"
         )
@@ -149,14 +145,15 @@ def describe_machine() -> Machine:
     return Machine(cpu=read_processor_name(), cores=count_cores(), runtime=RUNTIME_VERSION)
 
 
-def _machine_difference(other: Machine, here: Machine) -> str:
+def _describe_difference(other: Machine) -> str:
     """Return how another machine differs from this one; empty if it does not."""
-    pairs: list[tuple[str, object, object]] = [
+    here = describe_machine()
+    compared: list[tuple[str, object, object]] = [
         ("CPU", other.cpu, here.cpu),
         ("cores", other.cores, here.cores),
         ("ONNX Runtime", other.runtime, here.runtime),
     ]
-    return "; ".join(f"{name} {value}, here {own}" for name, value, own in pairs if value != own)
+    return "; ".join(f"{name} {value}, here {own}" for name, value, own in compared if value != own)
 
 
 def load(
@@ -182,7 +179,7 @@ def load(
     shares_runs = True
     if candidate.is_bare:
         configured = read_triton_batching(model_folder)
-        shares_runs = _bare_shares_runs(plan, configured)
+        shares_runs = _may_share_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         session, execution = _open_bare(candidate, plan, limits)
@@ -192,8 +189,7 @@ def load(
         manifest = bundle.manifest
         labels = get_class_labels(manifest)
         session, execution = _open_bundle(candidate, bundle, plan, limits)
-    is_inline = execution.mode == "inline"
-    batch_rows = limits.inline_batch_rows if is_inline else limits.batch_rows
+    batch_rows = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
     info = ModelInfo(
         name=candidate.name,
         version=candidate.version,
@@ -240,40 +236,31 @@ class VersionLoader:
             cached: returns the entry of the model in the cache.
             pinned: models that must not be evicted until the version is loaded.
         """
+        # The sandbox has its own timeout for each load, and loads one version at a time.
+        seconds = LOAD_TIMEOUT_SECONDS if self._sandbox is None else None
         reservation = await self.cache.reserve(candidate, pinned)
         model = None
         try:
-            async with self._semaphore:
-                entry = await self._load_in_time(candidate, statistics)
+            async with self._semaphore, asyncio.timeout(seconds):
+                entry = await in_daemon_thread(self._attempt, self._load, candidate, statistics)
             model = entry.model
+        except TimeoutError:
+            return _reject(candidate, f"it is not loaded after {LOAD_TIMEOUT_SECONDS:g} s")
         finally:
             if model is None:
                 self.cache.release(reservation)
-        if model is not None:
-            self.cache.commit(reservation, candidate, cached(model))
+            else:
+                self.cache.commit(reservation, candidate, cached(model))
         return entry
 
     async def read_metadata(self, candidate: Candidate) -> Entry:
         """Return the entry of a version, READY and lazy, or UNAVAILABLE with the reason."""
-        return await asyncio.to_thread(self._attempt, self._lazy_entry, candidate)
+        return await asyncio.to_thread(self._attempt, self._read_metadata, candidate)
 
     async def close(self) -> None:
         """Stop the sandbox."""
         if self._sandbox is not None:
             await asyncio.to_thread(self._sandbox.close)
-
-    async def _load_in_time(self, candidate: Candidate, statistics: Statistics) -> Entry:
-        """Load a version in a thread; if that does not end, it is UNAVAILABLE."""
-        # The sandbox has its own timeout for each load, and loads one version at a time.
-        seconds = LOAD_TIMEOUT_SECONDS if self._sandbox is None else None
-        try:
-            async with asyncio.timeout(seconds):
-                return await in_daemon_thread(self._attempt, self._load, candidate, statistics)
-        except TimeoutError:
-            reason = f"it is not loaded after {LOAD_TIMEOUT_SECONDS:g} s"
-            extra = {"model": candidate.name, "version": candidate.version, "reason": reason}
-            _log.error("model rejected", extra=extra)
-            return rejected_entry(candidate, reason)
 
     def _attempt(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
         """Return the result of an attempt, or an UNAVAILABLE entry with the reason."""
@@ -288,11 +275,9 @@ class VersionLoader:
         except Exception as error:  # noqa: BLE001 - an error of one model must not affect the others
             _log.exception("unexpected error while loading a model", extra=extra)
             reason = f"{type(error).__name__} while loading: {error}"
-        _log.error("model rejected", extra=extra | {"reason": reason})
-        return rejected_entry(candidate, reason, is_servable=is_servable)
+        return _reject(candidate, reason, is_servable=is_servable)
 
     def _load(self, candidate: Candidate, statistics: Statistics) -> Entry:
-        name, version = candidate.name, candidate.version
         started = perf_counter()
         ready = False
         try:
@@ -310,55 +295,48 @@ class VersionLoader:
             self._metrics.count_load(seconds, ready=ready)
             if self.cache.is_limited:
                 self.cache.heap.trim()
-        extra: dict[str, object] = {"model": name, "version": version}
-        extra |= {"device": model.info.device, "execution": model.execution}
-        extra |= {"milliseconds": round(seconds * 1e3)}
-        _log.info("model ready", extra=extra)
-        return Entry(
-            name,
-            version,
-            State.READY,
-            model=model,
-            info=model.info,
-            fingerprint=candidate.fingerprint,
-        )
+        facts = {
+            "model": candidate.name,
+            "version": candidate.version,
+            "device": model.info.device,
+            "execution": model.execution,
+            "milliseconds": round(seconds * 1e3),
+        }
+        _log.info("model ready", extra=facts)
+        return Entry.ready(candidate, model.info, model)
 
-    def _lazy_entry(self, candidate: Candidate) -> Entry:
-        return Entry(
-            candidate.name,
-            candidate.version,
-            State.READY,
-            LAZY,
-            is_lazy=True,
-            info=_read_metadata(candidate, self.device, self._limits.batch_rows),
-            fingerprint=candidate.fingerprint,
-        )
+    def _read_metadata(self, candidate: Candidate) -> Entry:
+        """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
 
-
-def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
-    """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
-
-    Return None for a bare model, because only its graph contains the metadata.
-    """
-    if candidate.is_bare:
-        require_regular(candidate.folder / MODEL)
-        return None
-    manifest = read_manifest(candidate.folder)
-    require_sizes(candidate.folder, manifest)
-    return ModelInfo(
-        name=candidate.name,
-        version=candidate.version,
-        folder=candidate.folder,
-        device=device,
-        manifest=manifest,
-        inputs=(input_spec(manifest),),
-        outputs=(output_spec(manifest),),
-        labels=get_class_labels(manifest),
-        max_batch_rows=max_batch_rows,
-    )
+        Only the graph of a bare model contains its metadata.
+        """
+        info = None
+        if candidate.is_bare:
+            require_regular(candidate.folder / MODEL)
+        else:
+            manifest = read_manifest(candidate.folder)
+            require_sizes(candidate.folder, manifest)
+            info = ModelInfo(
+                name=candidate.name,
+                version=candidate.version,
+                folder=candidate.folder,
+                device=self.device,
+                manifest=manifest,
+                inputs=(input_spec(manifest),),
+                outputs=(output_spec(manifest),),
+                labels=get_class_labels(manifest),
+                max_batch_rows=self._limits.batch_rows,
+            )
+        return Entry.ready(candidate, info)
 
 
-def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
+def _reject(candidate: Candidate, reason: str, *, is_servable: bool = True) -> Entry:
+    extra = {"model": candidate.name, "version": candidate.version, "reason": reason}
+    _log.error("model rejected", extra=extra)
+    return Entry.rejected(candidate, reason, is_servable=is_servable)
+
+
+def _may_share_runs(plan: ExecutionPlan, configured: int | None) -> bool:
     """Return whether several requests to a bare model may share a run.
 
     Only the operator knows whether its rows are independent of each other; ``tuning.json`` takes
@@ -379,10 +357,10 @@ def _open_bare(
         raise GraphRejected(str(error)) from error
     try:
         weights = read_weights(candidate.folder, onnx.graph)
-        session = _session(onnx, plan, limits, plan.threads or 1, weights)
+        session = _open_session(onnx, plan, limits, plan.threads or 1, weights)
     except (BundleError, LoadFailed) as error:
         raise GraphRejected(str(error)) from error
-    mode, chosen_by = _mode(candidate, plan, None, _unbounded_reason(session, onnx.graph))
+    mode, chosen_by = _choose_mode(candidate, plan, None, _find_unbounded(session, onnx.graph))
     return session, Execution(mode, chosen_by, session.config.threads)
 
 
@@ -391,26 +369,26 @@ def _open_bundle(
 ) -> tuple[Session, Execution]:
     """Open a bundle with the fastest number of threads, and run its self-test."""
     onnx = OnnxFile(bundle.model, bundle.graph)
-    session = _session(onnx, plan, limits, plan.threads or 1)
+    session = _open_session(onnx, plan, limits, plan.threads or 1)
     is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
     rows = as_rows(bundle.examples.input)
     seconds = measure_row(session, rows)
     threads = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
     if threads > 1 and seconds > _MIN_SECONDS_TO_TRY_THREADS:
         del session  # two sessions at a time would take twice the memory
-        session = _session(onnx, plan, limits, threads)
+        session = _open_session(onnx, plan, limits, threads)
         threaded = measure_row(session, rows)
         if threaded < seconds * _MAX_THREADED_SHARE:
             seconds = threaded
         else:
             del session
-            session = _session(onnx, plan, limits, 1)
+            session = _open_session(onnx, plan, limits, 1)
         is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
-    mode, chosen_by = _mode(candidate, plan, seconds, _unbounded_reason(session, bundle.graph))
+    mode, chosen_by = _choose_mode(candidate, plan, seconds, _find_unbounded(session, bundle.graph))
     return session, Execution(mode, chosen_by, session.config.threads, seconds, is_bitwise)
 
 
-def _mode(
+def _choose_mode(
     candidate: Candidate, plan: ExecutionPlan, seconds: float | None, unbounded: str
 ) -> tuple[Mode, ChosenBy]:
     """Return how the model runs, and what determined it.
@@ -431,7 +409,7 @@ def _mode(
     return ("inline" if seconds < INLINE_ROW_SECONDS else "batched"), "warm-up"
 
 
-def _unbounded_reason(session: Session, graph: GraphFacts) -> str:
+def _find_unbounded(session: Session, graph: GraphFacts) -> str:
     """Return why the duration of a run has no bound; empty if it has one.
 
     Without a bound a graph never runs on the event loop, where all other requests would wait.
@@ -445,7 +423,7 @@ def _unbounded_reason(session: Session, graph: GraphFacts) -> str:
     return ""
 
 
-def _session(
+def _open_session(
     onnx: OnnxFile,
     plan: ExecutionPlan,
     limits: BatchLimits,

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from service.bundle.policy import STABLE, Policy, Routes, Selection, Shadow
 from service.bundle.store import is_version
@@ -18,6 +18,9 @@ from service.engine.model import ModelInfo, ServedModel
 from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
+
+LAZY = "its first request loads it"
+"""Reason of a lazy version."""
 
 _HASH_RANGE = 2**64
 Strictness = Literal["lenient", "strict"]
@@ -60,6 +63,34 @@ class Entry:
     is_superseded: bool = False
     is_absent: bool = False
     fingerprint: Fingerprint = ()
+
+    @classmethod
+    def ready(
+        cls, candidate: Candidate, info: ModelInfo | None, model: ServedModel | None = None
+    ) -> Self:
+        """Return the entry of a version that serves; without a model it is lazy."""
+        return cls(
+            candidate.name,
+            candidate.version,
+            State.READY,
+            LAZY if model is None else "",
+            model,
+            is_lazy=model is None,
+            info=info,
+            fingerprint=candidate.fingerprint,
+        )
+
+    @classmethod
+    def rejected(cls, candidate: Candidate, reason: str, *, is_servable: bool = True) -> Self:
+        """Return the entry of a version whose files cannot be served."""
+        return cls(
+            candidate.name,
+            candidate.version,
+            State.UNAVAILABLE,
+            reason,
+            is_servable=is_servable,
+            fingerprint=candidate.fingerprint,
+        )
 
     @property
     def serves(self) -> bool:
@@ -331,18 +362,6 @@ def build_published_versions(
         entries[0] = replace(entries[0], reason="; ".join(filter(None, reasons)))
     split = dict(sorted(policy.split.items()))
     return PublishedVersions(entries, selection.routes, aliases, split, policy.shadow)
-
-
-def rejected_entry(candidate: Candidate, reason: str, *, is_servable: bool = True) -> Entry:
-    """Return the entry of a version whose files cannot be served."""
-    return Entry(
-        candidate.name,
-        candidate.version,
-        State.UNAVAILABLE,
-        reason,
-        is_servable=is_servable,
-        fingerprint=candidate.fingerprint,
-    )
 
 
 def sort_newest_first(entries: Iterable[Entry]) -> list[Entry]:
