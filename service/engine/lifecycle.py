@@ -16,7 +16,7 @@ from functools import partial
 from service.bundle.policy import Policy, Selection, select
 from service.engine.loader import VersionLoader
 from service.engine.model import ServedModel, Statistics
-from service.engine.model_cache import CachedModel, ModelCache
+from service.engine.model_cache import ModelCache
 from service.engine.registry import (
     LAZY,
     Entry,
@@ -213,7 +213,7 @@ class Lifecycle:
         serving = self._publisher.find(None)
         pinned = [] if serving is None else [serving]
         fits = self._loader.cache.fits_alongside(candidate, pinned)
-        self._entries[version] = await self._open(candidate, pinned if fits else [])
+        self._record(await self._open(candidate, pinned if fits else []))
         await self._open_selected()
 
     async def _open_selected(self, *, reload: bool = False) -> None:
@@ -229,10 +229,7 @@ class Lifecycle:
         for candidate in candidates:
             if candidate.rejected:
                 tried.add(candidate.version)
-                self._entries[candidate.version] = _preferred_entry(
-                    self._entries.get(candidate.version),
-                    Entry.rejected(candidate, candidate.rejected),
-                )
+                self._record(Entry.rejected(candidate, candidate.rejected))
         while True:
             untried = present.keys() - tried if reload else set()
             selection = self._select(self._policy, present, untried)
@@ -288,7 +285,7 @@ class Lifecycle:
             entry = self._entries.get(version)
             if reload or entry is None or entry.fingerprint != candidate.fingerprint:
                 return version
-            if entry.is_lazy and self._replaced_by(version, selection):
+            if entry.is_lazy and self._find_replaced(version, selection):
                 return version
         return None
 
@@ -298,33 +295,37 @@ class Lifecycle:
         before = self._entries.get(version)
         if before is None or not before.serves:
             self._publisher.update(Entry(self._name, version, State.LOADING, "it is being loaded"))
-        replaced = self._replaced_by(version, selection)
+        replaced = self._find_replaced(version, selection)
         cache = self._loader.cache
         if cache.is_limited and not (replaced and cache.fits_alongside(candidate, replaced)):
             opened = await self._loader.read_metadata(candidate)
         else:
             opened = await self._open(candidate, replaced)
-        self._entries[version] = _preferred_entry(self._entries.get(version), opened)
+        self._record(opened)
 
-    def _replaced_by(self, version: str, selection: Selection) -> set[ServedModel]:
+    def _record(self, opened: Entry) -> None:
+        """Record a new entry; if it was rejected, the model in memory stays, with the reason."""
+        before = self._entries.get(opened.version)
+        if before is not None and before.model is not None and not opened.serves:
+            reason = "its files have changed and are rejected; what was loaded before serves: "
+            opened = replace(before, reason=reason + opened.reason, fingerprint=opened.fingerprint)
+        self._entries[opened.version] = opened
+
+    def _find_replaced(self, version: str, selection: Selection) -> set[ServedModel]:
         """Return the models in memory whose requests this version will get."""
         aliases = [alias for alias, served_by in selection.routes.items() if served_by == version]
         models = {self._publisher.find(requested) for requested in (*aliases, version)}
         return {model for model in models if model is not None}
 
-    async def _open(self, candidate: Candidate, pinned: Collection[ServedModel] = ()) -> Entry:
+    async def _open(self, candidate: Candidate, pinned: Collection[ServedModel]) -> Entry:
         version = candidate.version
         before = self._entries.get(version)
-        info = before.info if before is not None else None
         return await self._loader.open(
             candidate,
-            info.statistics if info is not None else Statistics(),
-            lambda model: CachedModel(
-                model,
-                lambda: self._waiting_requests[version] > 0,
-                partial(self._evict, version, model),
-            ),
+            before.info.statistics if before is not None and before.info else Statistics(),
             pinned,
+            is_awaited=lambda: self._waiting_requests[version] > 0,
+            evict=partial(self._evict, version),
         )
 
     def _evict(self, version: str, model: ServedModel) -> None:
@@ -337,15 +338,3 @@ class Lifecycle:
         if model in [other.model for other in self._publisher.published.entries]:
             self._publisher.update(lazy)
         self._publisher.retire(entry, model, "evicted")
-
-
-def _preferred_entry(before: Entry | None, opened: Entry) -> Entry:
-    """Return the new entry; if it was rejected, the one in memory, with the reason."""
-    if before is None or before.model is None or opened.serves:
-        return opened
-    return replace(
-        before,
-        reason="its files have changed and are rejected; what was loaded before serves: "
-        + opened.reason,
-        fingerprint=opened.fingerprint,
-    )

@@ -35,7 +35,7 @@ from service.engine.model import (
     ServedModel,
     Statistics,
 )
-from service.engine.model_cache import CachedModel, ModelCache
+from service.engine.model_cache import ModelCache
 from service.engine.registry import Entry
 from service.engine.repository import (
     Candidate,
@@ -225,20 +225,17 @@ class VersionLoader:
         self,
         candidate: Candidate,
         statistics: Statistics,
-        cached: Callable[[ServedModel], CachedModel],
-        pinned: Collection[ServedModel] = (),
+        pinned: Collection[ServedModel],
+        is_awaited: Callable[[], bool],
+        evict: Callable[[ServedModel], None],
     ) -> Entry:
         """Return the entry of a version, READY or UNAVAILABLE with the reason; raise nothing.
 
-        Args:
-            candidate: the version.
-            statistics: continued by the version.
-            cached: returns the entry of the model in the cache.
-            pinned: models that must not be evicted until the version is loaded.
+        The version continues the ``statistics``; `Reservation` describes the last three arguments.
         """
         # The sandbox has its own timeout for each load, and loads one version at a time.
         seconds = LOAD_TIMEOUT_SECONDS if self._sandbox is None else None
-        reservation = await self.cache.reserve(candidate, pinned)
+        reservation = await self.cache.reserve(candidate, pinned, is_awaited, evict)
         model = None
         try:
             async with self._semaphore, asyncio.timeout(seconds):
@@ -250,7 +247,7 @@ class VersionLoader:
             if model is None:
                 self.cache.release(reservation)
             else:
-                self.cache.commit(reservation, candidate, cached(model))
+                self.cache.commit(reservation, candidate, model)
         return entry
 
     async def read_metadata(self, candidate: Candidate) -> Entry:

@@ -30,16 +30,6 @@ _M_MMAP_THRESHOLD = -3
 _MAPPED_FROM_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class CachedModel:
-    """A model in memory, and how to evict it."""
-
-    model: ServedModel
-    is_awaited: Callable[[], bool]
-    """Returns whether a request that waited for the load has not used the model yet."""
-    evict: Callable[[], None]
-
-
 @dataclass(eq=False)
 class Reservation:
     """The memory of one version, from before its load until its last request has ended.
@@ -47,19 +37,18 @@ class Reservation:
     Attributes:
         size: in bytes.
         pinned: models that must not be evicted while the version is loading.
-        cached: the model, once it is loaded.
+        is_awaited: returns whether a request that waited for the load has not used the model yet.
+        evict: evicts the model.
+        model: the version in memory; None while it is loading.
         evicted: whether the model was evicted, and only finishes its last requests.
     """
 
     size: int
     pinned: Collection[ServedModel]
-    cached: CachedModel | None = None
+    is_awaited: Callable[[], bool]
+    evict: Callable[[ServedModel], None]
+    model: ServedModel | None = None
     evicted: bool = False
-
-    @property
-    def model(self) -> ServedModel | None:
-        """The model, once it is loaded."""
-        return None if self.cached is None else self.cached.model
 
 
 class ModelCache:
@@ -87,7 +76,7 @@ class ModelCache:
 
     def require_possible(self, candidate: Candidate) -> None:
         """Raise `LoadFailed` if a version exceeds the budget even when it is alone."""
-        size = _loading_size(candidate)
+        size = _estimate_loading(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
                 f"it takes about {-(-size // _MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
@@ -97,16 +86,20 @@ class ModelCache:
     def fits_alongside(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
         """Return whether a version can be loaded without evicting these models."""
         sizes = [other.size for other in self._reservations if other.model in pinned]
-        return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
+        return self._fits(sum(sizes) + _estimate_loading(candidate), len(sizes) + 1)
 
     async def reserve(
-        self, candidate: Candidate, pinned: Collection[ServedModel] = ()
+        self,
+        candidate: Candidate,
+        pinned: Collection[ServedModel],
+        is_awaited: Callable[[], bool],
+        evict: Callable[[ServedModel], None],
     ) -> Reservation:
         """Wait for the memory to load a version, evicting others; first come, first served.
 
-        ``pinned`` are models that must not be evicted, for which `fits_alongside` is true.
+        The arguments are those of `Reservation`; for ``pinned``, `fits_alongside` is true.
         """
-        reservation = Reservation(_loading_size(candidate), pinned)
+        reservation = Reservation(_estimate_loading(candidate), pinned, is_awaited, evict)
         async with self._lock:
             while not self._fits(reservation.size + self._size, 1 + len(self._reservations)):
                 self._changed.clear()
@@ -116,11 +109,11 @@ class ModelCache:
         self._update()
         return reservation
 
-    def commit(self, reservation: Reservation, candidate: Candidate, cached: CachedModel) -> None:
+    def commit(self, reservation: Reservation, candidate: Candidate, model: ServedModel) -> None:
         """Reduce the reservation to the memory of a loaded version."""
-        reservation.size = _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
+        reservation.size = _COPIES_LOADED * _sum_weights(candidate) + _OVERHEAD
         reservation.pinned = ()
-        reservation.cached = cached
+        reservation.model = model
         self._update()
 
     def release(self, reservation: Reservation) -> None:
@@ -148,17 +141,19 @@ class ModelCache:
         if self._fits(reservation.size + size, 1 + len(active)):
             return False
         pinned = {model for other in (reservation, *active) for model in other.pinned}
-        evictable = [other.cached for other in active if _is_evictable(other, pinned)]
+        evictable = {
+            other.model: other
+            for other in active
+            if other.model is not None and other.model not in pinned and not other.is_awaited()
+        }
         least_used = min(
-            filter(None, evictable),
-            key=lambda cached: (cached.model.is_used, cached.model.last_used),
-            default=None,
+            evictable, key=lambda model: (model.is_used, model.last_used), default=None
         )
         if least_used is None:
             return False
-        next(other for other in active if other.cached is least_used).evicted = True
+        evictable[least_used].evicted = True
         self._metrics.count_eviction()
-        least_used.evict()
+        evictable[least_used].evict(least_used)
         return True
 
     def _fits(self, size: int, models: int) -> bool:
@@ -181,7 +176,7 @@ class Heap:
     """
 
     def __init__(self) -> None:
-        self._trim = _malloc_trim()
+        self._trim = _find_glibc_function("malloc_trim")
         self._scheduled = False
 
     def trim(self) -> None:
@@ -207,32 +202,24 @@ def map_large_blocks() -> None:
     request bodies then fragment the heap: fifteen concurrent uploads of 50 MB took 425 MB instead
     of the 256 MB that they may use.
     """
-    if sys.platform != "linux":
-        return
-    mallopt: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    if (mallopt := _find_glibc_function("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
-def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> bool:
-    cached = reservation.cached
-    return cached is not None and cached.model not in pinned and not cached.is_awaited()
+def _estimate_loading(candidate: Candidate) -> int:
+    return _COPIES_LOADING * _sum_weights(candidate) + _OVERHEAD
 
 
-def _loading_size(candidate: Candidate) -> int:
-    return _COPIES_LOADING * _weights_size(candidate) + _OVERHEAD
-
-
-def _weights_size(candidate: Candidate) -> int:
+def _sum_weights(candidate: Candidate) -> int:
     """Return the bytes of a bundle's graph, or of all files of a bare model with its weights."""
     sizes = {name: size for name, size, *_ in candidate.fingerprint}
     is_bundle = MANIFEST in sizes or EXAMPLES in sizes
     return sizes.get(MODEL, 0) if is_bundle else sum(sizes.values())
 
 
-def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's function; None for other C libraries, which do not need it."""
+def _find_glibc_function(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc; None for other C libraries, which do not need it."""
     if sys.platform != "linux":
         return None
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return trim
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
+    return function

@@ -129,7 +129,6 @@ class Registry:
         self._loaded: dict[tuple[str, str | None], ServedModel] = {}
         self.routed: set[str] = set()
         """The models whose requests without a version are split between aliases or mirrored."""
-        self._shadows: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.revision = 0
         """Increases with every change of the published versions."""
         self.device = DeviceChoice(requested, "cpu", "not chosen yet")
@@ -137,9 +136,8 @@ class Registry:
     def publish(self, name: str, published: PublishedVersions) -> None:
         """Replace the published versions of a model; a model without versions is removed."""
         self.revision += 1
-        for version in _routes(self._published.get(name, _NONE)):
+        for version in _list_routes(self._published.get(name, _NONE)):
             self._loaded.pop((name, version), None)
-        self._shadows.pop(name, None)
         self.routed.discard(name)
         if published.split or published.shadow:
             self.routed.add(name)
@@ -151,14 +149,9 @@ class Registry:
         else:
             self._published = dict(sorted({**self._published, name: published}.items()))
         models = {entry.version: entry.model for entry in published.entries}
-        for requested, version in _routes(published).items():
+        for requested, version in _list_routes(published).items():
             if model := models.get(version):
                 self._loaded[name, requested] = model
-        serving = self.find(name)
-        candidates = [(self.find(name, alias), how) for alias, how in published.shadow.items()]
-        others = [(it, how) for it, how in candidates if it is not None and it is not serving]
-        if serving is not None and others:
-            self._shadows[name] = others
 
     def add_unloading(self, entry: Entry) -> None:
         """List a version that is finishing its last requests."""
@@ -205,22 +198,16 @@ class Registry:
             ModelUnservable: ONNX Runtime cannot serve the version; with the reason.
         """
         published, entries = self.published(name), self.versions(name)
-        number = published.routes.get(version, version)
-        if number is None:
-            number = published.aliases.get(STABLE, entries[0].version)
-        elif number == version:
-            number = published.aliases.get(number, number)
+        aliases = published.aliases
+        alias, default = (STABLE, entries[0].version) if version is None else (version, version)
+        number = published.routes.get(version) or aliases.get(alias, default)
         found = next((entry for entry in entries if entry.version == number), None)
-        if found is None:
-            raise VersionNotFound(
-                name, number, _existing_versions(entries), list(published.aliases)
-            )
-        if not serving or found.serves:
+        if found is not None and (found.serves or not serving):
             return found
-        if found.is_absent:
-            aliases = list(published.aliases)
-            alias = version if version in aliases else None
-            raise VersionNotFound(name, found.version, _existing_versions(entries), aliases, alias)
+        if found is None or found.is_absent:
+            existing = [entry.version for entry in reversed(entries) if not entry.is_absent]
+            absent_alias = version if found is not None and version in aliases else None
+            raise VersionNotFound(name, number, existing, list(aliases), absent_alias)
         if not found.is_servable:
             raise ModelUnservable(name, found.version, found.reason)
         raise ModelNotReady(name, found.version, found.reason)
@@ -230,18 +217,13 @@ class Registry:
 
         Raise `ModelNotFound` if there is no such model.
         """
-        entries = self.published(name).entries
-        unloading = {version: e for (model, version), e in self._unloading.items() if model == name}
-        if unloading:
-            listed = [
-                entry if entry.serves else unloading.pop(entry.version, entry) for entry in entries
-            ]
-            known = {entry.version for entry in listed}
-            listed += [entry for version, entry in unloading.items() if version not in known]
-            return listed
+        entries = {entry.version: entry for entry in self.published(name).entries}
+        for (model, version), unloading in self._unloading.items():
+            if model == name and not (version in entries and entries[version].serves):
+                entries[version] = unloading
         if not entries:
             raise ModelNotFound(name, self.names)
-        return entries
+        return list(entries.values())
 
     def published(self, name: str) -> PublishedVersions:
         """Return the published versions of a model; none if there is no such model."""
@@ -249,7 +231,11 @@ class Registry:
 
     def shadows(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
         """Return the shadow versions, which get copies of the requests that name no version."""
-        return self._shadows.get(name, ())
+        if name not in self.routed or (serving := self.find(name)) is None:
+            return ()
+        shadow = self.published(name).shadow
+        candidates = [(self.find(name, alias), how) for alias, how in shadow.items()]
+        return [(it, how) for it, how in candidates if it is not None and it is not serving]
 
     def model_infos(self) -> Iterator[ModelInfo]:
         """Yield the metadata of every version that serves."""
@@ -278,7 +264,7 @@ class TrafficSplitter:
         published = self._registry.published(name)
         if not published.split:
             return None
-        position = _hash_position(name, client) if client else self._random.random()
+        position = _hash_client(name, client) if client else self._random.random()
         for alias, share in published.split.items():
             if position < share:
                 # If no version serves the alias, the default version does.
@@ -351,12 +337,12 @@ def build_published_versions(
     entries = [
         opened[candidate.version]
         if candidate.version in selection.examined or candidate.rejected
-        else _superseded(candidate, policy, selection)
+        else _supersede(candidate, policy, selection)
         for candidate in candidates
     ]
     present = {candidate.version for candidate in candidates}
-    entries += _absent(folder.name, policy, aliases, present)
-    entries = sort_newest_first(_with_fallbacks(entry, aliases, selection) for entry in entries)
+    entries += _list_absent(folder.name, policy, aliases, present)
+    entries = sort_newest_first(_add_fallbacks(entry, aliases, selection) for entry in entries)
     if folder.problem:
         reasons = [entries[0].reason, folder.problem, "the previous policy stays in effect"]
         entries[0] = replace(entries[0], reason="; ".join(filter(None, reasons)))
@@ -371,7 +357,7 @@ def sort_newest_first(entries: Iterable[Entry]) -> list[Entry]:
     )
 
 
-def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
+def _supersede(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
     if isinstance(policy.versions, tuple):
         listed = ", ".join(map(str, policy.versions))
         reason = f"its policy chooses {listed}"
@@ -380,7 +366,7 @@ def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> E
     return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, is_superseded=True)
 
 
-def _absent(
+def _list_absent(
     name: str, policy: Policy, aliases: Mapping[str, str], present: set[str]
 ) -> Iterable[Entry]:
     """Yield an entry for each version without a folder that an alias or the policy names."""
@@ -392,7 +378,7 @@ def _absent(
         yield Entry(name, version, State.UNAVAILABLE, reason, is_absent=True)
 
 
-def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
+def _add_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
     """Return the entry; its reason names the versions that serve its aliases in the meantime."""
     fallbacks = [
         f"version {selection.routes[alias]} serves alias {alias!r}"
@@ -402,17 +388,12 @@ def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selecti
     return replace(entry, reason="; ".join([entry.reason, *fallbacks])) if fallbacks else entry
 
 
-def _routes(published: PublishedVersions) -> Mapping[str | None, str]:
+def _list_routes(published: PublishedVersions) -> Mapping[str | None, str]:
     """Return the version that serves each version or alias in a request."""
     return {entry.version: entry.version for entry in published.entries} | dict(published.routes)
 
 
-def _hash_position(name: str, client: str) -> float:
+def _hash_client(name: str, client: str) -> float:
     """Return a client's position from 0 to 1; it differs between models."""
     digest = hashlib.blake2b(f"{name}\0{client}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / _HASH_RANGE
-
-
-def _existing_versions(entries: Sequence[Entry]) -> list[str]:
-    """Return the versions that have a folder, oldest first."""
-    return [entry.version for entry in reversed(entries) if not entry.is_absent]
