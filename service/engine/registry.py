@@ -235,7 +235,7 @@ class Registry:
             return ()
         shadow = self.published(name).shadow
         candidates = [(self.find(name, alias), how) for alias, how in shadow.items()]
-        return [(it, how) for it, how in candidates if it is not None and it is not serving]
+        return [(one, how) for one, how in candidates if one is not None and one is not serving]
 
     def model_infos(self) -> Iterator[ModelInfo]:
         """Yield the metadata of every version that serves."""
@@ -353,7 +353,8 @@ def build_published_versions(
 def sort_newest_first(entries: Iterable[Entry]) -> list[Entry]:
     """Sort entries by version, highest first; invalid version numbers such as "01" come last."""
     return sorted(
-        entries, key=lambda it: (-int(it.version) if is_version(it.version) else 1, it.version)
+        entries,
+        key=lambda entry: (-int(entry.version) if is_version(entry.version) else 1, entry.version),
     )
 
 

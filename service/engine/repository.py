@@ -36,10 +36,11 @@ from service.bundle.store import (
 from service.bundle.tuning import TUNING
 from service.errors import CannotStart, NoModels
 
-# Name, size, times of modification and of change in nanoseconds, inode and mode of each file. Only
-# equal fingerprints mean unchanged files, so that setting the clock does not matter.
+# Name, size, times of modification and of change in nanoseconds, inode and mode of a file.
 # A copy may preserve the time of modification (cp -p, rsync -t), but not the time of change.
-Fingerprint = tuple[tuple[str, int, int, int, int, int], ...]
+FileStatus = tuple[str, int, int, int, int, int]
+# Only equal fingerprints mean unchanged files, so that setting the clock does not matter.
+Fingerprint = tuple[FileStatus, ...]
 
 # Limits of the scan of a version's folder, which may contain subfolders with weights.
 _MAX_FILES = 10_000
@@ -123,30 +124,30 @@ class Repository:
         """
         folders: dict[str, ModelFolder] = {}
         problems: set[str] = set()
-        for name in self._names():
+        for name in self._list_names():
             path = self._folder / name
-            if path.suffix == ".onnx" and _is_file(path):
-                problems.add(
-                    f"{display_name(name)} is a file; a model is a folder: put it at "
-                    f"{display_name(path.stem)}/1/{MODEL}"
-                )
             if _is_file(path):
+                if path.suffix == ".onnx":
+                    problems.add(
+                        f"{display_name(name)} is a file; a model is a folder: put it at "
+                        f"{display_name(path.stem)}/1/{MODEL}"
+                    )
                 continue
             if not re.fullmatch(NAME_PATTERN, name):
                 problems.add(
                     f"{display_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
                 )
                 continue
-            folder = self._model_folder(path)
+            folder = self._scan_model(path)
             if folder.problem:
                 problems.add(f"{name}: {folder.problem}")
             if folder.candidates or folder.candidates is None:
                 folders[name] = folder
-        problems.update(_similar_names(folders))
+        problems.update(_find_similar_names(folders))
         self._policies = {name: self._policies[name] for name in folders if name in self._policies}
         return Scan(folders, frozenset(problems))
 
-    def _names(self) -> Sequence[str]:
+    def _list_names(self) -> Sequence[str]:
         """Return the entries of the folder, sorted, without hidden and system ones."""
         try:
             names = os.listdir(self._folder)  # noqa: PTH208 - only the names are needed
@@ -158,23 +159,18 @@ class Repository:
             ) from error
         return sorted(name for name in names if name[0] != "." and name not in _NOT_MODELS)
 
-    def _model_folder(self, path: Path) -> ModelFolder:
+    def _scan_model(self, path: Path) -> ModelFolder:
         try:
-            candidates = _candidates(path)
+            candidates = _find_candidates(path)
         except OSError as error:
-            return ModelFolder(
-                path.name, None, None, f"the folder cannot be read: {error.strerror}"
-            )
-        policy, problem = self._policy(path)
-        return ModelFolder(path.name, candidates, policy, problem)
-
-    def _policy(self, path: Path) -> tuple[Policy | None, str]:
-        """Return the model's policy, or its problem; read again only if its files have changed."""
-        stats = _file_stats(POLICY, path / POLICY) + _file_stats(CONFIG, path / CONFIG)
+            problem = f"the folder cannot be read: {error.strerror}"
+            return ModelFolder(path.name, None, None, problem)
+        # The policy is read again only if its files have changed.
+        stats = tuple(_read_status(name, path / name) for name in (POLICY, CONFIG))
         cached = self._policies.get(path.name)
         if cached is None or cached[0] != stats:
             cached = self._policies[path.name] = (stats, *_read_policy(path))
-        return cached[1:]
+        return ModelFolder(path.name, candidates, *cached[1:])
 
 
 def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
@@ -188,35 +184,27 @@ def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
     return policy, ""
 
 
-def _candidates(model_folder: Path) -> tuple[Candidate, ...]:
+def _find_candidates(model_folder: Path) -> tuple[Candidate, ...]:
     """Return the versions, newest first, followed by numbered entries that cannot be versions."""
-    found: list[tuple[int, Candidate]] = []
+    found: list[Candidate] = []
     with os.scandir(model_folder) as children:
         for child in children:
             if child.name.isdecimal():
-                reason = _rejection(child)
-                stats = () if reason else compute_fingerprint(child.path)
-                rank = -1 if reason else int(child.name)
-                version = Candidate(
-                    model_folder.name, child.name, model_folder / child.name, stats, reason
-                )
-                found.append((rank, version))
-    found.sort(key=lambda ranked: (-ranked[0], ranked[1].version))
-    bundles = [number for number, candidate in found if _has_manifest(candidate)]
-    first = min(bundles, default=HIGHEST_VERSION)
+                path = model_folder / child.name
+                reason = _find_problem(child)
+                stats = () if reason else compute_fingerprint(path)
+                found.append(Candidate(model_folder.name, child.name, path, stats, reason))
+    found.sort(key=lambda one: (bool(one.rejected), -int(one.version), one.version))
+    valid = [candidate for candidate in found if not candidate.rejected]
+    bundles = {one.version for one in valid if os.path.lexists(one.folder / MANIFEST)}
+    first = min(map(int, bundles), default=HIGHEST_VERSION)
+    incomplete = {one.version for one in valid if int(one.version) > first} - bundles
     return tuple(
-        replace(candidate, rejected=_INCOMPLETE)
-        if number > first and not _has_manifest(candidate)
-        else candidate
-        for number, candidate in found
+        replace(one, rejected=_INCOMPLETE) if one.version in incomplete else one for one in found
     )
 
 
-def _has_manifest(candidate: Candidate) -> bool:
-    return not candidate.rejected and os.path.lexists(candidate.folder / MANIFEST)
-
-
-def _rejection(child: "os.DirEntry[str]") -> str:
+def _find_problem(child: "os.DirEntry[str]") -> str:
     """Return why a numbered entry of a model's folder cannot be a version; empty if it can."""
     if not is_version(child.name):
         return "its folder's name is not a number as versions are written: 1, 2, 3"
@@ -233,22 +221,18 @@ def _rejection(child: "os.DirEntry[str]") -> str:
     return "it is a file, not a folder" if stat.S_ISREG(mode) else "it is not a folder"
 
 
-def compute_fingerprint(folder: str | Path) -> Fingerprint:
+def compute_fingerprint(folder: Path) -> Fingerprint:
     """Return the fingerprint of a version; it changes with any file that affects the model.
 
     It includes the model's ``tuning.json`` and ``config.pbtxt``. Unreadable files count as empty.
     """
-    model_folder = Path(folder).parent
-    siblings = [(f"../{name}", model_folder / name) for name in (TUNING, CONFIG)]
-    stats = [
-        one for name, path in siblings if os.path.lexists(path) for one in _file_stats(name, path)
-    ]
-    files = islice(_files(folder, "", _MAX_DEPTH), _MAX_FILES)
-    stats += [one for name, file in files for one in _file_stats(name, file)]
-    return tuple(sorted(stats))
+    siblings = [(f"../{name}", folder.parent / name) for name in (TUNING, CONFIG)]
+    stats = [_read_status(name, path) for name, path in siblings if os.path.lexists(path)]
+    files = islice(_walk(folder, "", _MAX_DEPTH), _MAX_FILES)
+    return tuple(sorted([*stats, *(_read_status(name, file) for name, file in files)]))
 
 
-def _files(folder: str | Path, prefix: str, depth: int) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+def _walk(folder: str | Path, prefix: str, depth: int) -> "Iterator[tuple[str, os.DirEntry[str]]]":
     """Yield the entries of a folder and of its subfolders; links to folders are not followed."""
     try:
         with os.scandir(folder) as files:
@@ -256,18 +240,18 @@ def _files(folder: str | Path, prefix: str, depth: int) -> "Iterator[tuple[str, 
                 name = prefix + file.name
                 yield name, file
                 if depth and file.is_dir(follow_symlinks=False):
-                    yield from _files(file.path, f"{name}/", depth - 1)
+                    yield from _walk(file.path, f"{name}/", depth - 1)
     except OSError:
         return  # opening the version reports why
 
 
-def _file_stats(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
+def _read_status(name: str, file: "Path | os.DirEntry[str]") -> FileStatus:
     try:
         status = file.stat()
     except OSError:
-        return ((name, 0, 0, 0, 0, 0),)
+        return (name, 0, 0, 0, 0, 0)
     times = status.st_mtime_ns, status.st_ctime_ns
-    return ((name, status.st_size, *times, status.st_ino, status.st_mode),)
+    return (name, status.st_size, *times, status.st_ino, status.st_mode)
 
 
 def _is_file(path: Path) -> bool:
@@ -277,7 +261,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
+def _find_similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
     """Return a message for names that differ only by case, which clients may confuse."""
     by_folded: dict[str, list[str]] = {}
     for name in folders:
@@ -297,7 +281,7 @@ def read_triton_labels(model_folder: Path) -> Labels:
     """
     labels = {}
     try:
-        for output in _blocks(_config(model_folder), "output"):
+        for output in _find_blocks(_parse_config(model_folder), "output"):
             texts = {
                 key: word[1:-1]
                 for key, word in output
@@ -318,12 +302,12 @@ def read_triton_versions(model_folder: Path) -> VersionChoice | None:
     The file was written for another server, so a model with an invalid one is still served.
     """
     try:
-        for policy in _blocks(_config(model_folder), "version_policy"):
-            for specific in _blocks(policy, "specific"):
-                return tuple(_numbers(specific, "versions")) or None
-            for latest in _blocks(policy, "latest"):
-                return Latest(latest=next(iter(_numbers(latest, "num_versions")), 1))
-            if _blocks(policy, "all"):
+        for policy in _find_blocks(_parse_config(model_folder), "version_policy"):
+            for specific in _find_blocks(policy, "specific"):
+                return tuple(_find_numbers(specific, "versions")) or None
+            for latest in _find_blocks(policy, "latest"):
+                return Latest(latest=next(iter(_find_numbers(latest, "num_versions")), 1))
+            if _find_blocks(policy, "all"):
                 return "all"
     except (BundleError, ValueError) as error:  # includes UnicodeDecodeError and ValidationError
         _warn("versions cannot be read", model_folder, error)
@@ -338,8 +322,8 @@ def read_triton_batching(model_folder: Path) -> int | None:
         ``dynamic_batching``; None if there is neither.
     """
     try:
-        fields = _config(model_folder)
-        sizes = _numbers(fields, "max_batch_size")
+        fields = _parse_config(model_folder)
+        sizes = _find_numbers(fields, "max_batch_size")
     except (BundleError, ValueError) as error:
         _warn("batching cannot be read", model_folder, error)
         return None
@@ -352,7 +336,7 @@ def _warn(message: str, model_folder: Path, error: Exception) -> None:
     _log.warning(message, extra={"model": model_folder.name, "reason": str(error)})
 
 
-def _config(model_folder: Path) -> Fields:
+def _parse_config(model_folder: Path) -> Fields:
     """Parse ``config.pbtxt``; a missing file has no fields, and mistakes in it are ignored."""
     content = read_optional(model_folder / CONFIG, MAX_SETTINGS_BYTES) or b""
     open_blocks: list[tuple[Fields, str]] = [([], "")]  # with the name of the elements of a list
@@ -379,12 +363,12 @@ def _config(model_folder: Path) -> Fields:
     return open_blocks[0][0]
 
 
-def _blocks(fields: Fields, name: str) -> list[Fields]:
+def _find_blocks(fields: Fields, name: str) -> list[Fields]:
     """Return the values in braces of all fields of this name."""
     return [value for key, value in fields if key == name and isinstance(value, list)]
 
 
-def _numbers(fields: Fields, name: str) -> list[int]:
+def _find_numbers(fields: Fields, name: str) -> list[int]:
     """Return the whole numbers of all fields of this name."""
     words = [value for key, value in fields if key == name and isinstance(value, str)]
     return [int(word) for word in words if word.isdecimal()]
