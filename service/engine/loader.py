@@ -52,7 +52,14 @@ from service.engine.self_test import (
     output_spec,
     run_self_test,
 )
-from service.engine.session import RUNTIME_VERSION, Session, SessionConfig, Weights, read_weights
+from service.engine.session import (
+    NO_WEIGHTS,
+    RUNTIME_VERSION,
+    Session,
+    SessionConfig,
+    Weights,
+    read_weights,
+)
 from service.engine.threads import in_daemon_thread
 from service.errors import GraphRejected, LoadFailed
 from service.observability.metrics import Metrics
@@ -425,7 +432,7 @@ def _open_session(
     plan: ExecutionPlan,
     limits: BatchLimits,
     threads: int,
-    weights: Weights | None = None,
+    weights: Weights = NO_WEIGHTS,
 ) -> Session:
     config = SessionConfig(
         threads=threads,

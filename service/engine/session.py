@@ -83,21 +83,26 @@ class Weights:
     nested: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @contextlib.contextmanager
-    def nested_folder(self) -> Iterator[Path]:
+    def nested_folder(self) -> Iterator[str]:
         """Write the nested weights to a private folder, from which ONNX Runtime opens them.
 
         The files are removed on exit; ONNX Runtime keeps its mappings of them until it is closed.
         Raise `OSError` if they cannot be written.
         """
+        if not self.nested:
+            yield _NO_FOLDER
+            return
         with tempfile.TemporaryDirectory(
             prefix="onward-weights-", ignore_cleanup_errors=True
-        ) as name:
-            folder = Path(name)
+        ) as folder:
             for location, content in self.nested.items():
-                path = folder / location
+                path = Path(folder, location)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             yield folder
+
+
+NO_WEIGHTS = Weights()
 
 
 def read_weights(folder: Path, graph: GraphFacts) -> Weights:
@@ -154,10 +159,10 @@ def choose_device(requested: str) -> DeviceChoice:
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    candidate: str = "cuda" if requested == "auto" else requested
-    problem = _find_device_problem(candidate)
+    device = "cuda" if requested == "auto" else requested
+    problem = _find_device_problem(device)
     if problem is None:
-        return DeviceChoice(requested, candidate)
+        return DeviceChoice(requested, device)
     if requested == "auto":
         return DeviceChoice(requested, "cpu", problem)
     raise DeviceUnavailable(requested, problem)
@@ -177,8 +182,8 @@ class Session:
         self._session = session
         self.device = device
         self.config = config
-        self.inputs = tuple(_spec(node) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node) for node in session.get_outputs())
+        self.inputs = tuple(_read_spec(node) for node in session.get_inputs())
+        self.outputs = tuple(_read_spec(node) for node in session.get_outputs())
         self._has_optional_inputs = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
@@ -195,7 +200,7 @@ class Session:
         model: bytes,
         device: str,
         config: SessionConfig,
-        weights: Weights | None = None,
+        weights: Weights = NO_WEIGHTS,
     ) -> Self:
         """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
 
@@ -210,7 +215,7 @@ class Session:
         """
         requested = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
-            with _options_for(weights or Weights(), config.threads) as options:
+            with _create_options(weights, config.threads) as options:
                 session = onnxruntime.InferenceSession(model, options, providers=requested)
         except OSError as error:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
@@ -237,18 +242,15 @@ class Session:
             arrays: the inputs in the order of ``inputs``; `ABSENT` for an omitted optional one.
             control: from `new_control`; another thread may terminate the run with it.
         """
-        if not self._is_large(arrays):
-            return self._run(arrays, control)
-        if control is None:
-            return self._run(arrays, self._shrink_options)
-        control.add_run_config_entry(_SHRINK, _ARENA)
-        return self._run(arrays, control)
-
-    def _run(self, arrays: Arrays, options: "onnxruntime.RunOptions | None") -> Arrays:
+        if self._is_large(arrays):
+            if control is None:
+                control = self._shrink_options
+            else:
+                control.add_run_config_entry(_SHRINK, _ARENA)
         feeds = dict(zip(self._input_names, arrays, strict=True))
         if self._has_optional_inputs:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
-        return tuple(map(_as_array, self._session.run(self._output_names, feeds, options)))
+        return tuple(map(_to_array, self._session.run(self._output_names, feeds, control)))
 
     def _is_large(self, arrays: Arrays) -> bool:
         """Return whether a run may need more memory than the arena should keep.
@@ -276,23 +278,8 @@ def terminate(control: "onnxruntime.RunOptions") -> None:
 
 
 @contextlib.contextmanager
-def _options_for(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
+def _create_options(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
     """Yield session options for a graph with these weights; they must stay open until it is."""
-    options = _session_options(threads)
-    if weights.initializers:
-        names, contents = zip(*weights.initializers.items(), strict=True)
-        sizes = list(map(len, contents))
-        options.add_external_initializers_from_files_in_memory(names, contents, sizes)
-    if not weights.nested:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, _NO_FOLDER)
-        yield options
-        return
-    with weights.nested_folder() as folder:
-        options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
-        yield options
-
-
-def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -300,10 +287,16 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     # A spinning thread takes CPU time from the event loop, other workers and other services.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
+    if weights.initializers:
+        names, contents = zip(*weights.initializers.items(), strict=True)
+        sizes = list(map(len, contents))
+        options.add_external_initializers_from_files_in_memory(names, contents, sizes)
+    with weights.nested_folder() as folder:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, folder)
+        yield options
 
 
-def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
+def _read_spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     found = _TYPE.fullmatch(node.type)
     if found is None or (found[1] and found[1] not in _DATATYPES):
         raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here supports")
@@ -344,7 +337,7 @@ def _has_only_batch_axis(shape: Sequence[int], datatype: str) -> bool:
     return len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0 and datatype != "BYTES"
 
 
-def _as_array(output: Any) -> Array:  # noqa: ANN401 - ONNX Runtime has no types
+def _to_array(output: Any) -> Array:  # noqa: ANN401 - ONNX Runtime has no types
     """Return an output as one array; each map of a sequence becomes a row of its values."""
     if isinstance(output, list):
         classes = len(output[0]) if output else 0
