@@ -24,7 +24,7 @@ _PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
-def provider_name(device: str) -> str:
+def get_provider_name(device: str) -> str:
     """Return ONNX Runtime's execution provider for a device."""
     return _PROVIDERS.get(device, device)
 
@@ -35,26 +35,25 @@ def list_devices(available: Sequence[str]) -> list[str]:
     return [*short, *(name for name in available if name not in _PROVIDERS.values())]
 
 
-def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Options]]:
+def list_providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Options]]:
     """Return the execution providers of a session with their options, in order of preference.
 
     Args:
         device: a device of `list_devices`.
         gpu_memory_mib: limit of the session's memory arena on the GPU; 0 is no limit.
     """
-    cpu = (_PROVIDERS["cpu"], dict[str, str]())
     # By default the arena doubles whenever it grows, up to twice the memory that a model needs.
-    cuda_options = {"arena_extend_strategy": "kSameAsRequested"}
+    options = {"arena_extend_strategy": "kSameAsRequested"}
     if gpu_memory_mib:
-        cuda_options["gpu_mem_limit"] = str(gpu_memory_mib * _MIB)
-    if device == "cpu":
-        return [cpu]
-    if device == "cuda":
-        return [(_PROVIDERS["cuda"], cuda_options), cpu]
-    if device == "tensorrt":
-        # Operators that TensorRT lacks stay on the GPU.
-        return [(_PROVIDERS["tensorrt"], {}), (_PROVIDERS["cuda"], cuda_options), cpu]
-    return [(provider_name(device), {}), cpu]
+        options["gpu_mem_limit"] = str(gpu_memory_mib * _MIB)
+    cuda = (_PROVIDERS["cuda"], options)
+    # Operators that TensorRT lacks stay on the GPU, and operators that CUDA lacks run on the CPU.
+    accelerators: Mapping[str, list[tuple[str, Options]]] = {
+        "cpu": [],
+        "cuda": [cuda],
+        "tensorrt": [(_PROVIDERS["tensorrt"], {}), cuda],
+    }
+    return [*accelerators.get(device, [(device, {})]), (_PROVIDERS["cpu"], {})]
 
 
 def find_cuda_problem(provider: Path) -> str | None:
@@ -111,7 +110,7 @@ def count_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
         process: the file that lists the control groups of the process.
         groups: the mount point of control groups, version 1 or 2.
     """
-    limits = [*_cpu_limits(process, groups), float(_affinity_cores())]
+    limits = [*_read_cpu_limits(process, groups), float(_count_affinity_cores())]
     return max(1, math.ceil(min(limits)))
 
 
@@ -119,12 +118,12 @@ def read_memory_limit() -> int:
     """Return the usable memory in bytes: the machine's or the container's limit."""
     limits = [
         _read_text(folder / ("memory.max" if is_v2 else "memory.limit_in_bytes")).strip()
-        for folder, is_v2 in _control_groups("memory", _PROCESS, _GROUPS)
+        for folder, is_v2 in _find_groups("memory", _PROCESS, _GROUPS)
     ]
-    return min([*(int(limit) for limit in limits if limit.isdecimal()), _machine_memory()])
+    return min([*(int(limit) for limit in limits if limit.isdecimal()), _read_machine_memory()])
 
 
-def _machine_memory() -> int:
+def _read_machine_memory() -> int:
     """Return the machine's memory in bytes; a huge number if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -132,16 +131,16 @@ def _machine_memory() -> int:
         return sys.maxsize
 
 
-def _affinity_cores() -> int:
+def _count_affinity_cores() -> int:
     """Return the number of cores in the process's CPU affinity, which not every system reports."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _cpu_limits(process: Path, groups: Path) -> Iterator[float]:
+def _read_cpu_limits(process: Path, groups: Path) -> Iterator[float]:
     """Yield the CPU limits, in cores, of the control groups that contain the process."""
-    for folder, is_v2 in _control_groups("cpu", process, groups):
+    for folder, is_v2 in _find_groups("cpu", process, groups):
         if is_v2:
             quota, _, period = _read_text(folder / "cpu.max").partition(" ")
         else:
@@ -152,19 +151,19 @@ def _cpu_limits(process: Path, groups: Path) -> Iterator[float]:
             yield int(quota) / int(period)
 
 
-def _control_groups(controller: str, process: Path, groups: Path) -> Iterator[tuple[Path, bool]]:
+def _find_groups(controller: str, process: Path, groups: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the folder of each control group of a controller, and whether it is of version 2."""
     for line in _read_text(process).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:  # version 2 lists no controllers
-            yield from ((folder, True) for folder in _ancestors(groups, path))
+            yield from ((folder, True) for folder in _walk_up(groups, path))
         elif controller in controllers.split(","):
             # The folder is named after all controllers mounted in it; "cpu" is a link to it.
-            yield from ((folder, False) for folder in _ancestors(groups / controller, path))
+            yield from ((folder, False) for folder in _walk_up(groups / controller, path))
 
 
-def _ancestors(root: Path, path: str) -> Iterator[Path]:
+def _walk_up(root: Path, path: str) -> Iterator[Path]:
     """Yield a group's folder and its parents; in a container the folder may not exist."""
     folder = root / path.lstrip("/")
     if ".." in folder.parts:

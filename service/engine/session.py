@@ -17,9 +17,9 @@ from service.bundle.onnx_file import GraphFacts
 from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import (
     find_cuda_problem,
+    get_provider_name,
     list_devices,
-    provider_name,
-    providers,
+    list_providers,
     read_memory_limit,
 )
 from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec
@@ -213,7 +213,7 @@ class Session:
         Raises:
             LoadFailed: ONNX Runtime rejects the graph, or uses another device.
         """
-        requested = providers(device, gpu_memory_mib=config.gpu_memory_mib)
+        requested = list_providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
             with _create_options(weights, config.threads) as options:
                 session = onnxruntime.InferenceSession(model, options, providers=requested)
@@ -308,7 +308,7 @@ def _read_spec(node: "onnxruntime.NodeArg") -> TensorSpec:
 
 def _find_device_problem(device: str) -> str | None:
     """Return why a device cannot be used; None if it can."""
-    name = provider_name(device)
+    name = get_provider_name(device)
     if name not in onnxruntime.get_available_providers():
         if device == "cuda":
             return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"

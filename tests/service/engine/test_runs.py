@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.engine.devices import list_devices, provider_name, providers
+from service.engine.devices import get_provider_name, list_devices, list_providers
 from service.engine.session import Session, SessionConfig, choose_device
 from service.engine.tensors import Array
 from service.errors import DeviceUnavailable
@@ -86,7 +86,7 @@ def resident_mib() -> float:
 
 def test_the_options_of_gpu_providers() -> None:
     """The arena does not double, a limit is in bytes, and TensorRT falls back to the GPU first."""
-    (cuda, options), cpu = providers("cuda", gpu_memory_mib=512)
+    (cuda, options), cpu = list_providers("cuda", gpu_memory_mib=512)
 
     assert cuda == "CUDAExecutionProvider"
     assert options == {
@@ -94,7 +94,7 @@ def test_the_options_of_gpu_providers() -> None:
         "gpu_mem_limit": str(512 * 2**20),
     }
     assert cpu == ("CPUExecutionProvider", {})
-    assert [name for name, _ in providers("tensorrt")] == [
+    assert [name for name, _ in list_providers("tensorrt")] == [
         "TensorrtExecutionProvider",
         "CUDAExecutionProvider",
         "CPUExecutionProvider",
@@ -123,4 +123,4 @@ def test_every_device_of_this_build_is_known() -> None:
     """The names of the devices are those that ONNX Runtime lists."""
     listed = onnxruntime.get_available_providers()
 
-    assert {provider_name(device) for device in list_devices(listed)} == set(listed)
+    assert {get_provider_name(device) for device in list_devices(listed)} == set(listed)
