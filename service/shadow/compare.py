@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from service.bundle.features import FeaturesInput, client_value
 from service.bundle.manifest import ClassesOutput, Input
+from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, count_rows
 from service.predictions import predicted_labels, scores_by_label
@@ -21,20 +22,6 @@ Numbers = npt.NDArray[np.float64]
 
 _MAX_VALUES = 100
 _LARGEST = float(np.finfo(np.float64).max)
-
-
-@dataclass(frozen=True)
-class ShadowTolerance:
-    """The largest differences of numbers that count as equal, as in `numpy.isclose`."""
-
-    absolute: float
-    relative: float
-
-    def holds(self, serving: Array, candidate: Array) -> Flags:
-        """Compare element by element; two NaN are equal."""
-        return np.isclose(
-            candidate, serving, rtol=self.relative, atol=self.absolute, equal_nan=True
-        )
 
 
 @dataclass(frozen=True)
@@ -65,17 +52,17 @@ def find_incompatibility(serving: ServedModel, candidate: ServedModel) -> str | 
 
 
 def compare(
-    models: Pair[ServedModel], inputs: Arrays, outputs: Pair[Arrays], tolerance: ShadowTolerance
+    models: Pair[ServedModel], inputs: Arrays, outputs: Pair[Arrays], policy: Shadow
 ) -> Comparison:
     """Compare the outputs of the serving version with those of the candidate, row by row.
 
-    The tolerance is for numbers that are not probabilities.
+    The tolerance of the policy is for numbers that are not probabilities.
     """
     one, other = (_find_class_output(model) for model in models)
     if one is not None and other is not None:
-        return _classes((one, other), (outputs[0][0], outputs[1][0]))
+        return _compare_classes((one, other), (outputs[0][0], outputs[1][0]))
     rows = count_rows(inputs)
-    parts = [_tensor(one, other, rows, tolerance) for one, other in zip(*outputs, strict=True)]
+    parts = [_compare_tensors(pair, rows, policy) for pair in zip(*outputs, strict=True)]
     return Comparison(
         np.logical_and.reduce([part.is_equal for part in parts]),
         np.maximum.reduce([part.differences for part in parts]),
@@ -95,12 +82,10 @@ def format_prediction(model: ServedModel, outputs: Arrays, row: int) -> Any:  # 
     """Return the prediction of a row: its label and probabilities, or its numbers."""
     if (kind := _find_class_output(model)) is not None:
         scores = outputs[0][row : row + 1]
-        probabilities = dict(
-            zip(kind.labels, _probabilities(kind, scores)[0].tolist(), strict=True)
-        )
+        probabilities = _get_probabilities(kind, scores)[0].tolist()
         return {
             "label": kind.labels[predicted_labels(scores, kind.decision_threshold)[0]],
-            "probabilities": probabilities,
+            "probabilities": dict(zip(kind.labels, probabilities, strict=True)),
         }
     values = [output[row].tolist() for output in outputs if _is_short(output, row)]
     return values[0] if len(values) == 1 else values
@@ -113,40 +98,35 @@ def _find_class_output(model: ServedModel) -> ClassesOutput | None:
     return manifest.output
 
 
-def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
-    predicted = [
-        predicted_labels(part, kind.decision_threshold)
-        for kind, part in zip(kinds, scores, strict=True)
-    ]
-    named = [np.array(kind.labels)[which] for kind, which in zip(kinds, predicted, strict=True)]
+def _compare_classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
     labels = sorted({*kinds[0].labels, *kinds[1].labels})
-    probabilities = [
-        _by_label(kind, part, labels) for kind, part in zip(kinds, scores, strict=True)
-    ]
+    predicted = []
+    probabilities = []
+    for kind, part in zip(kinds, scores, strict=True):
+        predicted.append(np.array(kind.labels)[predicted_labels(part, kind.decision_threshold)])
+        # Zero if the version lacks a label.
+        by_label = np.zeros((len(part), len(labels)))
+        by_label[:, [labels.index(label) for label in kind.labels]] = _get_probabilities(kind, part)
+        probabilities.append(by_label)
+    one, other = predicted
     differences = np.abs(probabilities[1] - probabilities[0]).max(axis=1)
-    return Comparison(named[0] == named[1], differences, (named[0].tolist(), named[1].tolist()))
+    return Comparison(one == other, differences, (one.tolist(), other.tolist()))
 
 
-def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:
-    """Return probabilities in the order of ``labels``; zero if the version lacks a label."""
-    probabilities = _probabilities(kind, scores)
-    found = np.zeros((len(scores), len(labels)))
-    for column, label in enumerate(kind.labels):
-        found[:, labels.index(label)] = probabilities[:, column]
-    return found
-
-
-def _probabilities(kind: ClassesOutput, scores: Array) -> Numbers:
+def _get_probabilities(kind: ClassesOutput, scores: Array) -> Numbers:
     """Return the probabilities of each row, ``[rows, labels]``."""
     return scores_by_label(scores.astype(np.float64), kind.labels)
 
 
-def _tensor(one: Array, other: Array, rows: int, tolerance: ShadowTolerance) -> Comparison:
+def _compare_tensors(pair: Pair[Array], rows: int, policy: Shadow) -> Comparison:
     """Compare an output; without an axis of rows, its difference counts for all rows."""
+    one, other = pair
     if one.shape != other.shape:
         return Comparison(np.zeros(rows, np.bool_), np.ones(rows))
     if one.dtype.kind in "biuf" and other.dtype.kind in "biuf":
-        same, differences = tolerance.holds(one, other), _differences(one, other)
+        tolerance = {"rtol": policy.relative, "atol": policy.absolute}
+        same = np.isclose(other, one, **tolerance, equal_nan=True)
+        differences = _measure_differences(one, other)
     else:
         same = np.asarray(one == other, np.bool_)
         differences = np.where(same, 0.0, 1.0)
@@ -159,7 +139,7 @@ def _tensor(one: Array, other: Array, rows: int, tolerance: ShadowTolerance) -> 
     )
 
 
-def _differences(one: Array, other: Array) -> Numbers:
+def _measure_differences(one: Array, other: Array) -> Numbers:
     """Return absolute differences; from a number to NaN it is the largest float."""
     first, second = one.astype(np.float64), other.astype(np.float64)
     is_equal = (first == second) | (np.isnan(first) & np.isnan(second))

@@ -25,7 +25,6 @@ from service.engine.threads import in_daemon_thread
 from service.observability.metrics import Metrics
 from service.shadow.compare import (
     Comparison,
-    ShadowTolerance,
     compare,
     find_incompatibility,
     format_prediction,
@@ -177,16 +176,19 @@ class ShadowRunner:
 
         The models are the serving version and the candidate, whose policy this is.
         """
-        pair = self._pair(models, policy)
+        pair = self._find_pair(models, policy)
         inputs, outputs = exchange
         rows = count_rows(inputs)
         size = sum([array.nbytes for array in inputs + outputs])
         if pair.incompatibility is not None:
-            self._skip(pair, "failed")
+            pair.tally.failed += 1
+            pair.tally.reason = pair.incompatibility
+            self._count(pair, "failed", 1)
         elif self._queue and (
             self._rows + rows > _MAX_QUEUED_ROWS or self._bytes + size > _MAX_QUEUED_BYTES
         ):
-            self._skip(pair, "dropped")
+            pair.tally.dropped += 1
+            self._count(pair, "dropped", 1)
         else:
             self._queue.append(MirroredRequest(pair, inputs, outputs, request_id, rows, size))
             self._rows += rows
@@ -211,7 +213,7 @@ class ShadowRunner:
         self._pairs.clear()
         self._rows = self._bytes = 0
 
-    def _pair(self, models: tuple[ServedModel, ServedModel], policy: Shadow) -> ShadowPair:
+    def _find_pair(self, models: tuple[ServedModel, ServedModel], policy: Shadow) -> ShadowPair:
         serving, candidate = models
         cached = self._pairs.get(candidate)
         if cached is not None and cached.serving is serving and cached.policy is policy:
@@ -223,15 +225,6 @@ class ShadowRunner:
         reason = find_incompatibility(serving, candidate)
         pair = self._pairs[candidate] = ShadowPair(serving, candidate, policy, tally, reason)
         return pair
-
-    def _skip(self, pair: ShadowPair, outcome: Literal["dropped", "failed"]) -> None:
-        tally = pair.tally
-        if outcome == "failed":
-            tally.failed += 1
-            tally.reason = pair.incompatibility or ""
-        else:
-            tally.dropped += 1
-        self._count(pair, outcome, 1)
 
     async def _work(self) -> None:
         try:
@@ -335,18 +328,17 @@ def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl
     inputs = concatenate([request.inputs for request in requests])
     served = concatenate([request.outputs for request in requests])
     predicted = pair.candidate.run_uncounted(inputs, control)
-    tolerance = ShadowTolerance(pair.policy.absolute, pair.policy.relative)
-    compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), tolerance)
+    compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), pair.policy)
     counts.compared += len(requests)
     counts.rows += len(compared.is_equal)
     counts.same += int(compared.is_equal.sum())
     counts.difference_sum += float(compared.differences.sum())
     if compared.labels is not None:
         counts.pairs.update(Counter(zip(*compared.labels, strict=True)))
-    counts.add_differences(_largest(requests, compared, predicted))
+    counts.add_differences(_find_largest(requests, compared, predicted))
 
 
-def _largest(
+def _find_largest(
     requests: Sequence[MirroredRequest], compared: Comparison, predicted: Arrays
 ) -> list[Difference]:
     """Return the rows that are among the largest differences of their tally."""

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.engine.tensors import ABSENT, Array, Arrays
 from service.shadow.compare import (
-    ShadowTolerance,
     compare,
     find_incompatibility,
     format_prediction,
@@ -25,7 +25,7 @@ from tests.models import (
 )
 from tests.service.shadow.loading import loaded
 
-EXACT = ShadowTolerance(0.0, 0.0)
+EXACT = Shadow(absolute=0.0, relative=0.0)
 
 
 @pytest.fixture
@@ -65,22 +65,20 @@ def test_the_threshold_decides_between_two_labels(models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "same"),
+    ("policy", "same"),
     [
         (EXACT, [True, False, False]),
-        (ShadowTolerance(0.0, 0.05), [True, True, False]),
-        (ShadowTolerance(2.0, 0.0), [True, False, True]),
+        (Shadow(absolute=0.0, relative=0.05), [True, True, False]),
+        (Shadow(absolute=2.0, relative=0.0), [True, False, True]),
     ],
 )
 def test_numbers_within_the_tolerance_are_equal(
-    models: Path, tolerance: ShadowTolerance, same: list[bool]
+    models: Path, policy: Shadow, same: list[bool]
 ) -> None:
     """The tolerance is relative to the serving version's number, or absolute."""
     price = loaded(publish_price(models))
 
-    found = compare(
-        (price, price), rows(0, 0, 0), (rows(100, 100, 1), rows(100, 104, 2)), tolerance
-    )
+    found = compare((price, price), rows(0, 0, 0), (rows(100, 100, 1), rows(100, 104, 2)), policy)
 
     assert found.is_equal.tolist() == same
     assert found.differences.tolist() == [0.0, 4.0, 1.0]
