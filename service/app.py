@@ -51,7 +51,7 @@ from service.server.signals import SignalHandlers
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
 from service.workers.coordination import Worker
-from service.workers.ipc import WORKERS_FOLDER, WorkerContext, claim_slot
+from service.workers.ipc import WORKERS_FOLDER, Slot, claim_slot
 
 VERSION = version("onward")
 
@@ -100,14 +100,14 @@ class Onward(FastAPI):
         return document
 
 
-def create_app(settings: Settings, context: WorkerContext | None = None) -> Onward:
+def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
     """Create the service as an ASGI app, which loads the models when its lifespan starts.
 
-    The start raises `DeviceUnavailable` or `NoModels` if the settings cannot be applied. The
-    context is what this worker shares with the others, if there are several.
+    The start raises `DeviceUnavailable` or `NoModels` if the settings cannot be applied. The slot
+    is that of this worker, if there are several.
     """
     metrics = Metrics()
-    worker = Worker(settings, metrics, context or WorkerContext())
+    worker = Worker(settings, metrics, slot)
     shadows = ShadowRunner(metrics)
     app = Onward(
         worker.registry,
@@ -157,9 +157,7 @@ def create_app_from_environment() -> Onward:
     limited = settings.log_requests != "all"
     configure_logging(settings.log_format, settings.log_level, limited=limited)
     folder = os.environ.get(WORKERS_FOLDER)
-    if folder is None:
-        return create_app(settings)
-    return create_app(settings, WorkerContext.from_slot(claim_slot(Path(folder))))
+    return create_app(settings, None if folder is None else claim_slot(Path(folder)))
 
 
 def _lifespan(

@@ -66,10 +66,8 @@ class Reconciler:
         self._registry.device = device
         self._loader.device = device.actual
         self._metrics.add_device(device.requested, device.actual)
-        extra: dict[str, str] = {"requested": device.requested, "actual": device.actual}
-        _log.info(
-            "device chosen", extra=extra | ({"reason": device.reason} if device.reason else {})
-        )
+        facts = {name: value for name, value in vars(device).items() if value is not None}
+        _log.info("device chosen", extra=facts)
         await self.refresh()
 
     async def watch(self) -> None:
@@ -97,11 +95,7 @@ class Reconciler:
     async def load_model(self, name: str) -> None:
         """Load one model, or reload it.
 
-        Raises:
-            NotAllowed: the operator has not enabled this.
-            ModelNotFound: the folder has no such model.
-            ModelUnservable: a selected version fails its self-test or does not load; the previous
-                version continues to serve.
+        Raise `NotAllowed` if the operator has not enabled this, or as `reload_model` does.
         """
         self._require_control()
         self._unloaded.discard(name)
@@ -154,10 +148,7 @@ class Reconciler:
     async def model_info(self, name: str, version: str | None) -> ModelInfo:
         """Return the metadata of the version that serves; load a lazy bare model for it.
 
-        Raises:
-            NotFound: there is no such model, version or alias.
-            ModelNotReady: it does not serve; with the reason.
-            ModelUnservable: ONNX Runtime cannot serve it; with the reason.
+        Raise as `ensure_loaded` does.
         """
         info = self._registry.entry(name, version, serving=True).info
         return (await self.ensure_loaded(name, version)).info if info is None else info

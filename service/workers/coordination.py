@@ -12,7 +12,7 @@ from service.engine.registry import Entry, Readiness, Registry, State, sort_newe
 from service.errors import ModelUnservable, WorkerFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.ipc import Channel, WorkerContext
+from service.workers.ipc import Channel, SharedNameSet, Slot
 from service.workers.totals import Totals
 
 SCAN = "scan"
@@ -147,17 +147,21 @@ class ClusterIndex:
 
 
 class Worker:
-    """One process of the service: the parts that all protocols use."""
+    """One process of the service: the parts that all protocols use.
 
-    def __init__(self, settings: Settings, metrics: Metrics, context: WorkerContext) -> None:
+    Without a slot, it is the only process.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, slot: Slot | None) -> None:
         self._metrics = metrics
-        self.channel = context.channel
+        self.channel = Channel(slot)
+        unloaded = set[str]() if slot is None else SharedNameSet(slot.folder / "unloaded")
         self.registry = Registry(settings.device)
         self.readiness = Readiness(self.registry, settings.readiness)
-        self.reconciler = Reconciler(settings, metrics, self.registry, context.unloaded)
+        self.reconciler = Reconciler(settings, metrics, self.registry, unloaded)
         self.index = ClusterIndex(self.registry, self.channel)
         self.control = ModelControl(self.reconciler, self.channel, settings.worker_seconds)
-        self.totals = Totals(metrics, self.channel, context.slot)
+        self.totals = Totals(metrics, self.channel, slot)
 
     async def start(self) -> None:
         """Restore the totals, then do as `ModelControl.start`."""

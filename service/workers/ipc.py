@@ -15,9 +15,9 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSet
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
@@ -222,23 +222,6 @@ class Channel:
             return {"error": f"{type(error).__name__}: {error}"}
 
 
-@dataclass(frozen=True)
-class WorkerContext:
-    """What a worker shares with the others; by default it is the only one.
-
-    ``unloaded`` holds the names of models that were unloaded on request.
-    """
-
-    channel: Channel = field(default_factory=Channel)
-    slot: Slot | None = None
-    unloaded: MutableSet[str] = field(default_factory=set)
-
-    @classmethod
-    def from_slot(cls, slot: Slot) -> Self:
-        """Return the context of one of several workers."""
-        return cls(Channel(slot), slot, SharedNameSet(slot.folder / "unloaded"))
-
-
 def broadcast(folder: Path, method: str) -> None:
     """Send a request to every worker without waiting for replies; for other processes."""
     content = orjson.dumps([method, None])
@@ -255,14 +238,11 @@ async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
     try:
         async with asyncio.timeout(seconds):
             reply = await _exchange(path, content)
+        return Reply(worker, slot, **orjson.loads(reply))
     except TimeoutError:
         return Reply(worker, slot, error=f"it did not reply within {seconds:g} s")
-    except OSError:
-        return None  # the worker has ended
-    try:
-        return Reply(worker, slot, **orjson.loads(reply))
-    except orjson.JSONDecodeError:
-        return None  # it ended before it had replied
+    except (OSError, orjson.JSONDecodeError):
+        return None  # the worker has ended, possibly during its reply
 
 
 async def _exchange(path: Path, content: bytes) -> bytes:
