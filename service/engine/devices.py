@@ -38,9 +38,7 @@ def list_devices(available: Sequence[str]) -> list[str]:
 def list_providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Options]]:
     """Return the execution providers of a session with their options, in order of preference.
 
-    Args:
-        device: a device of `list_devices`.
-        gpu_memory_mib: limit of the session's memory arena on the GPU; 0 is no limit.
+    ``gpu_memory_mib`` limits the session's memory arena on the GPU; 0 is no limit.
     """
     # By default the arena doubles whenever it grows, up to twice the memory that a model needs.
     options = {"arena_extend_strategy": "kSameAsRequested"}

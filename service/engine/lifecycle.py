@@ -110,14 +110,7 @@ class Publisher:
 
 
 class Lifecycle:
-    """Opens and closes the versions of one model.
-
-    Args:
-        name: of the model.
-        loader: opens versions.
-        publisher: publishes the result.
-        default: the version policy of models without their own.
-    """
+    """Opens and closes the versions of one model; ``default`` applies if it has no policy."""
 
     def __init__(
         self, name: str, loader: VersionLoader, publisher: Publisher, default: VersionPolicy
@@ -137,9 +130,8 @@ class Lifecycle:
     async def sync(self, folder: ModelFolder, *, reload: bool = False) -> Sequence[Entry]:
         """Open the versions that the policy selects, and close all others; return their entries.
 
-        Args:
-            folder: the current content; if it cannot be read, the open versions continue to serve.
-            reload: whether to open versions even if their files have not changed.
+        If the folder cannot be read, the open versions continue to serve. ``reload`` also opens
+        versions whose files have not changed.
         """
         async with self._lock:
             if folder.candidates is not None:

@@ -171,12 +171,7 @@ class BatchLimits:
 class ServedModel:
     """One version of one model in memory, self-tested and ready.
 
-    Args:
-        info: its metadata; the attributes used most are attributes of the model, too.
-        session: the loaded graph.
-        execution: the mode of `Execution`.
-        limits: of batches, of the queue and of waiting.
-        metrics: count the runs.
+    The attributes of its metadata that are used most are attributes of the model, too.
     """
 
     def __init__(
@@ -251,14 +246,8 @@ class ServedModel:
     ) -> None:
         """Predict on the event loop, in a batch with the other requests of this turn.
 
-        Args:
-            inputs: as for `predict`.
-            rows: their number, for which `runs_inline` is true.
-            on_result: called with the prediction, or with an error that `predict` would raise.
-            exclusive: whether to run now, since no other request can arrive in this turn.
-
-        Raises:
-            Unavailable: too many rows wait, or the service is stopping.
+        `runs_inline` must be true for the number of rows. The other arguments are those of
+        `LoopBatcher.submit`; errors are those of `predict`.
         """
         self._loop_batcher.submit(inputs, rows, on_result, exclusive=exclusive)
 
@@ -270,9 +259,7 @@ class ServedModel:
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         """Run the graph without counting the run; raise any error of ONNX Runtime. Thread-safe.
 
-        Args:
-            inputs: as for `predict`.
-            control: from `new_control`; another thread may terminate the run with it.
+        Another thread may terminate the run with ``control``, which is made by `new_control`.
         """
         return self._session.run(inputs, control)
 

@@ -52,13 +52,7 @@ class Reservation:
 
 
 class ModelCache:
-    """The models in memory, limited in bytes and in number.
-
-    Args:
-        max_mib: limit for all models; 0 is no limit.
-        max_models: limit of models in memory; 0 is no limit.
-        metrics: gets the number of reserved bytes.
-    """
+    """The models in memory, limited in bytes and in number; 0 is no limit."""
 
     def __init__(self, max_mib: int, max_models: int, metrics: Metrics) -> None:
         self._max_mib = max_mib

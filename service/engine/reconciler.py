@@ -25,11 +25,7 @@ _log = logging.getLogger(__name__)
 class Reconciler:
     """Keeps the registry in line with the models folder.
 
-    Args:
-        settings: the service's options.
-        metrics: of this process.
-        registry: gets the models.
-        unloaded: the names of models that were unloaded on request; all workers share them.
+    All workers share ``unloaded``, the names of models that were unloaded on request.
     """
 
     def __init__(
@@ -221,9 +217,8 @@ class Reconciler:
 async def _logged(change: Callable[[], Awaitable[object]]) -> None:
     """Log an unexpected error of one model's change, so that it does not affect other models.
 
-    Args:
-        change: called when the task runs. A coroutine created earlier would never be awaited if
-            the task is canceled before its first step.
+    ``change`` is called when the task runs: a coroutine created earlier would never be awaited if
+    the task is cancelled before its first step.
     """
     try:
         await change()

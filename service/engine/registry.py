@@ -187,15 +187,10 @@ class Registry:
         Without a version it is the entry of the one that serves, or else of the newest. If no
         version serves an alias, it is the entry of the version that the alias is set to.
 
-        Args:
-            name: of the model.
-            version: or alias.
-            serving: reject an entry that does not serve.
-
         Raises:
             NotFound: there is no such model, version or alias.
-            ModelNotReady: the version does not serve; with the reason.
-            ModelUnservable: ONNX Runtime cannot serve the version; with the reason.
+            ModelNotReady: the version does not serve, and ``serving`` requires it; with the reason.
+            ModelUnservable: as before, because ONNX Runtime cannot serve it; with the reason.
         """
         published, entries = self.published(name), self.versions(name)
         aliases = published.aliases
@@ -244,12 +239,7 @@ class Registry:
 
 
 class TrafficSplitter:
-    """Splits the requests that name no version by the shares of the policy.
-
-    Args:
-        registry: the models, with the share of each alias.
-        seed: of the random numbers; None for a random seed.
-    """
+    """Splits the requests that name no version by the shares of the policy."""
 
     def __init__(self, registry: Registry, seed: int | None) -> None:
         self._registry = registry
@@ -262,8 +252,6 @@ class TrafficSplitter:
         that share grows. Without an id the choice is random.
         """
         published = self._registry.published(name)
-        if not published.split:
-            return None
         position = _hash_client(name, client) if client else self._random.random()
         for alias, share in published.split.items():
             if position < share:
@@ -276,12 +264,9 @@ class TrafficSplitter:
 class Readiness:
     """Whether this process should get requests.
 
-    It is ready while at least one model serves, until the service begins to stop.
-
-    Args:
-        registry: the models.
-        strictness: ``strict`` also requires that every model found at the start has served once.
-            Models that are added or fail later do not matter: the others serve.
+    It is ready while at least one model serves, until the service begins to stop. ``strict`` also
+    requires that every model found at the start has served once. Models that are added or fail
+    later do not matter: the others serve.
     """
 
     def __init__(self, registry: Registry, strictness: Strictness) -> None:
@@ -326,11 +311,8 @@ def build_published_versions(
 ) -> PublishedVersions:
     """Return the published versions of a model when all selected versions are open.
 
-    Args:
-        policy: the effective policy; the previous one if the policy in the folder has a problem.
-        selection: the versions that the policy selects.
-        folder: of the model.
-        opened: the entries of versions that were opened or rejected, by version.
+    The policy is the previous one if that of the folder has a problem; ``opened`` contains the
+    entries of all versions that were opened or rejected.
     """
     candidates = folder.candidates or ()
     aliases = {alias: str(alias_state.version) for alias, alias_state in policy.aliases.items()}

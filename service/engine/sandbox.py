@@ -26,9 +26,7 @@ _ROOT = Path(__file__).parents[2]
 class LoadSandbox:
     """A process that loads versions; it starts with the first and ends when it is idle.
 
-    Args:
-        threads: intra-op threads of one run, as in the service.
-        timeout_seconds: a load that takes longer is regarded as endless.
+    ``threads`` is the number of intra-op threads of one run, as in the service.
     """
 
     def __init__(self, threads: int, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> None:

@@ -2,8 +2,7 @@
 
 import math
 import threading
-from time import monotonic, perf_counter
-from typing import Any, Self
+from time import perf_counter
 
 import numpy as np
 
@@ -26,56 +25,11 @@ from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
 
-_CHECK_SECONDS = 0.1
-
-
-class RunLimit:
-    """A context manager that terminates runs which exceed their time limit.
-
-    One thread watches all runs, because starting a timer for each would take longer than most runs.
-    """
-
-    def __init__(self) -> None:
-        self.is_exceeded = False
-        """Whether a run was terminated."""
-        self._control: Any = new_control()
-        self._deadline: float | None = None
-        self._stop = threading.Event()
-
-    def __enter__(self) -> Self:
-        """Start the thread."""
-        threading.Thread(target=self._watch, name="run limit", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop the thread."""
-        self._stop.set()
-
-    def start(self, seconds: float) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
-        """Start the time of a run; return the control to run it with."""
-        self._deadline = monotonic() + seconds
-        return self._control
-
-    def stop(self) -> None:
-        """Stop the time of the run."""
-        self._deadline = None
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_CHECK_SECONDS):
-            deadline = self._deadline
-            if deadline is not None and monotonic() > deadline:
-                self.is_exceeded = True
-                terminate(self._control)
-                return
-
 
 def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> bool:
     """Compare the outputs with the examples, row by row and for all rows at once.
 
-    Args:
-        session: the graph.
-        bundle: its manifest and examples.
-        deadline_seconds: limit of a run of one row, since no client waits longer.
+    No client waits longer than ``deadline_seconds``, so this is the limit of a run of one row.
 
     Returns:
         Whether each row gave the same bits alone and in the batch.
@@ -89,12 +43,11 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     rows = as_rows(examples.input)
     expected = as_rows(examples.output)
     outputs = []
-    with RunLimit() as limit:
-        for row in range(len(rows)):
-            one = slice(row, row + 1)
-            outputs.append(_run(session, rows[one], limit, deadline_seconds))
-            _compare(outputs[row], expected[one], examples, one)
-        batch = _run(session, rows, limit, deadline_seconds * len(rows))
+    for row in range(len(rows)):
+        one = slice(row, row + 1)
+        outputs.append(_run(session, rows[one], deadline_seconds))
+        _compare(outputs[row], expected[one], examples, one)
+    batch = _run(session, rows, deadline_seconds * len(rows))
     _compare(batch, expected, examples, slice(None))
     return all(
         output.tobytes() == batch[row : row + 1].tobytes() for row, output in enumerate(outputs)
@@ -135,11 +88,15 @@ def _check_signature(session: Session, manifest: Manifest) -> None:
             )
 
 
-def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Array:
+def _run(session: Session, rows: Array, seconds: float) -> Array:
+    control = new_control()
+    timer = threading.Timer(seconds, terminate, [control])
+    timer.daemon = True
+    timer.start()
     try:
-        (output,) = session.run((rows,), limit.start(seconds))
+        (output,) = session.run((rows,), control)
     except Exception as error:  # ONNX Runtime's errors share no narrower base class
-        if limit.is_exceeded:
+        if control.terminate:
             raise LoadFailed(
                 f"self-test failed: a run of {len(rows)} example rows takes longer than "
                 f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
@@ -147,7 +104,7 @@ def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Arra
         reason = f"the graph fails on its examples: {summarize_error(error)}"
         raise LoadFailed(f"self-test failed: {reason}") from error
     finally:
-        limit.stop()
+        timer.cancel()
     return output.astype(np.float32, copy=False)
 
 

@@ -202,16 +202,9 @@ class Session:
         config: SessionConfig,
         weights: Weights = NO_WEIGHTS,
     ) -> Self:
-        """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
+        """Load the content of ``model.onnx``. ONNX Runtime reads nothing from the models folder.
 
-        Args:
-            model: the content of ``model.onnx``.
-            device: the result of `choose_device`.
-            config: options for opening the graph.
-            weights: external data of the graph.
-
-        Raises:
-            LoadFailed: ONNX Runtime rejects the graph, or uses another device.
+        Raise `LoadFailed` if ONNX Runtime rejects the graph, or uses another device.
         """
         requested = list_providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
