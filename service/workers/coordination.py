@@ -71,11 +71,7 @@ class ModelControl:
     async def load_model(self, name: str) -> None:
         """Load or reload a model in every worker.
 
-        Raises:
-            NotAllowed: the operator has not enabled this.
-            ModelNotFound: the folder has no such model.
-            ModelUnservable: its newest version is rejected; the previous one continues to serve.
-            WorkerFailed: this worker has loaded it, and another one has not.
+        Raise `WorkerFailed` if only another worker fails, or as `Reconciler.load_model` does.
         """
         try:
             await self._reconciler.load_model(name)
@@ -87,10 +83,7 @@ class ModelControl:
     async def unload_model(self, name: str) -> None:
         """Unload a model in every worker until it is loaded again.
 
-        Raises:
-            NotAllowed: the operator has not enabled this.
-            ModelNotFound: there is no such model.
-            WorkerFailed: this worker has unloaded it, and another one has not.
+        Raise `WorkerFailed` if only another worker fails, or as `Reconciler.unload_model` does.
         """
         await self._reconciler.unload_model(name)
         await self._require_all(name, SCAN)
@@ -167,14 +160,8 @@ class Worker:
         """Restore the totals, then do as `ModelControl.start`."""
         self.totals.restore()
         await self.control.start()
-        registry = self.registry
-        self._metrics.expire_versions_except(
-            {
-                (entry.name, entry.version)
-                for name in registry.names
-                for entry in registry.versions(name)
-            }
-        )
+        entries = [entry for name in self.registry.names for entry in self.registry.versions(name)]
+        self._metrics.expire_versions_except({(entry.name, entry.version) for entry in entries})
         self.readiness.record_first_loads()
 
 

@@ -28,6 +28,7 @@ WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
 
 # The length of a socket's path is limited to 107 characters on Linux, 103 on macOS.
 _MAX_FOLDER_LENGTH = 90
+_SUFFIX = ".sock"
 # Digits of the largest process id.
 _PROCESS_ID_WIDTH = 10
 # For replies that need no work; a worker that takes longer hangs, and will be replaced.
@@ -154,7 +155,7 @@ class Channel:
     """Requests between this worker and the others; without a slot, it is the only one."""
 
     def __init__(self, slot: Slot | None = None) -> None:
-        self._slot = slot
+        self._path = None if slot is None else slot.folder / f"{slot.number}{_SUFFIX}"
         self._handlers: dict[str, Handler] = {}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -165,16 +166,15 @@ class Channel:
 
     async def open(self) -> None:
         """Accept requests from now on."""
-        if self._slot is not None:
-            path = _socket_path(self._slot)
-            path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._connected, path)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._accept, self._path)
 
     async def close(self) -> None:
         """Accept no more requests."""
-        if self._server is not None and self._slot is not None:
+        if self._server is not None and self._path is not None:
             self._server.close()
-            _socket_path(self._slot).unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
         for task in self._tasks:
             task.cancel()
 
@@ -183,21 +183,17 @@ class Channel:
     ) -> list[Reply]:
         """Send a request to all other running workers, and return their replies.
 
-        A worker that ends before it has replied is left out.
-
-        Args:
-            method: for which the others have a handler.
-            argument: any JSON value.
-            seconds: timeout of each reply, after which it is an error.
+        A worker that ends before it has replied is left out; one that has not replied after so
+        many seconds gets a reply with an error. The argument is any JSON value.
         """
-        if self._slot is None:
+        if self._path is None:
             return []
         content = orjson.dumps([method, argument])
-        others = set(self._slot.folder.glob("*.sock")) - {_socket_path(self._slot)}
+        others = set(self._path.parent.glob(f"*{_SUFFIX}")) - {self._path}
         replies = await asyncio.gather(*(_request(path, content, seconds) for path in others))
         return [reply for reply in replies if reply is not None]
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,7 +221,7 @@ class Channel:
 def broadcast(folder: Path, method: str) -> None:
     """Send a request to every worker without waiting for replies; for other processes."""
     content = orjson.dumps([method, None])
-    for path in folder.glob("*.sock"):
+    for path in folder.glob(f"*{_SUFFIX}"):
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
             connection.settimeout(_REPLY_SECONDS)
             connection.connect(str(path))
@@ -253,7 +249,3 @@ async def _exchange(path: Path, content: bytes) -> bytes:
         return await reader.read()
     finally:
         writer.close()
-
-
-def _socket_path(slot: Slot) -> Path:
-    return slot.folder / f"{slot.number}.sock"

@@ -16,6 +16,7 @@ from service.workers.ipc import Channel, Slot
 
 _WRITE_SECONDS = 0.25
 _METHOD = "metrics"
+_SUFFIX = ".totals"
 # A worker that hangs must not block the metrics of the others.
 _REPLY_SECONDS = 0.5
 
@@ -31,7 +32,7 @@ class Totals:
     def __init__(self, metrics: Metrics, channel: Channel, slot: Slot | None) -> None:
         self._metrics = metrics
         self._channel = channel
-        self._slot = slot
+        self._path = None if slot is None else slot.folder / f"{slot.number}{_SUFFIX}"
         self._build_lock = asyncio.Lock()
         self._next_build: asyncio.Task[bytes] | None = None
         self._write_lock = asyncio.Lock()
@@ -41,11 +42,10 @@ class Totals:
 
     def restore(self) -> None:
         """Continue from the slot's previous counts; to be called before the first request."""
-        if self._slot is None:
+        if self._path is None:
             return
-        path = _totals_path(self._slot.folder, self._slot.number)
         try:
-            self._metrics.restore(path.read_bytes())
+            self._metrics.restore(self._path.read_bytes())
         except FileNotFoundError:
             pass  # the first worker in this slot
         except (OSError, ValueError):
@@ -53,7 +53,7 @@ class Totals:
 
     async def write_often(self) -> None:
         """Write this worker's totals periodically, until cancelled."""
-        while self._slot is not None:
+        while self._path is not None:
             await asyncio.sleep(_WRITE_SECONDS)
             await self.write()
 
@@ -64,8 +64,8 @@ class Totals:
         """
         async with self._write_lock:
             totals = self._metrics.snapshot()
-            if self._slot is not None and totals != self._written:
-                await asyncio.to_thread(self._replace, self._slot, totals)
+            if self._path is not None and totals != self._written:
+                await asyncio.to_thread(self._replace, self._path, totals)
             return totals
 
     async def render(self) -> bytes:
@@ -100,19 +100,17 @@ class Totals:
         """Render the sum; workers that did not reply or ended count with their files."""
         running = [own, *received.values()]
         ended: list[bytes] = []
-        if self._slot is not None:
-            for path in self._slot.folder.glob(_totals_path(Path(), "*").name):
-                number = int(path.stem)
-                if number == self._slot.number or number in received:
-                    continue
-                (running if number in hung else ended).append(path.read_bytes())
+        if self._path is not None:
+            for path in self._path.parent.glob(f"*{_SUFFIX}"):
+                slot = int(path.stem)
+                if path != self._path and slot not in received:
+                    (running if slot in hung else ended).append(path.read_bytes())
         return render_exposition(running, ended, expired)
 
     async def _reply(self, _: object) -> str:
         return (await self.write()).decode()
 
-    def _replace(self, slot: Slot, totals: bytes) -> None:
-        path = _totals_path(slot.folder, slot.number)
+    def _replace(self, path: Path, totals: bytes) -> None:
         new = path.with_suffix(".new")
         try:
             new.write_bytes(totals)
@@ -121,13 +119,9 @@ class Totals:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)  # an incomplete file would only take space
             if not self._disk_is_full:
-                facts = {"folder": str(slot.folder), "reason": error.strerror}
+                facts = {"folder": str(path.parent), "reason": error.strerror}
                 _log.error("totals cannot be written", extra=facts)
             self._disk_is_full = True
         else:
             self._written = totals
             self._disk_is_full = False
-
-
-def _totals_path(folder: Path, slot: int | str) -> Path:
-    return folder / f"{slot}.totals"
