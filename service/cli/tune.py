@@ -20,7 +20,7 @@ from service.cli.options import add_settings, read_settings
 from service.engine.loader import describe_machine, plan_execution
 from service.engine.model import MAX_INLINE_SECONDS, BatchLimits
 from service.engine.repository import Candidate, Repository
-from service.engine.self_test import as_rows, run_self_test
+from service.engine.self_test import run_self_test, to_array
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
 from service.engine.tensors import Array
 from service.engine.threads import DaemonThread
@@ -168,7 +168,7 @@ def _measure_device(
     bundle: Bundle, device: str, settings: Settings, seconds: float
 ) -> Iterator[Measured]:
     """Measure and print a device, on the CPU with each number of threads that a worker may use."""
-    max_threads = plan_execution(settings, device).most_threads if device == "cpu" else 1
+    max_threads = plan_execution(settings, device).max_threads if device == "cpu" else 1
     limits = BatchLimits.from_settings(settings)
     for threads in range(1, max_threads + 1):
         for each in measure_batches(bundle, device, threads, limits, seconds):
@@ -196,7 +196,7 @@ def measure_batches(
     config = SessionConfig(threads, limits.batch_rows)
     session = Session.open(bundle.model, device, config)
     run_self_test(session, bundle, limits.deadline_seconds)
-    examples = as_rows(bundle.examples.input)
+    examples = to_array(bundle.examples.input)
     run_seconds = 0.0
     for rows in (size for size in BATCH_SIZES if size <= limits.inline_batch_rows):
         if rows > limits.batch_rows and 2 * run_seconds > MAX_INLINE_SECONDS:

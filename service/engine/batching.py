@@ -205,7 +205,7 @@ class ThreadBatcher:
         """
         self._closed = True
         deadline = perf_counter() + seconds
-        while pending := self._pending():
+        while pending := self._list_pending():
             remaining = deadline - perf_counter()
             if remaining <= 0:
                 for future in pending:
@@ -226,7 +226,7 @@ class ThreadBatcher:
         self._run = _raise_draining
         self._thread.stop()
 
-    def _pending(self) -> "list[asyncio.Future[Prediction]]":
+    def _list_pending(self) -> "list[asyncio.Future[Prediction]]":
         """Return the futures that clients await, in the queue and in the current run."""
         futures = [request.future for request in (*self._running, *self._queue.requests)]
         return [future for future in futures if future is not None and not future.done()]

@@ -92,7 +92,7 @@ class Publisher:
         """Update the metrics of changed states; versions that were not opened have none."""
         listed = self._name in self._registry.names
         states = {
-            entry.version: (entry.state, self._device(entry))
+            entry.version: (entry.state, self._get_device(entry))
             for entry in (self._registry.versions(self._name) if listed else ())
             if not entry.is_superseded and not entry.is_absent
         }
@@ -104,7 +104,7 @@ class Publisher:
                 self._metrics.set_model_state(self._name, version, device, state)
         self._exported = states
 
-    def _device(self, entry: Entry) -> str:
+    def _get_device(self, entry: Entry) -> str:
         """Return the device of a version, which its tuning.json may have chosen."""
         return entry.info.device if entry.info else self._registry.device.actual
 
@@ -225,7 +225,7 @@ class Lifecycle:
         while True:
             untried = present.keys() - tried if reload else set()
             selection = self._select(self._policy, present, untried)
-            version = self._next_version(selection, present, tried, reload=reload)
+            version = self._find_next_version(selection, present, tried, reload=reload)
             if version is None:
                 break
             tried.add(version)
@@ -262,7 +262,7 @@ class Lifecycle:
         current = self._publisher.published.routes
         return select(policy, self._default, list(present), failed - untried, current)
 
-    def _next_version(
+    def _find_next_version(
         self,
         selection: Selection,
         present: Mapping[str, Candidate],

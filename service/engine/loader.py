@@ -45,12 +45,12 @@ from service.engine.repository import (
 )
 from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
 from service.engine.self_test import (
-    as_rows,
     get_class_labels,
-    input_spec,
+    get_input_spec,
+    get_output_spec,
     measure_row,
-    output_spec,
     run_self_test,
+    to_array,
 )
 from service.engine.session import (
     NO_WEIGHTS,
@@ -60,7 +60,7 @@ from service.engine.session import (
     Weights,
     read_weights,
 )
-from service.engine.threads import in_daemon_thread
+from service.engine.threads import run_in_daemon_thread
 from service.errors import GraphRejected, LoadFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -83,7 +83,7 @@ class ExecutionPlan:
     Attributes:
         device: where to run it.
         threads: intra-op threads; 0 lets timing choose.
-        most_threads: most threads that timing tries.
+        max_threads: most threads that timing tries.
         mode: as in `Execution`; None lets timing choose.
         mode_by: what determined the mode, if it is not None.
         max_batch_rows: the model's own limit, if it has one.
@@ -92,7 +92,7 @@ class ExecutionPlan:
 
     device: str = "cpu"
     threads: int = 1
-    most_threads: int = 1
+    max_threads: int = 1
     mode: Mode | None = None
     mode_by: ChosenBy = "setting"
     max_batch_rows: int | None = None
@@ -106,7 +106,7 @@ def plan_execution(settings: Settings, device: str) -> ExecutionPlan:
         device=device,
         threads=settings.threads,
         # The share of this worker.
-        most_threads=max(1, cores // (settings.workers or cores)),
+        max_threads=max(1, cores // (settings.workers or cores)),
         mode=None if settings.execution == "auto" else settings.execution,
         mode_by="setting",
         gpu_memory_mib=settings.gpu_memory_mib,
@@ -246,7 +246,7 @@ class VersionLoader:
         model = None
         try:
             async with self._semaphore, asyncio.timeout(seconds):
-                entry = await in_daemon_thread(self._attempt, self._load, candidate, statistics)
+                entry = await run_in_daemon_thread(self._attempt, self._load, candidate, statistics)
             model = entry.model
         except TimeoutError:
             return _reject(candidate, f"it is not loaded after {LOAD_TIMEOUT_SECONDS:g} s")
@@ -271,7 +271,7 @@ class VersionLoader:
         extra = {"model": candidate.name, "version": candidate.version}
         is_servable = True
         try:
-            self.cache.require_possible(candidate)
+            self.cache.require_loadable(candidate)
             return attempt(candidate, *rest)
         except (BundleError, LoadFailed) as error:
             reason = str(error)
@@ -326,8 +326,8 @@ class VersionLoader:
                 folder=candidate.folder,
                 device=self.device,
                 manifest=manifest,
-                inputs=(input_spec(manifest),),
-                outputs=(output_spec(manifest),),
+                inputs=(get_input_spec(manifest),),
+                outputs=(get_output_spec(manifest),),
                 labels=get_class_labels(manifest),
                 max_batch_rows=self._limits.batch_rows,
             )
@@ -375,9 +375,9 @@ def _open_bundle(
     onnx = OnnxFile(bundle.model, bundle.graph)
     session = _open_session(onnx, plan, limits, plan.threads or 1)
     is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
-    rows = as_rows(bundle.examples.input)
+    rows = to_array(bundle.examples.input)
     seconds = measure_row(session, rows)
-    threads = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
+    threads = plan.max_threads if not plan.threads and plan.device == "cpu" else 1
     if threads > 1 and seconds > _MIN_SECONDS_TO_TRY_THREADS:
         del session  # two sessions at a time would take twice the memory
         session = _open_session(onnx, plan, limits, threads)

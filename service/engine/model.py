@@ -210,7 +210,7 @@ class ServedModel:
         )
         self._loop_batcher = LoopBatcher(
             self._run,
-            max_batch_rows=self._max_loop_batch_rows(),
+            max_batch_rows=self._limit_loop_batch(),
             max_queued_rows=limits.max_queued_rows,
             map_error=self._map_error,
         )
@@ -263,7 +263,7 @@ class ServedModel:
         """
         return self._session.run(inputs, control)
 
-    def _max_loop_batch_rows(self) -> int:
+    def _limit_loop_batch(self) -> int:
         """Return how many rows of several requests may block the event loop together."""
         short = int(MAX_INLINE_SECONDS / self._row_seconds)
         return min(max(short, _MAX_UNTIMED_INLINE_ROWS), self._inline_batch_rows)
@@ -331,7 +331,7 @@ class ServedModel:
         rows = self.count_rows(inputs)
         if rows > _MAX_UNTIMED_INLINE_ROWS:
             self._row_seconds = min(seconds / rows, _MAX_SLOWDOWN * self._row_seconds)
-            self._loop_batcher.max_batch_rows = self._max_loop_batch_rows()
+            self._loop_batcher.max_batch_rows = self._limit_loop_batch()
         self.statistics.count_run(rows, seconds)
         self._metrics.count_run(self.name, self.version, rows)
         if self.manifest is not None:

@@ -68,7 +68,7 @@ class ModelCache:
         """Whether there is a limit, so that models are loaded by their first request."""
         return self._max_mib > 0 or self._max_models > 0
 
-    def require_possible(self, candidate: Candidate) -> None:
+    def require_loadable(self, candidate: Candidate) -> None:
         """Raise `LoadFailed` if a version exceeds the budget even when it is alone."""
         size = _estimate_loading(candidate)
         if not self._fits(size, 1):

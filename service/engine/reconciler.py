@@ -107,9 +107,9 @@ class Reconciler:
         """
         folder, serves = await self._scan_one(name)
         if not serves:
-            await self._lifecycle(name).unload(folder)
+            await self._get_lifecycle(name).unload(folder)
             return
-        for entry in await self._lifecycle(name).sync(folder, reload=True):
+        for entry in await self._get_lifecycle(name).sync(folder, reload=True):
             failed = entry.reason if entry.model else not entry.serves
             if failed and not entry.is_superseded and not entry.is_absent:
                 raise ModelUnservable(name, entry.version, entry.reason)
@@ -125,7 +125,7 @@ class Reconciler:
         self._registry.versions(name)
         self._unloaded.add(name)
         folder, _ = await self._scan_one(name)
-        await self._lifecycle(name).unload(folder)
+        await self._get_lifecycle(name).unload(folder)
 
     async def ensure_loaded(self, name: str, version: str | None) -> ServedModel:
         """Return the model that serves a version or an alias; load it first if it is lazy.
@@ -139,7 +139,7 @@ class Reconciler:
             entry = self._registry.entry(name, version, serving=True)
             if entry.model is not None:
                 return entry.model
-            await self._lifecycle(name).ensure_loaded(entry.version)
+            await self._get_lifecycle(name).ensure_loaded(entry.version)
 
     async def model_info(self, name: str, version: str | None) -> ModelInfo:
         """Return the metadata of the version that serves; load a lazy bare model for it.
@@ -167,12 +167,12 @@ class Reconciler:
                 self._unloaded.discard(name)
             for name in self._synced.keys() - folders.keys():
                 del self._synced[name]
-                self._start(self._lifecycle(name).remove)
+                self._start(self._get_lifecycle(name).remove)
             for name, folder in folders.items():
                 serves = name not in self._unloaded
                 if self._synced.get(name) != (folder, serves):
                     self._synced[name] = (folder, serves)
-                    lifecycle = self._lifecycle(name)
+                    lifecycle = self._get_lifecycle(name)
                     change = lifecycle.sync if serves else lifecycle.unload
                     self._start(partial(change, folder))
 
@@ -198,7 +198,7 @@ class Reconciler:
         self._problems = scan.problems
         return scan
 
-    def _lifecycle(self, name: str) -> Lifecycle:
+    def _get_lifecycle(self, name: str) -> Lifecycle:
         if name not in self._lifecycles:
             publisher = Publisher(name, self._registry, self._metrics, self._loader.cache)
             self._lifecycles[name] = Lifecycle(

@@ -55,7 +55,7 @@ class LoadSandbox:
             timeout.cancel()
             if not passed:
                 self._end()
-                raise LoadFailed(self._exit_reason(process.returncode, timed_out=timed_out))
+                raise LoadFailed(self._describe_exit(process.returncode, timed_out=timed_out))
             self._passed[key] = candidate.fingerprint
             self._end_when_idle()
 
@@ -92,7 +92,7 @@ class LoadSandbox:
                 self._process.communicate()
             self._process = None
 
-    def _exit_reason(self, code: int, *, timed_out: bool) -> str:
+    def _describe_exit(self, code: int, *, timed_out: bool) -> str:
         if timed_out:
             return f"it is not loaded after {self._timeout_seconds:g} s in its own process"
         killed = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

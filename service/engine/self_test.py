@@ -40,8 +40,8 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     """
     _check_signature(session, bundle.manifest)
     examples = bundle.examples
-    rows = as_rows(examples.input)
-    expected = as_rows(examples.output)
+    rows = to_array(examples.input)
+    expected = to_array(examples.output)
     outputs = []
     for row in range(len(rows)):
         one = slice(row, row + 1)
@@ -68,7 +68,7 @@ def measure_row(session: Session, rows: Array) -> float:
     return least
 
 
-def as_rows(tensor: Tensor) -> Array:
+def to_array(tensor: Tensor) -> Array:
     """Return a tensor of the examples as an array; missing values are NaN."""
     values = [math.nan if value is None else value for value in tensor.data]
     return np.array(values, DTYPES[tensor.datatype]).reshape(tensor.shape)
@@ -76,8 +76,8 @@ def as_rows(tensor: Tensor) -> Array:
 
 def _check_signature(session: Session, manifest: Manifest) -> None:
     declared = (
-        ("input", session.inputs, input_spec(manifest)),
-        ("output", session.outputs, output_spec(manifest)),
+        ("input", session.inputs, get_input_spec(manifest)),
+        ("output", session.outputs, get_output_spec(manifest)),
     )
     for role, actual, expected in declared:
         if actual != (expected,):
@@ -122,14 +122,14 @@ def _compare(actual: Array, expected: Array, examples: Examples, rows: slice) ->
         )
 
 
-def input_spec(manifest: Manifest) -> TensorSpec:
+def get_input_spec(manifest: Manifest) -> TensorSpec:
     """Return the input of a bundle's graph."""
     declared = manifest.input
     shape = (-1, *input_shape(declared))
     return TensorSpec(input_name(declared), input_datatype(declared), shape)
 
 
-def output_spec(manifest: Manifest) -> TensorSpec:
+def get_output_spec(manifest: Manifest) -> TensorSpec:
     """Return the output of a bundle's graph."""
     output = manifest.output
     return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))

@@ -50,7 +50,7 @@ class _Job(NamedTuple):
     call: Callable[[], Any]
 
 
-async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function in its own thread; `asyncio.to_thread` without a thread pool."""
     thread = DaemonThread(getattr(function, "__name__", "call"))
     future = thread.run(function, *args, **kwargs)

@@ -46,7 +46,11 @@ def find_incompatibility(serving: ServedModel, candidate: ServedModel) -> str | 
     one, other = serving.manifest, candidate.manifest
     if (one is None) != (other is None):
         return "only one of the two versions has a manifest"
-    if one is not None and other is not None and _signature(one.input) != _signature(other.input):
+    if (
+        one is not None
+        and other is not None
+        and _get_signature(one.input) != _get_signature(other.input)
+    ):
         return "its manifest gives other features, or another order, than the serving version's"
     return None
 
@@ -148,7 +152,7 @@ def _measure_differences(one: Array, other: Array) -> Numbers:
     return np.where(is_equal, 0.0, distance)
 
 
-def _signature(model_input: Input) -> object:
+def _get_signature(model_input: Input) -> object:
     """Return the properties that give an input its meaning, which two versions must share."""
     if not isinstance(model_input, FeaturesInput):
         return model_input.model_dump()

@@ -21,7 +21,7 @@ from service.engine.batching import RunControl, concatenate
 from service.engine.model import ServedModel
 from service.engine.session import new_control, summarize_error, terminate
 from service.engine.tensors import Arrays, count_rows
-from service.engine.threads import in_daemon_thread
+from service.engine.threads import run_in_daemon_thread
 from service.observability.metrics import Metrics
 from service.shadow.compare import (
     Comparison,
@@ -45,8 +45,6 @@ _MAX_BATCH_ROWS = 1024
 _MAX_QUEUED_ROWS = 20_000
 _MAX_QUEUED_BYTES = 64 * 1024 * 1024
 
-Exchange = tuple[Arrays, Arrays]
-"""The inputs of a request, and the outputs of the serving version."""
 Outcome = Literal["compared", "dropped", "failed"]
 
 
@@ -169,15 +167,16 @@ class ShadowRunner:
         self,
         models: tuple[ServedModel, ServedModel],
         policy: Shadow,
-        exchange: Exchange,
+        arrays: tuple[Arrays, Arrays],
         request_id: str,
     ) -> None:
         """Queue a copy, or count it as dropped or failed; returns immediately.
 
-        The models are the serving version and the candidate, whose policy this is.
+        The models are the serving version and the candidate, whose policy this is; the arrays are
+        the inputs of a request, and the outputs of the serving version.
         """
         pair = self._find_pair(models, policy)
-        inputs, outputs = exchange
+        inputs, outputs = arrays
         rows = count_rows(inputs)
         size = sum([array.nbytes for array in inputs + outputs])
         if pair.incompatibility is not None:
@@ -242,7 +241,7 @@ class ShadowRunner:
         seconds = requests[0].pair.candidate.deadline_seconds
         timer = asyncio.get_running_loop().call_later(seconds, terminate, control)
         try:
-            done, counts = await in_daemon_thread(run_comparison, requests, control)
+            done, counts = await run_in_daemon_thread(run_comparison, requests, control)
         finally:
             timer.cancel()
             terminate(control)  # a cancelled task does not end its run

@@ -121,7 +121,7 @@ class ClusterIndex:
 
         Raises `ModelNotFound` if there is no such model.
         """
-        own = list(self._own_entries(name))
+        own = list(self._list_own(name))
         replies = await self._channel.request(_INDEX, name)
         others = [(reply.worker, reply.content) for reply in replies if reply.error is None]
         if not others:
@@ -129,14 +129,14 @@ class ClusterIndex:
         seen = sorted([(str(os.getpid()), _list_states(own)), *others], key=itemgetter(0))
         return _merge(own, seen)
 
-    def _own_entries(self, name: str | None) -> Iterator[Entry]:
+    def _list_own(self, name: str | None) -> Iterator[Entry]:
         for model in self._registry.names if name is None else [name]:
             yield from self._registry.versions(model)
 
     async def _reply(self, name: str | None) -> VersionStates:
         if name is not None and name not in self._registry.names:
             return []
-        return _list_states(self._own_entries(name))
+        return _list_states(self._list_own(name))
 
 
 class Worker:
