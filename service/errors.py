@@ -7,7 +7,7 @@ OnwardError
 │   ├── BodyTooLarge
 │   ├── BodyStalled
 │   ├── HeadTimeout
-│   ├── NotImplementedHere    a part of HTTP that is not supported
+│   ├── FeatureNotImplemented a part of HTTP that is not supported
 │   ├── LimitExceeded         the request exceeds one of the operator's limits
 │   │   ├── HeadTooLarge
 │   │   ├── TooManyHeaders
@@ -46,6 +46,7 @@ OnwardError
     └── NoModels
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,15 +59,22 @@ _LONGEST_NAME = 128
 
 
 class OnwardError(Exception):
-    """The base class of all errors that Onward raises deliberately."""
+    """The base class of all errors that Onward raises deliberately.
+
+    ``code`` identifies the error in responses and metrics: the name of its class in snake case.
+    """
 
     code = "error"
+
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls):
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class _NumericMessage(Exception):
     """A mixin for errors whose message states one number, such as the limit that was exceeded."""
 
-    template = "{:,}"
+    template: str
 
     def __init__(self, number: float) -> None:
         super().__init__(self.template.format(number))
@@ -92,8 +100,6 @@ class Problem:
 class InvalidRequest(OnwardError):
     """The request cannot be understood."""
 
-    code = "invalid_request"
-
 
 class InvalidInput(InvalidRequest):
     """The model does not accept some of the values; all problems are reported together.
@@ -102,8 +108,6 @@ class InvalidInput(InvalidRequest):
         problems: at least one, in the order of the rows; the first hundred are reported.
         count: the total number of problems, if ``problems`` does not contain all of them.
     """
-
-    code = "invalid_input"
 
     def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
         self.problems = problems[:PROBLEMS_SHOWN]
@@ -117,16 +121,12 @@ class InvalidInput(InvalidRequest):
 class UnsupportedContent(InvalidRequest):
     """The media type or encoding of the body is not supported."""
 
-    code = "unsupported_content"
-
     def __init__(self, header: str, got: str, accepted: Iterable[str], hint: str = "") -> None:
         super().__init__(f"{header} {got!r} is not supported; send {' or '.join(accepted)}.{hint}")
 
 
 class BodyTooLarge(InvalidRequest):
     """The body exceeds the limit, by default ``ONWARD_MAX_BODY_BYTES``."""
-
-    code = "body_too_large"
 
     def __init__(
         self,
@@ -140,7 +140,6 @@ class BodyTooLarge(InvalidRequest):
 class BodyStalled(_NumericMessage, InvalidRequest):
     """The body arrives too slowly, or has stopped arriving."""
 
-    code = "body_stalled"
     template = (
         "The body made too little progress for {:g} s; send it without such pauses, or in "
         "several requests."
@@ -150,11 +149,10 @@ class BodyStalled(_NumericMessage, InvalidRequest):
 class HeadTimeout(_NumericMessage, InvalidRequest):
     """The headers of the request did not arrive in time."""
 
-    code = "head_timeout"
     template = "The request's headers did not arrive within {:g} s; send them at once."
 
 
-class NotImplementedHere(InvalidRequest):
+class FeatureNotImplemented(InvalidRequest):
     """The request uses a part of HTTP that this service does not implement."""
 
     code = "not_implemented"
@@ -163,85 +161,73 @@ class NotImplementedHere(InvalidRequest):
         super().__init__(f"{feature} is not implemented; use HTTP/1.1 without it.")
 
 
-class LimitExceeded(_NumericMessage, InvalidRequest):
+class LimitExceeded(InvalidRequest):
     """The request exceeds one of the operator's limits."""
 
-    code = "limit_exceeded"
-    template = "The request exceeds the limit of {:,}."
 
-
-class HeadTooLarge(LimitExceeded):
+class HeadTooLarge(_NumericMessage, LimitExceeded):
     """The request line and headers have too many bytes."""
 
-    code = "head_too_large"
     template = (
         "The request line and headers are larger than the limit of {:,} bytes; send "
         "fewer or shorter headers."
     )
 
 
-class TooManyHeaders(LimitExceeded):
+class TooManyHeaders(_NumericMessage, LimitExceeded):
     """The request has too many headers."""
 
-    code = "too_many_headers"
     template = "The request has more than {:,} headers; send fewer."
 
 
-class UrlTooLong(LimitExceeded):
+class UrlTooLong(_NumericMessage, LimitExceeded):
     """The request's URL has too many bytes."""
 
-    code = "url_too_long"
     template = "The URL is longer than the limit of {:,} bytes; send data in the body."
 
 
-class TooManyQueryParameters(LimitExceeded):
+class TooManyQueryParameters(_NumericMessage, LimitExceeded):
     """The query string has too many parameters."""
 
-    code = "too_many_query_parameters"
     template = "The query string has more than {:,} parameters; send data in the body."
 
 
-class DecompressionRatioExceeded(LimitExceeded):
+class DecompressionRatioExceeded(_NumericMessage, LimitExceeded):
     """The compressed body expands to too many bytes."""
 
-    code = "decompression_ratio_exceeded"
     template = (
         "The compressed body expands to more than {:,} times its size; send it "
         "uncompressed, or in several requests."
     )
 
 
-class TooManyRows(LimitExceeded):
+class TooManyRows(_NumericMessage, LimitExceeded):
     """The request has too many rows or images."""
 
-    code = "too_many_rows"
     template = (
         "The request has more than {:,} rows; send several requests, or send a table as "
         "text/csv or application/x-ndjson, which may have any number of rows."
     )
 
 
-class TooManyJsonMembers(LimitExceeded):
+class TooManyJsonMembers(_NumericMessage, LimitExceeded):
     """The request has too many JSON values, or strings in BYTES tensors."""
 
-    code = "too_many_json_members"
     template = (
         "The request has more than {:,} JSON values or strings; send fewer rows, or send "
         "numbers as binary tensors by POST /v2/models/NAME/infer."
     )
 
 
-class ParsedBodyTooLarge(LimitExceeded):
+class ParsedBodyTooLarge(_NumericMessage, LimitExceeded):
     """The body would take too much memory when parsed, even if no other request ran."""
 
-    code = "parsed_body_too_large"
     template = "The body may take more than {:,} bytes when it is parsed; send fewer rows."
 
 
-class TooManyFormParts(LimitExceeded):
+class TooManyFormParts(_NumericMessage, LimitExceeded):
     """The multipart form has too many parts."""
 
-    code = "too_many_form_parts"
     template = (
         "The form has more than {:,} parts; send fewer files a request, or send them in "
         "JSON as base64."
@@ -251,11 +237,8 @@ class TooManyFormParts(LimitExceeded):
 class RecordTooLarge(LimitExceeded):
     """A record of a table has too many bytes or lines."""
 
-    code = "record_too_large"
-
     def __init__(self, limit: int, unit: str = "bytes") -> None:
-        InvalidRequest.__init__(
-            self,
+        super().__init__(
             f"A record is larger than the limit of {limit:,} {unit}; look for a row that does not "
             "end its line, or a quotation mark that is never closed.",
         )
@@ -264,8 +247,6 @@ class RecordTooLarge(LimitExceeded):
 class InputRejected(InvalidRequest):
     """ONNX Runtime cannot run a bare model, which declares no valid ranges, on this input."""
 
-    code = "input_rejected"
-
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"Model {name!r} cannot compute this input: {reason}")
 
@@ -273,13 +254,9 @@ class InputRejected(InvalidRequest):
 class NotFound(OnwardError):
     """The requested path or object does not exist."""
 
-    code = "not_found"
-
 
 class ModelNotFound(NotFound):
     """There is no model of this name."""
-
-    code = "model_not_found"
 
     def __init__(self, name: str, available: Sequence[str]) -> None:
         # Both reference clients of the Open Inference Protocol search for this first clause.
@@ -295,8 +272,6 @@ class ModelNotFound(NotFound):
 
 class VersionNotFound(NotFound):
     """The model has no such version, or ``alias`` points to a version that does not exist."""
-
-    code = "version_not_found"
 
     def __init__(
         self,
@@ -325,13 +300,9 @@ class VersionNotFound(NotFound):
 class Unavailable(OnwardError):
     """The request cannot be processed now; it may succeed later."""
 
-    code = "unavailable"
-
 
 class ModelNotReady(Unavailable):
     """The model exists but is not ready."""
-
-    code = "model_not_ready"
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
@@ -341,8 +312,6 @@ class ModelNotReady(Unavailable):
 class ModelUnservable(Unavailable):
     """The model exists, but ONNX Runtime cannot serve its file."""
 
-    code = "model_unservable"
-
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
         super().__init__(f"Model {name!r} version {version} cannot be served: {_ended(reason)}")
@@ -351,42 +320,30 @@ class ModelUnservable(Unavailable):
 class NotAllowed(OnwardError):
     """The operator has not enabled this."""
 
-    code = "not_allowed"
-
 
 class Overloaded(Unavailable):
     """More rows are queued than the operator allows."""
 
-    code = "overloaded"
+    template = "{:,} rows are waiting and the limit is {:,}; try again."
 
-    def __init__(self, waiting: int, limit: int) -> None:
-        super().__init__(f"{waiting:,} rows are waiting and the limit is {limit:,}; try again.")
+    def __init__(self, waiting: int, limit: float) -> None:
+        super().__init__(self.template.format(waiting, limit))
 
 
 class QueueTooLong(Overloaded):
     """Computing the queued rows takes longer than the deadline."""
 
-    code = "queue_too_long"
-
-    def __init__(self, waiting: int, seconds: float) -> None:
-        Unavailable.__init__(
-            self,
-            f"{waiting:,} rows are waiting, which takes longer than the deadline of {seconds:g} s; "
-            "try again.",
-        )
+    template = "{:,} rows are waiting, which takes longer than the deadline of {:g} s; try again."
 
 
 class DeadlineExceeded(_NumericMessage, Unavailable):
     """The prediction took longer than the deadline."""
 
-    code = "deadline_exceeded"
     template = "No response within {:g} s; send fewer rows a request, or try again later."
 
 
 class Draining(Unavailable):
     """The service is stopping."""
-
-    code = "draining"
 
     def __init__(self) -> None:
         super().__init__(
@@ -394,38 +351,31 @@ class Draining(Unavailable):
         )
 
 
-class CapacityExceeded(_NumericMessage, Unavailable):
+class CapacityExceeded(Unavailable):
     """A resource that requests share is in use up to its limit (``service.limits``)."""
 
-    code = "capacity_exceeded"
-    template = "{:,} are in use, which is the limit; try again."
 
-
-class TooManyConnections(CapacityExceeded):
+class TooManyConnections(_NumericMessage, CapacityExceeded):
     """All connections that the operator allows are in use."""
 
-    code = "too_many_connections"
     template = "All {:,} connections are in use; try again."
 
 
-class TooManyRequests(CapacityExceeded):
+class TooManyRequests(_NumericMessage, CapacityExceeded):
     """As many requests are being processed as the operator allows."""
 
-    code = "too_many_requests"
     template = "{:,} requests are being processed, which is the limit; try again."
 
 
-class TooManyTables(CapacityExceeded):
+class TooManyTables(_NumericMessage, CapacityExceeded):
     """As many tables are being scored as the operator allows."""
 
-    code = "too_many_tables"
     template = "{:,} tables are being scored, which is the limit; try again."
 
 
-class TooManyBytesInFlight(CapacityExceeded):
+class TooManyBytesInFlight(_NumericMessage, CapacityExceeded):
     """The bodies of all requests take as many bytes as the operator allows."""
 
-    code = "too_many_bytes_in_flight"
     template = (
         "The requests in progress hold {:,} bytes, which is the limit; send a smaller "
         "request, or try again."
@@ -434,8 +384,6 @@ class TooManyBytesInFlight(CapacityExceeded):
 
 class SpoolFull(Unavailable):
     """No space is left to store the response to a table whose client does not read it."""
-
-    code = "spool_full"
 
     def __init__(self) -> None:
         super().__init__(
@@ -446,8 +394,6 @@ class SpoolFull(Unavailable):
 
 class WorkerFailed(Unavailable):
     """Some workers did not apply a load or unload; ``reasons`` say why, by process id."""
-
-    code = "worker_failed"
 
     def __init__(self, name: str, reasons: Mapping[str, str], workers: int) -> None:
         details = "; ".join(f"process {process}: {reason}" for process, reason in reasons.items())
@@ -460,8 +406,6 @@ class WorkerFailed(Unavailable):
 class InferenceFailed(OnwardError):
     """ONNX Runtime failed on rows that passed every check."""
 
-    code = "inference_failed"
-
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"Model {name!r} failed on this input: {reason}")
 
@@ -469,25 +413,17 @@ class InferenceFailed(OnwardError):
 class LoadFailed(OnwardError):
     """A model cannot be served; the message is the reason."""
 
-    code = "load_failed"
-
 
 class GraphRejected(LoadFailed):
     """ONNX Runtime cannot serve a bare model's graph: its file, its operators, or its types."""
-
-    code = "graph_rejected"
 
 
 class CannotStart(OnwardError):
     """The settings cannot be applied on this machine."""
 
-    code = "cannot_start"
-
 
 class DeviceUnavailable(CannotStart):
     """The device in the settings cannot be used."""
-
-    code = "device_unavailable"
 
     def __init__(self, device: str, reason: str) -> None:
         self.reason = reason
@@ -499,8 +435,6 @@ class DeviceUnavailable(CannotStart):
 
 class NoModels(CannotStart):
     """The models folder does not exist."""
-
-    code = "no_models"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(

@@ -20,7 +20,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyStalled: HTTPStatus.REQUEST_TIMEOUT,
     errors.HeadTimeout: HTTPStatus.REQUEST_TIMEOUT,
-    errors.NotImplementedHere: HTTPStatus.NOT_IMPLEMENTED,
+    errors.FeatureNotImplemented: HTTPStatus.NOT_IMPLEMENTED,
     errors.LimitExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.TooManyHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -20,11 +20,11 @@ from service.api.errors import error_response
 from service.api.inference import header_lines
 from service.api.middleware import BODY_ARRIVED, DRAINED_BODY_BYTES, STATUS_SENT
 from service.errors import (
+    FeatureNotImplemented,
     HeadTimeout,
     HeadTooLarge,
     InvalidRequest,
     LimitExceeded,
-    NotImplementedHere,
     OnwardError,
     TooManyConnections,
     TooManyHeaders,
@@ -62,7 +62,7 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
 
     Raises:
         InvalidRequest: the head breaks a rule, so a proxy may find another end.
-        NotImplementedHere: the transfer coding is not chunked.
+        FeatureNotImplemented: the transfer coding is not chunked.
     """
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
@@ -78,7 +78,7 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     if http_version == "1.0":  # section 6.1
         raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
     if codings[0].strip().lower() != b"chunked":
-        raise NotImplementedHere("A Transfer-Encoding other than chunked")
+        raise FeatureNotImplemented("A Transfer-Encoding other than chunked")
     return None
 
 
@@ -260,7 +260,7 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 end = start + upgrade.args[0]
                 self._restart_without_upgrade()
-        except (httptools.HttpParserError, NotImplementedHere) as error:
+        except (httptools.HttpParserError, FeatureNotImplemented) as error:
             self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
             return end - start
         if self._has_partial_request() and not self._has_progress:
@@ -291,7 +291,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_upgrade = False
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._fail(NotImplementedHere("The method CONNECT"))
+            self._fail(FeatureNotImplemented("The method CONNECT"))
         version = self.parser.get_http_version().encode()
         fields = [field for field in self.headers if field[0] != b"upgrade"]
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, header_lines(fields))
