@@ -33,12 +33,7 @@ from service.errors import (
 )
 from service.observability.metrics import RequestRecorder, request_id_from
 from service.server.connections import Connections, Idle, IdleState
-from service.server.transport import (
-    GracefulTransport,
-    HoldingFlowControl,
-    is_reset,
-    reset_on_close,
-)
+from service.server.transport import GracefulTransport, HoldingFlowControl, is_reset
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
@@ -85,6 +80,9 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
 class LimitedProtocol(HttpToolsProtocol):
     """The protocol of one connection; all of them share ``open_connections`` and ``recorder``."""
 
+    transport: GracefulTransport
+    flow: HoldingFlowControl
+
     def __init__(
         self,
         open_connections: Connections,
@@ -108,7 +106,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._had_request = False
         self._in_head = False
         self._in_body = False
-        self._is_upgrade = False
         self._body_left: int | None = 0
         self._head_bytes = 0
         # Pieces of the body in this turn of the event loop; in a chunked one, chunks.
@@ -122,7 +119,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._rejection: OnwardError | None = None
         self._is_shutting_down = False
         # Times of the event loop. `_write_mark` is the size of the unread output, and since when.
-        self._closing_since: float | None = None
         self._request_since = self._idle_since = self.loop.time()
         self._write_mark = (0, self._idle_since)
 
@@ -137,8 +133,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.connections.add(self)
         self.scheme = "http"
         self._raw = transport
-        self.transport = self._graceful = GracefulTransport(self, transport)
-        self.flow = self._flow = HoldingFlowControl(transport)
+        self.transport = GracefulTransport(self, transport)
+        self.flow = HoldingFlowControl(transport)
         connection = transport.get_extra_info("socket")
         if connection is not None and is_reset(connection):
             transport.abort()  # by its client, while it was queued
@@ -150,7 +146,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._open_connections.remove(self)
         self._ignores_input = True
         super().connection_lost(exc)
-        self._graceful.detach()
+        self.transport.detach()
 
     def data_received(self, data: bytes) -> None:
         """Process input, or buffer it while a response is due."""
@@ -162,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's type of it
         """Keep the connection open if a response is due: the client may have closed one side."""
         self._at_eof = True
-        return self._is_response_due() and self._closing_since is None
+        return self._is_response_due() and self.transport.closing_since is None
 
     def pause_writing(self) -> None:
         """Record that the client has not read its response."""
@@ -182,7 +178,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
         elif not (self._response_due or self._has_partial_request()):
-            self.close_gracefully()
+            self.transport.close()
 
     # Input
 
@@ -208,12 +204,12 @@ class LimitedProtocol(HttpToolsProtocol):
             # Not a slice: copying the rest after each of many requests would take quadratic time.
             self._buffered = [data]
             self._buffered_start = start
-            self._flow.hold_reading()
+            self.flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
         elif self._in_body and self._body_left is None:
             # Otherwise the event loop would read up to 32 times in a turn.
-            self._flow.hold_reading()
+            self.flow.hold_reading()
             self.loop.call_soon(self._continue)
 
     def _note_request(self) -> None:
@@ -239,16 +235,16 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._rejection is not None:
             self._send_rejection(self._rejection)
         elif self._is_shutting_down and not self._has_partial_request():
-            self.close_gracefully()
+            self.transport.close()
         elif self._buffered and (self._in_body or not self.flow.write_paused):
             data = b"".join(self._buffered)  # a single piece is not copied
             self._buffered.clear()
-            self._flow.release_reading()
+            self.flow.release_reading()
             self._consume(data, self._buffered_start)
         elif self._at_eof and not self._buffered:
-            self.close_gracefully()
+            self.transport.close()
         elif not self._buffered:
-            self._flow.release_reading()
+            self.flow.release_reading()
 
     def _feed(self, data: bytes, start: int) -> int:
         """Pass a piece of input to uvicorn's parser; return how many bytes were consumed."""
@@ -288,7 +284,6 @@ class LimitedProtocol(HttpToolsProtocol):
         A server may ignore the header (RFC 9110, section 7.8), but with it the parser reads no
         body.
         """
-        self._is_upgrade = False
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._fail(FeatureNotImplemented("The method CONNECT"))
@@ -336,8 +331,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the request, unless its head is invalid."""
         self._has_progress = True
         if self.parser.should_upgrade():
-            self._is_upgrade = True
-            return
+            return  # `_feed` parses the head again
         self._in_head = False
         try:
             self._body_left = body_length(self.headers, self.parser.get_http_version())
@@ -362,8 +356,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Complete the request; ignore further input if the connection closes after it."""
-        if self._is_upgrade:
-            return
+        if self._in_head:
+            return  # see `on_headers_complete`
         self._in_body = False
         self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required] # see STATUS_SENT
         super().on_message_complete()
@@ -372,7 +366,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue after a response of the ASGI app has been sent."""
-        self._graceful.flush()
+        self.transport.flush()
         super().on_response_complete()
         self._unset_keepalive_if_required()  # `check_timeouts` has its own timeout
         self._idle_since = self.loop.time()
@@ -381,7 +375,7 @@ class LimitedProtocol(HttpToolsProtocol):
         rest = self._body_left
         is_early = self._in_body and self.cycle.response_complete
         if is_early and (rest is None or rest > DRAINED_BODY_BYTES):
-            self.close_gracefully()  # a new connection is quicker than the rest of the body
+            self.transport.close()  # a new connection is quicker than the rest of the body
         else:
             self._continue()
 
@@ -421,37 +415,21 @@ class LimitedProtocol(HttpToolsProtocol):
         request_id = b"x-request-id: %b\r\n\r\n" % request_id_from(None).encode()
         parts = (STATUS_LINE[response.status_code], date, lines, request_id, bytes(response.body))
         self._raw.write(b"".join(parts))
-        self._linger()
-
-    def close_gracefully(self) -> None:
-        """Close once everything is written; if the client is still sending, give it time to read.
-
-        Closing a socket with unread input resets the connection, and the client may lose the
-        response (RFC 9112, section 9.6).
-        """
-        self._graceful.flush()
-        if self._has_partial_request() or self._buffered:
-            self._linger()
-        else:
-            self._raw.close()
+        self.transport.linger()
 
     def _has_partial_request(self) -> bool:
         return self._in_head or self._in_body
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing more can be written."""
-        return self._closing_since is not None or self._raw.is_closing()
+    def is_receiving(self) -> bool:
+        """Return whether the client is still sending a request, or has sent more of them."""
+        return self._has_partial_request() or bool(self._buffered)
 
-    def _linger(self) -> None:
-        if self.is_closing:
-            return
+    def discard_input(self) -> None:
+        """Read and discard all further input; close the connection at its end."""
         self._ignores_input = True
         self._buffered.clear()
-        self._closing_since = self.loop.time()
-        self._raw.write_eof()
-        self._flow.release_reading()
-        self._flow.resume_reading()
+        self.flow.release_reading()
+        self.flow.resume_reading()
         if self._at_eof:
             self._raw.close()
 
@@ -460,8 +438,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def idle(self) -> Idle | None:
         """Return what the connection waits for; None while a request is processed."""
         cycle = self.cycle
-        if self._closing_since is not None:
-            return Idle(IdleState.CLOSING, self._closing_since)
+        if self.transport.closing_since is not None:
+            return Idle(IdleState.CLOSING, self.transport.closing_since)
         if self._is_response_due():
             return None
         if self._has_partial_request():
@@ -511,7 +489,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if elapsed > self._settings.head_seconds:
                 self._reject(HeadTimeout(self._settings.head_seconds))
         elif self.cycle.response_complete and elapsed > self._settings.body_seconds:
-            self._linger()
+            self.transport.linger()
 
     def _probe(self) -> None:
         """Send an interim response after a half-close; a client that is no longer there resets."""
@@ -524,6 +502,4 @@ class LimitedProtocol(HttpToolsProtocol):
     def evict(self, reason: str) -> None:
         """Close the connection immediately, and count the reason."""
         self._open_connections.count(reason)
-        if self._raw.get_write_buffer_size():
-            reset_on_close(self._raw)
-        self._raw.abort()
+        self.transport.abort()

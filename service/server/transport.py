@@ -27,15 +27,14 @@ def is_reset(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-class ClosingProtocol(Protocol):
-    """The methods of a connection that `GracefulTransport` calls."""
+class ReceivingProtocol(Protocol):
+    """The methods of a protocol that `GracefulTransport` calls."""
 
-    @property
-    def is_closing(self) -> bool:
-        """Return whether nothing more can be written."""
+    def is_receiving(self) -> bool:
+        """Return whether the client is still sending a request, or has sent more of them."""
 
-    def close_gracefully(self) -> None:
-        """Close once everything is written."""
+    def discard_input(self) -> None:
+        """Read and discard all further input; close the connection at its end."""
 
 
 class HoldingFlowControl(FlowControl):
@@ -75,11 +74,13 @@ class GracefulTransport(asyncio.Transport):
     follows in the same turn of the event loop.
     """
 
-    def __init__(self, protocol: ClosingProtocol, raw: asyncio.Transport) -> None:
+    def __init__(self, protocol: ReceivingProtocol, raw: asyncio.Transport) -> None:
         super().__init__()
-        self._protocol: ClosingProtocol | None = protocol
+        self._protocol: ReceivingProtocol | None = protocol
         self._raw = raw
         self._head = b""
+        self.closing_since: float | None = None
+        """Since when the connection waits for its client to close it, in the loop's time."""
 
     def detach(self) -> None:
         """Drop the reference to the protocol of a closed connection.
@@ -111,9 +112,29 @@ class GracefulTransport(asyncio.Transport):
 
     def is_closing(self) -> bool:
         """Return whether nothing more can be written."""
-        return self._protocol is None or self._protocol.is_closing
+        return self._protocol is None or self.closing_since is not None or self._raw.is_closing()
 
     def close(self) -> None:
-        """Close once everything is written."""
-        if self._protocol is not None:
-            self._protocol.close_gracefully()
+        """Close once everything is written; if the client is still sending, give it time to read.
+
+        Closing a socket with unread input resets the connection, and the client may lose the
+        response (RFC 9112, section 9.6).
+        """
+        self.flush()
+        if self._protocol is None or not self._protocol.is_receiving():
+            self._raw.close()
+        else:
+            self.linger()
+
+    def linger(self) -> None:
+        """Send the end of the output, and wait for the client to close the connection."""
+        if self._protocol is not None and not self.is_closing():
+            self.closing_since = asyncio.get_running_loop().time()
+            self._raw.write_eof()
+            self._protocol.discard_input()
+
+    def abort(self) -> None:
+        """Close immediately, and discard unread output."""
+        if self._raw.get_write_buffer_size():
+            reset_on_close(self._raw)
+        self._raw.abort()
