@@ -7,10 +7,22 @@ is being processed, so no limit on connections can lose a response.
 import asyncio
 import logging
 import resource
+from abc import abstractmethod
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.errors import OnwardError, TooManyConnections
 from service.limits import CountRejection
+from service.server.transport import (
+    GracefulTransport,
+    HoldingFlowControl,
+    ReceivingProtocol,
+    is_reset,
+)
 from service.settings import Settings
 
 # Files for models, logs, the event loop, the channel between workers and temporary files.
@@ -20,6 +32,8 @@ _MAX_SWEEP_SECONDS = 1.0
 _EVICTED_FRACTION = 16
 # Connections idle for less than this are evicted last: their client may be about to send.
 _RECENT_SECONDS = 1.0
+# How long a client may continue to send after its last response (RFC 9112, section 9.6).
+_LINGER_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -47,19 +61,6 @@ class Idle(NamedTuple):
     since: float
 
 
-class Connection(Protocol):
-    """The methods of a connection that `Connections` calls."""
-
-    def idle(self) -> Idle | None:
-        """Return what it waits for; None while it processes a request or sends a response."""
-
-    def check_timeouts(self, now: float) -> None:
-        """Close or reject the connection if a timeout has passed at a time of the event loop."""
-
-    def evict(self, reason: str) -> None:
-        """Close the connection immediately, and count the reason."""
-
-
 def raise_open_files_limit() -> None:
     """Raise the soft limit of open files, often only 1024, to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -74,6 +75,121 @@ def available_connections(max_connections: int) -> int:
     """Return the operator's limit, or fewer so that files remain for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max_connections if files < 0 else max(min(max_connections, files - _RESERVED_FILES), 1)
+
+
+class Connection(HttpToolsProtocol, ReceivingProtocol):
+    """The protocol of one connection with timeouts; subclasses process its requests."""
+
+    transport: GracefulTransport
+    flow: HoldingFlowControl
+
+    def __init__(
+        self,
+        open_connections: "Connections",
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._open_connections = open_connections
+        self._settings = open_connections.settings
+        # Whether the client has closed its side, and whether it has sent a part of a body since the
+        # last check of the timeouts.
+        self._at_eof = self._has_body_progress = False
+        # The size of the unread output, and since when, as a time of the event loop.
+        self._write_mark = (0, self.loop.time())
+
+    @abstractmethod
+    def idle(self) -> Idle | None:
+        """Return what the connection waits for; None while a request is processed."""
+
+    @abstractmethod
+    def _check_request(self, elapsed: float) -> None:
+        """Apply the timeouts of a partial request, which began so many seconds ago."""
+
+    @abstractmethod
+    def _reject(self, error: OnwardError) -> None:
+        """Send an error, and close the connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's type of it
+        """Set up the connection, or reject it if there are too many.
+
+        Unlike uvicorn, read the addresses only for requests that need them: in a flood of
+        connections they take a sixth of the processor time.
+        """
+        self.connections.add(self)
+        self.scheme = "http"
+        self._raw = transport
+        self.transport = GracefulTransport(self, transport)
+        self.flow = HoldingFlowControl(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and is_reset(connection):
+            transport.abort()  # by its client, while it was queued
+        elif not self._open_connections.add(self):
+            self._reject(TooManyConnections(self._open_connections.max_connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Remove the connection."""
+        self._open_connections.remove(self)
+        super().connection_lost(exc)
+        self.transport.detach()
+
+    def pause_writing(self) -> None:
+        """Record that the client has not read its response."""
+        super().pause_writing()
+        self._open_connections.note_unread(self, self._raw.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Record that the client has read its response."""
+        self._open_connections.note_read(self)
+        self._write_mark = (0, self.loop.time())
+        super().resume_writing()
+
+    def check_timeouts(self, now: float) -> None:
+        """Close or reject the connection if one of its timeouts has passed."""
+        if self._raw.is_closing():
+            return
+        if self._unread_seconds(now) > self._settings.write_seconds:
+            self.evict("write_timeout")
+        elif (idle := self.idle()) is None:
+            self._probe()
+        else:
+            self._check_idle(idle.state, now - idle.since)
+
+    def _unread_seconds(self, now: float) -> float:
+        """Return how long the client has neither read its response nor sent more of its body."""
+        size, since = self._write_mark
+        left = self._raw.get_write_buffer_size()
+        if left == size and left and not self._has_body_progress:
+            return now - since
+        self._write_mark = (left, now)
+        self._has_body_progress = False
+        return 0.0
+
+    def _check_idle(self, state: IdleState, elapsed: float) -> None:
+        settings = self._settings
+        if state is IdleState.CLOSING and elapsed > _LINGER_SECONDS:
+            self._raw.abort()
+        elif state is IdleState.BEFORE_FIRST_REQUEST and elapsed > settings.first_request_seconds:
+            self.evict("first_request_timeout")
+        elif state is IdleState.BETWEEN_REQUESTS and elapsed > settings.keep_alive_seconds:
+            self._raw.close()
+        elif state is IdleState.IN_REQUEST:
+            self._check_request(elapsed)
+
+    def _probe(self) -> None:
+        """Send an interim response after a half-close; a client that is no longer there resets."""
+        cycle = self.cycle
+        if not self._at_eof or self.pipeline or cycle is None or cycle.response_started:
+            return
+        if cycle.scope["http_version"] == "1.1" and not cycle.response_complete:
+            self._raw.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    def evict(self, reason: str) -> None:
+        """Close the connection immediately, and count the reason."""
+        self._open_connections.count(reason)
+        self.transport.abort()
 
 
 class Connections:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
@@ -26,14 +26,12 @@ from service.errors import (
     InvalidRequest,
     LimitExceeded,
     OnwardError,
-    TooManyConnections,
     TooManyHeaders,
     Unavailable,
     UrlTooLong,
 )
 from service.observability.metrics import RequestRecorder, request_id_from
-from service.server.connections import Connections, Idle, IdleState
-from service.server.transport import GracefulTransport, HoldingFlowControl, is_reset
+from service.server.connections import Connection, Connections, Idle, IdleState
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
@@ -45,8 +43,6 @@ _MIN_CHUNKED_BYTES = 1024
 _MAX_CHUNKED_BYTES = 32 * 1024
 _MAX_CHUNKS_PER_TURN = 4096
 _MAX_REQUESTS_PER_TURN = 16
-# How long a client may continue to send after its last response (RFC 9112, section 9.6).
-_LINGER_SECONDS = 5.0
 
 
 def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> int | None:
@@ -77,11 +73,8 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     return None
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(Connection):
     """The protocol of one connection; all of them share ``open_connections`` and ``recorder``."""
-
-    transport: GracefulTransport
-    flow: HoldingFlowControl
 
     def __init__(
         self,
@@ -92,61 +85,35 @@ class LimitedProtocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._open_connections = open_connections
+        super().__init__(open_connections, config, server_state, app_state, _loop)
         self._recorder = recorder
-        self._settings = open_connections.settings
         # Input that waits for a response, from an offset in its first piece.
         self._buffered: list[bytes] = []
         self._buffered_start = 0
-        self._is_consuming = False
-        self._ignores_input = False
-        self._at_eof = False
+        self._is_consuming = self._ignores_input = False
         # The request that is being parsed. `_body_left` is None for a chunked body.
-        self._had_request = False
-        self._in_head = False
-        self._in_body = False
+        self._had_request = self._in_head = self._in_body = False
         self._body_left: int | None = 0
         self._head_bytes = 0
         # Pieces of the body in this turn of the event loop; in a chunked one, chunks.
         self._body_parts = 0
         # Whether the last input had a complete head or a part of a body; the bytes since then.
-        self._has_progress = self._has_body_progress = False
+        self._has_progress = False
         self._unframed_bytes = 0
         self._error: OnwardError | None = None
         # The responses: one that the fast path owes, and an error to send after those that are due.
         self._response_due = False
         self._rejection: OnwardError | None = None
         self._is_shutting_down = False
-        # Times of the event loop. `_write_mark` is the size of the unread output, and since when.
+        # Times of the event loop.
         self._request_since = self._idle_since = self.loop.time()
-        self._write_mark = (0, self._idle_since)
 
     # Callbacks of the transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's type of it
-        """Set up the connection, or reject it if there are too many.
-
-        Unlike uvicorn, read the addresses only for requests that need them: in a flood of
-        connections they take a sixth of the processor time.
-        """
-        self.connections.add(self)
-        self.scheme = "http"
-        self._raw = transport
-        self.transport = GracefulTransport(self, transport)
-        self.flow = HoldingFlowControl(transport)
-        connection = transport.get_extra_info("socket")
-        if connection is not None and is_reset(connection):
-            transport.abort()  # by its client, while it was queued
-        elif not self._open_connections.add(self):
-            self._reject(TooManyConnections(self._open_connections.max_connections))
-
     def connection_lost(self, exc: Exception | None) -> None:
-        """Remove the connection."""
-        self._open_connections.remove(self)
+        """Ignore the rest of the input."""
         self._ignores_input = True
         super().connection_lost(exc)
-        self.transport.detach()
 
     def data_received(self, data: bytes) -> None:
         """Process input, or buffer it while a response is due."""
@@ -160,15 +127,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._at_eof = True
         return self._is_response_due() and self.transport.closing_since is None
 
-    def pause_writing(self) -> None:
-        """Record that the client has not read its response."""
-        super().pause_writing()
-        self._open_connections.note_unread(self, self._raw.get_write_buffer_size())
-
     def resume_writing(self) -> None:
         """Continue, since the client has read its response."""
-        self._open_connections.note_read(self)
-        self._write_mark = (0, self.loop.time())
         super().resume_writing()
         self._continue()
 
@@ -433,7 +393,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._at_eof:
             self._raw.close()
 
-    # Timeouts and eviction (`service.server.connections`)
+    # Timeouts
 
     def idle(self) -> Idle | None:
         """Return what the connection waits for; None while a request is processed."""
@@ -451,38 +411,6 @@ class LimitedProtocol(HttpToolsProtocol):
         state = IdleState.BETWEEN_REQUESTS if self._had_request else IdleState.BEFORE_FIRST_REQUEST
         return Idle(state, self._idle_since)
 
-    def check_timeouts(self, now: float) -> None:
-        """Close or reject the connection if one of its timeouts has passed."""
-        if self._raw.is_closing():
-            return
-        if self._unread_seconds(now) > self._settings.write_seconds:
-            self.evict("write_timeout")
-        elif (idle := self.idle()) is None:
-            self._probe()
-        else:
-            self._check_idle(idle.state, now - idle.since)
-
-    def _unread_seconds(self, now: float) -> float:
-        """Return how long the client has neither read its response nor sent more of its body."""
-        size, since = self._write_mark
-        left = self._raw.get_write_buffer_size()
-        if left == size and left and not self._has_body_progress:
-            return now - since
-        self._write_mark = (left, now)
-        self._has_body_progress = False
-        return 0.0
-
-    def _check_idle(self, state: IdleState, elapsed: float) -> None:
-        settings = self._settings
-        if state is IdleState.CLOSING and elapsed > _LINGER_SECONDS:
-            self._raw.abort()
-        elif state is IdleState.BEFORE_FIRST_REQUEST and elapsed > settings.first_request_seconds:
-            self.evict("first_request_timeout")
-        elif state is IdleState.BETWEEN_REQUESTS and elapsed > settings.keep_alive_seconds:
-            self._raw.close()
-        elif state is IdleState.IN_REQUEST:
-            self._check_request(elapsed)
-
     def _check_request(self, elapsed: float) -> None:
         """Apply the timeouts of a partial request; the ASGI app has its own for bodies it reads."""
         if self._in_head:
@@ -490,16 +418,3 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._reject(HeadTimeout(self._settings.head_seconds))
         elif self.cycle.response_complete and elapsed > self._settings.body_seconds:
             self.transport.linger()
-
-    def _probe(self) -> None:
-        """Send an interim response after a half-close; a client that is no longer there resets."""
-        cycle = self.cycle
-        if not self._at_eof or self.pipeline or cycle is None or cycle.response_started:
-            return
-        if cycle.scope["http_version"] == "1.1" and not cycle.response_complete:
-            self._raw.write(b"HTTP/1.1 102 Processing\r\n\r\n")
-
-    def evict(self, reason: str) -> None:
-        """Close the connection immediately, and count the reason."""
-        self._open_connections.count(reason)
-        self.transport.abort()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import struct
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -27,12 +27,14 @@ def is_reset(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
-class ReceivingProtocol(Protocol):
+class ReceivingProtocol(ABC):
     """The methods of a protocol that `GracefulTransport` calls."""
 
+    @abstractmethod
     def is_receiving(self) -> bool:
         """Return whether the client is still sending a request, or has sent more of them."""
 
+    @abstractmethod
     def discard_input(self) -> None:
         """Read and discard all further input; close the connection at its end."""
 
