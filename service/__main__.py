@@ -26,7 +26,7 @@ from service.observability.logs import configure_logging, flush_logs
 from service.server.connections import raise_open_files_limit
 from service.server.sockets import Server, bind_socket, bind_workers_socket
 from service.server.supervisor import Supervisor
-from service.settings import Settings, misspelt_variables
+from service.settings import Settings, find_misspelt_variables
 from service.spelling import closest_name
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
@@ -51,22 +51,20 @@ def onward(arguments: Sequence[str] | None = None) -> int:
     """Run ``onward``: a command of the service or of training; without one, list them."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0] in {"-h", "--help", "help"}:
-        sys.stdout.write(_overview())
+        sys.stdout.write(_format_overview())
         return 0
-    if words[0].startswith("-"):
-        return serve(words)
-    return _run(words)
+    return main(words)
 
 
 def serve(arguments: Sequence[str]) -> int:
     """Serve the models folder until a signal stops the service."""
     try:
-        settings = read_settings(vars(_parser().parse_args(arguments)))
+        settings = read_settings(vars(_create_parser().parse_args(arguments)))
         if settings.workers == 0:
             settings = settings.model_copy(update={"workers": count_cores()})
         limited = settings.log_requests != "all"
         configure_logging(settings.log_format, settings.log_level, limited=limited)
-        for sentence in misspelt_variables(os.environ):
+        for sentence in find_misspelt_variables(os.environ):
             _log.warning(sentence)
         _check_machine(settings)
         raise_open_files_limit()
@@ -136,7 +134,7 @@ def _run_training(words: Sequence[str]) -> int:
     return status
 
 
-def _overview() -> str:
+def _format_overview() -> str:
     lines = ["usage: onward COMMAND [OPTION ...]", "", "Train small, serve fast.", ""]
     lines += [f"  {name:<10}{summary}" for name, (_, summary) in _COMMANDS.items()]
     lines += ["", "With the training extra, pip install 'onward[training]':", ""]
@@ -145,7 +143,7 @@ def _overview() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onward serve",
         description="Serve every model of a folder over HTTP.",

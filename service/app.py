@@ -26,13 +26,7 @@ from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions
 from service.api.openapi import model_paths
 from service.api.operations import Documentation, documentation_router, operations_router
-from service.api.routing import (
-    NATIVE,
-    V1,
-    V2,
-    PredictRoute,
-    PredictTargets,
-)
+from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictTargets
 from service.api.shadow import ShadowMirror, shadow_router
 from service.api.v1.protocol import V1Protocol
 from service.api.v1.routes import v1_routers
@@ -156,8 +150,7 @@ def create_app_from_environment() -> Onward:
     settings = Settings()
     limited = settings.log_requests != "all"
     configure_logging(settings.log_format, settings.log_level, limited=limited)
-    folder = os.environ.get(WORKERS_FOLDER)
-    return create_app(settings, None if folder is None else claim_slot(Path(folder)))
+    return create_app(settings, claim_slot(Path(os.environ[WORKERS_FOLDER])))
 
 
 def _lifespan(

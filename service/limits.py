@@ -122,10 +122,10 @@ class Quota:
         if self.used + amount > self.limit:
             # In a local variable, the error and its traceback would form a reference cycle, which
             # would keep objects of the calling frames, such as a body, until they are collected.
-            raise self.rejection()
+            raise self.reject()
         self.used += amount
 
-    def rejection(self) -> OnwardError:
+    def reject(self) -> OnwardError:
         """Create and count the error of a request that would exceed the limit."""
         if self._arriving is not None:
             self._arriving.make_room(self, self._error(self.limit))
@@ -190,11 +190,7 @@ class Limits:
 
     def __init__(self, settings: Settings, count: CountRejection = lambda _: None) -> None:
         self._count = count
-        self._max_rows = settings.max_request_rows
-        self._max_json_members = settings.max_json_members
-        self._max_query_parameters = settings.max_query_parameters
-        self._max_ratio = settings.max_decompression_ratio
-        self._max_form_parts = settings.max_form_parts
+        self._settings = settings
         self.requests = Quota(settings.max_concurrent_requests, TooManyRequests, count)
         """Requests being processed, from the moment their body has arrived."""
         self.arriving = ArrivingBodies()
@@ -207,15 +203,16 @@ class Limits:
         self.spool_bytes = Quota(settings.max_spool_bytes, lambda _: SpoolFull(), count)
         """Bytes of responses in temporary files."""
 
-    def rejected(self, error: OnwardError) -> OnwardError:
+    def reject(self, error: OnwardError) -> OnwardError:
         """Count an error and return it, to be raised."""
         self._count(error.code)
         return error
 
     def require_query(self, query: bytes) -> None:
         """Raise `TooManyQueryParameters` if a query string has too many."""
-        if query and query.count(b"&") + query.count(b";") >= self._max_query_parameters:
-            raise self.rejected(TooManyQueryParameters(self._max_query_parameters))
+        limit = self._settings.max_query_parameters
+        if query and query.count(b"&") + query.count(b";") >= limit:
+            raise self.reject(TooManyQueryParameters(limit))
 
     def require_json(self, body: bytes) -> int:
         """Raise `TooManyJsonMembers` if a JSON body has too many values to parse. Thread-safe.
@@ -236,10 +233,10 @@ class Limits:
 
     def require_values(self, values: int) -> None:
         """Raise `TooManyJsonMembers` if too many values would become Python objects."""
-        if values > self._max_json_members:
-            raise self.rejected(TooManyJsonMembers(self._max_json_members))
+        if values > self._settings.max_json_members:
+            raise self.reject(TooManyJsonMembers(self._settings.max_json_members))
 
-    def decoded_bytes(self, body: bytes, json_bytes: int, *, strings: bool) -> int:
+    def estimate_decoded_bytes(self, body: bytes, json_bytes: int, *, strings: bool) -> int:
         """Return the most bytes that decoding a body takes in addition to the body. Thread-safe.
 
         Args:
@@ -255,31 +252,32 @@ class Limits:
         if json_bytes:
             text = body if json_bytes == len(body) else body[:json_bytes]
             needed = _BYTES_PER_JSON_VALUE * self.require_json(text)
-            needed += _COPIES_OF_JSON[_width_of(text)] * json_bytes
+            needed += _COPIES_OF_JSON[_character_width(text)] * json_bytes
         rest = len(body) - json_bytes
         if strings:
-            most = min(rest // _STRING_PREFIX_BYTES, self._max_json_members)
+            most = min(rest // _STRING_PREFIX_BYTES, self._settings.max_json_members)
             needed += _COPIES_OF_STRINGS * rest + _BYTES_PER_STRING * most
         else:
             needed += _COPIES_OF_BINARY * rest
         if len(body) + needed > self.body_bytes.limit:
-            raise self.rejected(ParsedBodyTooLarge(self.body_bytes.limit))
+            raise self.reject(ParsedBodyTooLarge(self.body_bytes.limit))
         return needed
 
     def require_ratio(self, compressed: int, decompressed: int) -> None:
         """Raise `DecompressionRatioExceeded` if bytes of a body have expanded too much."""
-        if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, self._max_ratio * compressed):
-            raise self.rejected(DecompressionRatioExceeded(self._max_ratio))
+        limit = self._settings.max_decompression_ratio
+        if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, limit * compressed):
+            raise self.reject(DecompressionRatioExceeded(limit))
 
     def require_rows(self, rows: int) -> None:
         """Raise `TooManyRows` if a request has too many."""
-        if rows > self._max_rows:
-            raise self.rejected(TooManyRows(self._max_rows))
+        if rows > self._settings.max_request_rows:
+            raise self.reject(TooManyRows(self._settings.max_request_rows))
 
     def require_form_parts(self, parts: int) -> None:
         """Raise `TooManyFormParts` if a multipart form has too many."""
-        if parts > self._max_form_parts:
-            raise self.rejected(TooManyFormParts(self._max_form_parts))
+        if parts > self._settings.max_form_parts:
+            raise self.reject(TooManyFormParts(self._settings.max_form_parts))
 
 
 class RequestQuotas:
@@ -327,7 +325,7 @@ class RequestQuotas:
                 reservation.release()
 
 
-def _width_of(text: bytes) -> int:
+def _character_width(text: bytes) -> int:
     """Return the width class of a JSON text: 0 up to U+00FF, 1 up to U+FFFF, 2 beyond."""
     if b"\\u" in text:
         return 2

@@ -18,7 +18,7 @@ _TRAINING_VARIABLES = {"ONWARD_DATA"}
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 
-def _device(name: str) -> str:
+def _normalize_device(name: str) -> str:
     """Return the short name of a device, or the name of an execution provider without one."""
     short = name.lower().removesuffix("executionprovider")
     if short in _DEVICES:
@@ -31,7 +31,7 @@ def _device(name: str) -> str:
     )
 
 
-Device = Annotated[str, AfterValidator(_device)]
+Device = Annotated[str, AfterValidator(_normalize_device)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
@@ -339,7 +339,7 @@ class Settings(BaseSettings):
     )
 
 
-def misspelt_variables(names: Iterable[str]) -> Iterator[str]:
+def find_misspelt_variables(names: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each ``ONWARD_`` variable that is not a setting."""
     known = {f"ONWARD_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(names):

@@ -169,7 +169,7 @@ def _require_declared(size: int | None, limit: int, quotas: RequestQuotas) -> No
         raise BodyTooLarge(limit)
     quota = quotas.limits.body_bytes
     if size > UNCOUNTED_BODY_BYTES and quota.used + size > quota.limit:
-        raise quota.rejection()
+        raise quota.reject()
 
 
 def is_quick_to_decode(body: bytes) -> bool:

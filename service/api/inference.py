@@ -276,7 +276,7 @@ class FastInference:
                 return False
             # ASGI would take longer to reject it.
             call = _FastCall(self, target, model, head, on_response, request_id)
-            call.finish(self._limits.requests.rejection())
+            call.finish(self._limits.requests.reject())
             return True
         # Every protocol accepts JSON.
         if head.content_type not in _JSON_TYPES and not is_accepted(

@@ -132,7 +132,7 @@ class DecodeThreads:
                 return await _await_result(self._small.submit(decode))
         json_bytes = inference.protocol.json_bytes(body, inference.head)
         strings = any(spec.datatype == "BYTES" for spec in inference.model.inputs)
-        measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
+        measure = partial(self._limits.estimate_decoded_bytes, body, json_bytes, strings=strings)
         async with self._large_turn:
             needed = await _await_result(self._large.submit(measure))
             with Reservation(self._limits.body_bytes, needed) as memory:

@@ -184,10 +184,8 @@ class _ResponseRecorder:
         """Count and log the request once."""
         if not self._is_recorded:
             self._is_recorded = True
-            self._recorder.count(self.status)
-            if self._recorder.should_log(self.status):
-                seconds, scope = perf_counter() - self._started, self._scope
-                self._recorder.log(scope["method"], scope["path"], self.status, seconds)
+            seconds, scope = perf_counter() - self._started, self._scope
+            self._recorder.record(scope["method"], scope["path"], self.status, seconds)
 
 
 class RequestBody:
@@ -276,7 +274,7 @@ class RequestBody:
 
     def _stall(self) -> None:
         if self._error is None:
-            self._error = self._limits.rejected(BodyStalled(self._seconds))
+            self._error = self._limits.reject(BodyStalled(self._seconds))
 
 
 def get_quotas(scope: Scope) -> RequestQuotas:

@@ -76,9 +76,9 @@ class _MetricsCollector(Collector):
         self._counts = counts
         self._states = states
         self._versions = [
-            ((model, version), one)
+            ((model, version), version_counts)
             for model, versions in counts.versions.items()
-            for version, one in versions.items()
+            for version, version_counts in versions.items()
         ]
 
     def collect(self) -> Iterator[Metric]:
@@ -108,17 +108,24 @@ class _MetricsCollector(Collector):
             "onward_requests_total",
             "Predictions requested, by outcome: ok, or the error's code.",
             (*_VERSION, "protocol", "outcome"),
-            {(*key, *outcome): n for key, one in self._versions for outcome, n in _outcomes(one)},
+            {
+                (*key, *outcome): n
+                for key, counts in self._versions
+                for outcome, n in _outcomes(counts)
+            },
         )
-        succeeded = [(key, one) for key, one in self._versions if one.succeeded]
+        succeeded = [(key, counts) for key, counts in self._versions if counts.succeeded]
         yield _metric(
-            "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in succeeded}
+            "onward_rows_total",
+            "Rows predicted.",
+            _VERSION,
+            {k: counts.rows for k, counts in succeeded},
         )
         yield _metric(
             "onward_rejected_rows_total",
             "Rows of tables that failed.",
             _VERSION,
-            {key: one.rejected_rows for key, one in self._versions if one.rejected_rows},
+            {key: counts.rejected_rows for key, counts in self._versions if counts.rejected_rows},
         )
         yield _histogram(
             "onward_phase_seconds",
@@ -127,8 +134,8 @@ class _MetricsCollector(Collector):
             SECONDS,
             {
                 (*key, phase): seconds
-                for key, one in succeeded
-                for phase, seconds in zip(Phases._fields, one.phases, strict=True)
+                for key, counts in succeeded
+                for phase, seconds in zip(Phases._fields, counts.phases, strict=True)
             },
         )
         yield _histogram(
@@ -136,7 +143,7 @@ class _MetricsCollector(Collector):
             "Rows of each run.",
             _VERSION,
             ROWS,
-            {key: one.runs for key, one in self._versions if any(one.runs.counts)},
+            {key: counts.runs for key, counts in self._versions if any(counts.runs.counts)},
         )
         yield _metric(
             "onward_shadow_requests_total",
@@ -144,8 +151,8 @@ class _MetricsCollector(Collector):
             (*_VERSION, "outcome"),
             {
                 (*key, outcome): times
-                for key, one in self._versions
-                for outcome, times in one.shadow_requests.items()
+                for key, counts in self._versions
+                for outcome, times in counts.shadow_requests.items()
             },
         )
 
@@ -156,8 +163,8 @@ class _MetricsCollector(Collector):
             (*_VERSION, "outcome"),
             {
                 (*key, outcome): times
-                for key, one in self._versions
-                for outcome, times in one.explanations.items()
+                for key, counts in self._versions
+                for outcome, times in counts.explanations.items()
             },
         )
         yield _histogram(
@@ -165,14 +172,18 @@ class _MetricsCollector(Collector):
             "Time of an explanation, including its prediction and all runs of the model.",
             _VERSION,
             SECONDS,
-            {key: one.explanation_seconds for key, one in self._versions if one.explanations},
+            {
+                key: counts.explanation_seconds
+                for key, counts in self._versions
+                if counts.explanations
+            },
         )
 
     def _state_metrics(self) -> Iterator[Metric]:
         ready: dict[tuple[str, ...], int] = {}
         states: Counter[tuple[str, ...]] = Counter()
-        for one in self._states:
-            for model, versions in one.versions.items():
+        for process in self._states:
+            for model, versions in process.versions.items():
                 for version, (device, state) in versions.items():
                     key = model, version, device
                     ready[key] = min(ready.get(key, 1), int(state == _READY))
@@ -202,13 +213,13 @@ class _MetricsCollector(Collector):
             "onward_device_info",
             "Always 1; the device that was requested and the one really used.",
             ("requested", "actual"),
-            {pair: 1 for one in self._states for pair in one.devices},
+            {pair: 1 for process in self._states for pair in process.devices},
         )
         yield _metric(
             "onward_memory_bytes",
             "Memory that the models take, estimated from their files.",
             (),
-            {(): sum(one.memory_bytes for one in self._states)},
+            {(): sum(process.memory_bytes for process in self._states)},
         )
         yield _metric(
             "onward_evictions_total",

@@ -352,11 +352,7 @@ def request_id_from(sent: str | None) -> str:
 class RequestRecorder:
     """Counts and logs the responses of one process."""
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        log_requests: Literal["all", "errors", "none"],
-    ) -> None:
+    def __init__(self, metrics: Metrics, log_requests: Literal["all", "errors", "none"]) -> None:
         self.metrics = metrics
         self.log_from = {"all": 0, "errors": 400, "none": _NO_STATUS}[log_requests]
         """The lowest status that gets a log line."""
@@ -364,13 +360,13 @@ class RequestRecorder:
         # time of a flood of rejected connections. With "all", lines are not limited.
         self._budget = None if log_requests == "all" else LineBudget()
 
-    def count(self, status: int) -> None:
-        """Count a response; the status is zero if none was sent."""
+    def record(
+        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
+    ) -> None:
+        """Count a response, and log it if required; status zero, no response, is an error."""
         self.metrics.count_response(status)
-
-    def should_log(self, status: int) -> bool:
-        """Return whether a response gets a log line; zero, no response, is an error."""
-        return status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS)
+        if status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS):
+            self.log(method, path, status, seconds, reason)
 
     def log(
         self, method: str, path: str, status: int, seconds: float, reason: str | None = None

@@ -89,9 +89,8 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, server_state, app_state)
         self._open_connections = open_connections
         self._settings = open_connections.settings
         # Whether the client has closed its side, and whether it has sent a part of a body since the
@@ -259,7 +258,11 @@ class Connections:
             oldest.evict("connection_evicted")
             return True
         recent = asyncio.get_running_loop().time() - _RECENT_SECONDS
-        candidates = [(idle, each) for each in self._open if (idle := each.idle()) is not None]
+        candidates = [
+            (idle, connection)
+            for connection in self._open
+            if (idle := connection.idle()) is not None
+        ]
         # With enumeration members as keys, sorting takes several times as long as with integers.
         candidates.sort(
             key=lambda pair: (pair[0].since > recent, int(pair[0].state), pair[0].since)

@@ -171,11 +171,9 @@ class FastPathProtocol(LimitedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        if not config.loaded:
-            config.load()
         context: FastPath = config.loaded_app.fast_path
         recorder = context.inference.recorder
-        super().__init__(context.connections, recorder, config, server_state, app_state, _loop)
+        super().__init__(context.connections, recorder, config, server_state, app_state)
         self._fast_path = context
         self.app = config.loaded_app.entry
         # A request whose small body has arrived in part, and the size of the whole request.
@@ -187,7 +185,7 @@ class FastPathProtocol(LimitedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose client disconnected before its small body was complete."""
         if self._partial is not None:
-            self._recorder.count(CLIENT_DISCONNECTED)
+            self._recorder.metrics.count_response(CLIENT_DISCONNECTED)
             self._partial = None
         super().connection_lost(exc)
 

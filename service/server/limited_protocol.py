@@ -5,7 +5,6 @@ have the order of their requests, and the server stops reading from a client tha
 Each complete request gets exactly one response (RFC 9112).
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -83,12 +82,11 @@ class LimitedProtocol(Connection):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(open_connections, config, server_state, app_state, _loop)
+        super().__init__(open_connections, config, server_state, app_state)
         self._recorder = recorder
-        # Input that waits for a response, from an offset in its first piece.
-        self._buffered: list[bytes] = []
+        # Input that waits for a response, from an offset.
+        self._buffered = b""
         self._buffered_start = 0
         self._is_consuming = self._ignores_input = False
         # The request that is being parsed. `_body_left` is None for a chunked body.
@@ -118,7 +116,7 @@ class LimitedProtocol(Connection):
     def data_received(self, data: bytes) -> None:
         """Process input, or buffer it while a response is due."""
         if self._buffered:
-            self._buffered.append(data)
+            self._buffered += data
         else:
             self._consume(data)
 
@@ -162,7 +160,7 @@ class LimitedProtocol(Connection):
         self._is_consuming = False
         if start < len(data) and not self._ignores_input:
             # Not a slice: copying the rest after each of many requests would take quadratic time.
-            self._buffered = [data]
+            self._buffered = data
             self._buffered_start = start
             self.flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
@@ -197,8 +195,7 @@ class LimitedProtocol(Connection):
         elif self._is_shutting_down and not self._has_partial_request():
             self.transport.close()
         elif self._buffered and (self._in_body or not self.flow.write_paused):
-            data = b"".join(self._buffered)  # a single piece is not copied
-            self._buffered.clear()
+            data, self._buffered = self._buffered, b""
             self.flow.release_reading()
             self._consume(data, self._buffered_start)
         elif self._at_eof and not self._buffered:
@@ -208,7 +205,7 @@ class LimitedProtocol(Connection):
 
     def _feed(self, data: bytes, start: int) -> int:
         """Pass a piece of input to uvicorn's parser; return how many bytes were consumed."""
-        end = self._piece_end(data, start)
+        end = self._find_piece_end(data, start)
         self._has_progress = False
         try:
             try:
@@ -227,7 +224,7 @@ class LimitedProtocol(Connection):
             self._unframed_bytes = 0
         return end - start
 
-    def _piece_end(self, data: bytes, start: int) -> int:
+    def _find_piece_end(self, data: bytes, start: int) -> int:
         """Return the end of a piece of input that contains at most one end of a request."""
         end = len(data)
         if self._in_body:
@@ -367,9 +364,7 @@ class LimitedProtocol(Connection):
             cycle.disconnected = True
             cycle.message_event.set()
         else:
-            self._recorder.count(response.status_code)
-            if self._recorder.should_log(response.status_code):
-                self._recorder.log("", "", response.status_code, 0.0, reason=str(error))
+            self._recorder.record("", "", response.status_code, 0.0, reason=str(error))
         date = header_lines(self.server_state.default_headers)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])
         request_id = b"x-request-id: %b\r\n\r\n" % request_id_from(None).encode()
@@ -387,7 +382,7 @@ class LimitedProtocol(Connection):
     def discard_input(self) -> None:
         """Read and discard all further input; close the connection at its end."""
         self._ignores_input = True
-        self._buffered.clear()
+        self._buffered = b""
         self.flow.release_reading()
         self.flow.resume_reading()
         if self._at_eof:

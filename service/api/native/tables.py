@@ -142,7 +142,7 @@ class NativePredictions:
         pipeline, stream = await self._open(request, incoming, model, form)
         async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
             if not stream.whole and not await spool.prepare():
-                raise self._limits.rejected(SpoolFull())
+                raise self._limits.reject(SpoolFull())
             await send(_response_start(pipeline, model))
             await self._stream(pipeline, stream, spool, send)
         self._count_record(pipeline.error)
@@ -227,7 +227,7 @@ class NativePredictions:
 
     def _count_record(self, error: Exception | None) -> None:
         if isinstance(error, RecordTooLarge):
-            self._limits.rejected(error)
+            self._limits.reject(error)
 
 
 class TableResponse(Response):
