@@ -138,7 +138,7 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
     )
     recorder = RequestRecorder(metrics, settings.log_requests)
     fast = FastInference(worker.registry, worker.readiness, endpoints, recorder, limits)
-    connections = Connections(settings, metrics.count_rejection)
+    connections = Connections(settings, recorder)
     app.fast_path = FastPath(fast, PredictTargets(routes), connections)
     routing = PredictRoutingMiddleware(app.route, routes)
     app.entry = RequestContext(routing, worker.readiness, recorder, settings, limits)

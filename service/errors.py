@@ -306,7 +306,7 @@ class ModelNotReady(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(f"Model {name!r} version {version} is not ready: {_ended(reason)}")
+        super().__init__(f"Model {name!r} version {version} is not ready: {_end_sentence(reason)}")
 
 
 class ModelUnservable(Unavailable):
@@ -314,7 +314,9 @@ class ModelUnservable(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(f"Model {name!r} version {version} cannot be served: {_ended(reason)}")
+        super().__init__(
+            f"Model {name!r} version {version} cannot be served: {_end_sentence(reason)}"
+        )
 
 
 class NotAllowed(OnwardError):
@@ -442,6 +444,6 @@ class NoModels(CannotStart):
         )
 
 
-def _ended(reason: str) -> str:
+def _end_sentence(reason: str) -> str:
     """Return a reason, which may be a sentence of ONNX Runtime, with one period at its end."""
     return f"{reason.removesuffix('.')}."

@@ -321,8 +321,7 @@ class RequestQuotas:
     def release(self) -> None:
         """Release everything."""
         for reservation in (self.body, self._table, self._requests):
-            if reservation.amount:
-                reservation.release()
+            reservation.release()
 
 
 def _character_width(text: bytes) -> int:

@@ -144,11 +144,11 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
         line: dict[str, object] = {
-            "time": _utc(record),
+            "time": _format_time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_extra(record),
+            **_extra_fields(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -160,14 +160,14 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
-        fields = "".join(f" {key}={_quoted(value)}" for key, value in _extra(record).items())
-        text = f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{fields}"
+        fields = "".join(f" {key}={_quote(value)}" for key, value in _extra_fields(record).items())
+        text = f"{_format_time(record)} {record.levelname.lower():7} {record.getMessage()}{fields}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text
 
 
-def _extra(record: logging.LogRecord) -> dict[str, object]:
+def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
     """Return the items of ``extra``, and the id of the current request."""
     attributes = vars(record).items()
     extra = {key: value for key, value in attributes if key not in _STANDARD_ATTRIBUTES}
@@ -176,13 +176,13 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
     return extra
 
 
-def _quoted(value: object) -> str:
+def _quote(value: object) -> str:
     """Return the value as text, in quotes if it is empty or has spaces or control characters."""
     text = str(value)
     return text if text and text.isprintable() and " " not in text else repr(text)
 
 
-def _utc(record: logging.LogRecord) -> str:
+def _format_time(record: logging.LogRecord) -> str:
     """Return the time of a record in ISO 8601, with milliseconds."""
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     return f"{seconds}.{int(record.msecs):03d}Z"

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import OnwardError, TooManyConnections
-from service.limits import CountRejection
+from service.observability.metrics import RequestRecorder
 from service.server.transport import (
     GracefulTransport,
     HoldingFlowControl,
@@ -93,11 +93,12 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
         super().__init__(config, server_state, app_state)
         self._open_connections = open_connections
         self._settings = open_connections.settings
+        self._recorder = open_connections.recorder
         # Whether the client has closed its side, and whether it has sent a part of a body since the
         # last check of the timeouts.
         self._at_eof = self._has_body_progress = False
         # The size of the unread output, and since when, as a time of the event loop.
-        self._write_mark = (0, self.loop.time())
+        self._unread_mark = (0, self.loop.time())
 
     @abstractmethod
     def idle(self) -> Idle | None:
@@ -142,7 +143,7 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
     def resume_writing(self) -> None:
         """Record that the client has read its response."""
         self._open_connections.note_read(self)
-        self._write_mark = (0, self.loop.time())
+        self._unread_mark = (0, self.loop.time())
         super().resume_writing()
 
     def check_timeouts(self, now: float) -> None:
@@ -158,11 +159,11 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
 
     def _unread_seconds(self, now: float) -> float:
         """Return how long the client has neither read its response nor sent more of its body."""
-        size, since = self._write_mark
+        size, since = self._unread_mark
         left = self._raw.get_write_buffer_size()
         if left == size and left and not self._has_body_progress:
             return now - since
-        self._write_mark = (left, now)
+        self._unread_mark = (left, now)
         self._has_body_progress = False
         return 0.0
 
@@ -187,19 +188,16 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
 
     def evict(self, reason: str) -> None:
         """Close the connection immediately, and count the reason."""
-        self._open_connections.count(reason)
+        self._recorder.metrics.count_rejection(reason)
         self.transport.abort()
 
 
 class Connections:
-    """All connections of one app. Not thread-safe: for use on its event loop.
+    """All connections of one app. Not thread-safe: for use on its event loop."""
 
-    ``count`` is called with the reason of each connection that is closed or rejected early.
-    """
-
-    def __init__(self, settings: Settings, count: CountRejection) -> None:
+    def __init__(self, settings: Settings, recorder: RequestRecorder) -> None:
         self.settings = settings
-        self.count = count
+        self.recorder = recorder
         self.max_connections = available_connections(settings.max_connections)
         self._open: set[Connection] = set()
         self._before_first_request: dict[Connection, None] = {}

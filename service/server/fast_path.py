@@ -71,9 +71,7 @@ class RequestHeadCache:
 
     def __init__(self, targets: PredictTargets, settings: Settings) -> None:
         self._targets = targets
-        self._max_body_bytes = min(_MAX_BODY_BYTES, settings.max_body_bytes)
-        self._max_headers = settings.max_headers
-        self._max_url_bytes = settings.max_url_bytes
+        self._settings = settings
         self._cached: dict[bytes, ParsedHead | None] = {}
 
     def match(self, data: bytes, start: int) -> MatchedHead | None:
@@ -88,10 +86,10 @@ class RequestHeadCache:
         try:
             parsed = self._cached[raw]
         except KeyError:
-            parsed, request_id = self._without_volatile_headers(raw)
+            parsed, request_id = self._match_without_volatile_headers(raw)
         return None if parsed is None else MatchedHead(parsed, request_id, end)
 
-    def _without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
+    def _match_without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
         """Look up or parse a head without its volatile headers; return it with the request id."""
         parts = _VOLATILE.split(raw)  # text, name, value, text, name, value, ..., text
         key = b"".join(parts[::3])
@@ -107,7 +105,7 @@ class RequestHeadCache:
         return parsed, request_id
 
     def _parse(self, raw: bytes) -> ParsedHead | None:
-        collector = _Collector()
+        settings, collector = self._settings, _Collector()
         parser = httptools.HttpRequestParser(collector)
         try:
             parser.feed_data(raw)
@@ -116,10 +114,10 @@ class RequestHeadCache:
             return None
         if (
             length is None
-            or length > self._max_body_bytes
+            or length > min(_MAX_BODY_BYTES, settings.max_body_bytes)
             or parser.get_http_version() != "1.1"
-            or len(collector.fields) > self._max_headers
-            or len(collector.url) > self._max_url_bytes
+            or len(collector.fields) > settings.max_headers
+            or len(collector.url) > settings.max_url_bytes
             or not parser.should_keep_alive()
             or any(name in _UNSUPPORTED for name, _ in collector.fields)
         ):
@@ -172,8 +170,7 @@ class FastPathProtocol(LimitedProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         context: FastPath = config.loaded_app.fast_path
-        recorder = context.inference.recorder
-        super().__init__(context.connections, recorder, config, server_state, app_state)
+        super().__init__(context.connections, config, server_state, app_state)
         self._fast_path = context
         self.app = config.loaded_app.entry
         # A request whose small body has arrived in part, and the size of the whole request.
@@ -223,7 +220,7 @@ class FastPathProtocol(LimitedProtocol):
     def _predict(self, matched: MatchedHead, body: bytes) -> bool:
         """Compute a prediction; return False if it must go through ASGI."""
         (target, head, _), request_id, _ = matched
-        self._response_due = True
+        self._fast_response_due = True
         if self._fast_path.inference.submit(
             target,
             head,
@@ -233,12 +230,12 @@ class FastPathProtocol(LimitedProtocol):
             exclusive=len(self.connections) == 1,
         ):
             return True
-        self._response_due = False
+        self._fast_response_due = False
         return False
 
     def _respond(self, response: RawResponse, request_id: bytes) -> None:
         """Write a response of the fast path."""
-        self._response_due = False
+        self._fast_response_due = False
         if self._raw.is_closing():
             return
         self._write(response, request_id)

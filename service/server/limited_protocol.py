@@ -29,7 +29,7 @@ from service.errors import (
     Unavailable,
     UrlTooLong,
 )
-from service.observability.metrics import RequestRecorder, request_id_from
+from service.observability.metrics import request_id_from
 from service.server.connections import Connection, Connections, Idle, IdleState
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -73,18 +73,16 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
 
 
 class LimitedProtocol(Connection):
-    """The protocol of one connection; all of them share ``open_connections`` and ``recorder``."""
+    """The protocol of one connection; all of them share ``open_connections``."""
 
     def __init__(
         self,
         open_connections: Connections,
-        recorder: RequestRecorder,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
     ) -> None:
         super().__init__(open_connections, config, server_state, app_state)
-        self._recorder = recorder
         # Input that waits for a response, from an offset.
         self._buffered = b""
         self._buffered_start = 0
@@ -100,7 +98,7 @@ class LimitedProtocol(Connection):
         self._unframed_bytes = 0
         self._error: OnwardError | None = None
         # The responses: one that the fast path owes, and an error to send after those that are due.
-        self._response_due = False
+        self._fast_response_due = False
         self._rejection: OnwardError | None = None
         self._is_shutting_down = False
         # Times of the event loop.
@@ -135,7 +133,7 @@ class LimitedProtocol(Connection):
         self._is_shutting_down = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        elif not (self._response_due or self._has_partial_request()):
+        elif not (self._fast_response_due or self._has_partial_request()):
             self.transport.close()
 
     # Input
@@ -171,9 +169,8 @@ class LimitedProtocol(Connection):
             self.loop.call_soon(self._continue)
 
     def _note_request(self) -> None:
-        if not self._had_request:
-            self._had_request = True
-            self._open_connections.note_first_request(self)
+        self._had_request = True
+        self._open_connections.note_first_request(self)
 
     def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - used by subclasses
         """Process a request without uvicorn's parser; return how many bytes were consumed."""
@@ -181,7 +178,7 @@ class LimitedProtocol(Connection):
 
     def _is_response_due(self) -> bool:
         """Return whether a complete request still needs its response."""
-        if self._response_due or self.pipeline:
+        if self._fast_response_due or self.pipeline:
             return True
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not self._in_body
@@ -347,7 +344,7 @@ class LimitedProtocol(Connection):
         """Send an error and ignore further input, after the responses that are due."""
         self._ignores_input = True
         if isinstance(error, LimitExceeded | HeadTimeout | Unavailable):
-            self._open_connections.count(error.code)
+            self._recorder.metrics.count_rejection(error.code)
         if self._is_response_due():
             self._rejection = error
         else:
@@ -402,7 +399,7 @@ class LimitedProtocol(Connection):
                 return None
             return Idle(IdleState.IN_REQUEST, self._request_since)
         if self._raw.get_write_buffer_size():
-            return Idle(IdleState.UNREAD_RESPONSE, self._write_mark[1])
+            return Idle(IdleState.UNREAD_RESPONSE, self._unread_mark[1])
         state = IdleState.BETWEEN_REQUESTS if self._had_request else IdleState.BEFORE_FIRST_REQUEST
         return Idle(state, self._idle_since)
 

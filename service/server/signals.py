@@ -21,7 +21,7 @@ from service.workers.coordination import ModelControl
 _STOP = (signal.SIGTERM, signal.SIGINT)
 # How long a shutdown may take in addition to draining and the deadline of requests, and how long it
 # may take after a second SIGINT.
-_LAST_SECONDS = 1.0
+_MARGIN_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class SignalHandlers:
         self._readiness = readiness
         self._control = control
         self._drain_seconds = drain_seconds
-        self._last_seconds = deadline_seconds + _LAST_SECONDS
+        self._stop_seconds = deadline_seconds + _MARGIN_SECONDS
         self._previous: dict[int, signal._HANDLER] = {}
         self._rescans: set[asyncio.Task[None]] = set()
         self._exit_timer = ExitTimer()
@@ -90,7 +90,7 @@ class SignalHandlers:
         self._exit_timer.start()
         for number in _STOP:
             self._previous[number] = signal.signal(number, self._stop)
-        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_hangup)
 
     def remove(self) -> None:
         """Restore the previous handlers; the timer of a shutdown in progress continues."""
@@ -103,11 +103,11 @@ class SignalHandlers:
         self._readiness.drain()
         # A handler may interrupt any code, so the rest runs on the event loop.
         if number == signal.SIGINT:
-            self._exit_timer.set(_LAST_SECONDS if self._interrupted else self._last_seconds)
+            self._exit_timer.set(_MARGIN_SECONDS if self._interrupted else self._stop_seconds)
             self._interrupted = True
             self._loop.call_soon_threadsafe(self._call_previous, number)
         elif first:  # a worker may get SIGTERM from the service manager and from its parent
-            self._exit_timer.set(self._drain_seconds + self._last_seconds)
+            self._exit_timer.set(self._drain_seconds + self._stop_seconds)
             self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
@@ -118,7 +118,7 @@ class SignalHandlers:
         if callable(handler := self._previous.get(number)):
             handler(number, None)
 
-    def _hang_up(self, _number: int, _: FrameType | None) -> None:
+    def _handle_hangup(self, _number: int, _: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._start_rescan)
 
     def _start_rescan(self) -> None:

@@ -124,8 +124,8 @@ def stop_queueing(listening: socket.socket) -> None:
 def has_queued_connections(listening: Iterable[socket.socket]) -> bool:
     """Return whether the queue of one of the sockets has a connection."""
     poll = select.poll()
-    for each in listening:
-        poll.register(each, select.POLLIN)
+    for queue in listening:
+        poll.register(queue, select.POLLIN)
     return bool(poll.poll(0))
 
 

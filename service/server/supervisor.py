@@ -67,9 +67,9 @@ class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace each worker that has ended or hangs; stop if one could not start."""
         for index, process in enumerate(self.processes):
-            problem = (
-                None if self.should_exit.is_set() else process.problem(self._max_missed_checks)
-            )
+            if self.should_exit.is_set():
+                return
+            problem = process.find_problem(self._max_missed_checks)
             if problem is None:
                 continue
             process.kill()

@@ -18,7 +18,7 @@ from service.observability.logs import flush_logs
 from service.server.sockets import Server
 
 # How long requests in progress may take after the supervisor has ended.
-_LAST_SECONDS = 0.7
+_GRACE_SECONDS = 0.7
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class WorkerProcess(Process):
         threading.Thread(target=_end_with_supervisor, args=[self.server], daemon=True).start()
         super().target(sockets)
 
-    def problem(self, max_missed_checks: int) -> str | None:
+    def find_problem(self, max_missed_checks: int) -> str | None:
         """Return why the worker must be replaced, or None; called by the supervisor.
 
         Never waits: a later call reads the response to this call's health check.
@@ -47,7 +47,7 @@ class WorkerProcess(Process):
             max_missed_checks: how many calls in a row may find no response.
         """
         if not self.process.is_alive():
-            return _exit_reason(self.process.exitcode)
+            return _describe_exit(self.process.exitcode)
         try:
             if not self._missed_checks:
                 self.parent_conn.send(b"ping")
@@ -70,12 +70,12 @@ def _end_with_supervisor(server: Server) -> None:
     supervisor.join()
     _log.error("worker ends because its supervisor has ended")
     server.should_exit = True
-    time.sleep(_LAST_SECONDS)
+    time.sleep(_GRACE_SECONDS)
     flush_logs()
     os._exit(1)  # even if it is still importing, loading models or computing
 
 
-def _exit_reason(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     if code is not None and code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return f"it ended with exit code {code}"
