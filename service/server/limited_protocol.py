@@ -6,17 +6,17 @@ Each complete request gets exactly one response (RFC 9112).
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from service.api.errors import error_response
-from service.api.inference import header_lines
+from service.api.inference import RawResponse, header_lines
 from service.api.middleware import BODY_ARRIVED, DRAINED_BODY_BYTES, STATUS_SENT
 from service.errors import (
     FeatureNotImplemented,
@@ -104,6 +104,14 @@ class LimitedProtocol(Connection):
         # Times of the event loop.
         self._request_since = self._idle_since = self.loop.time()
 
+    @abstractmethod
+    def _take_request(self, data: bytes, start: int) -> int:
+        """Process a request without uvicorn's parser; return how many bytes were consumed."""
+
+    @abstractmethod
+    def _write(self, response: RawResponse, request_id: bytes) -> None:
+        """Write a complete response."""
+
     # Callbacks of the transport
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -171,10 +179,6 @@ class LimitedProtocol(Connection):
     def _note_request(self) -> None:
         self._had_request = True
         self._open_connections.note_first_request(self)
-
-    def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - used by subclasses
-        """Process a request without uvicorn's parser; return how many bytes were consumed."""
-        return 0
 
     def _is_response_due(self) -> bool:
         """Return whether a complete request still needs its response."""
@@ -362,11 +366,9 @@ class LimitedProtocol(Connection):
             cycle.message_event.set()
         else:
             self._recorder.record("", "", response.status_code, 0.0, reason=str(error))
-        date = header_lines(self.server_state.default_headers)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])
-        request_id = b"x-request-id: %b\r\n\r\n" % request_id_from(None).encode()
-        parts = (STATUS_LINE[response.status_code], date, lines, request_id, bytes(response.body))
-        self._raw.write(b"".join(parts))
+        raw_response = RawResponse(response.status_code, lines, bytes(response.body))
+        self._write(raw_response, request_id_from(None).encode())
         self.transport.linger()
 
     def _has_partial_request(self) -> bool:
