@@ -85,15 +85,18 @@ class GracefulTransport(asyncio.Transport):
         """Since when the connection waits for its client to close it, in the loop's time."""
 
     def detach(self) -> None:
-        """Drop the reference to the protocol of a closed connection.
+        """Drop what is not yet written, and the reference to the protocol of a closed connection.
 
         The two refer to each other, and in a flood of connections the garbage collector would take
         a quarter of the processor time to free them.
         """
+        self._head = b""
         self._protocol = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write to the client."""
+        """Write to the client; nothing if the connection is lost."""
+        if self._protocol is None:
+            return
         if self._head:
             head, self._head = self._head, b""
             if len(data) <= _MAX_JOINED_BYTES:
