@@ -208,7 +208,7 @@ class FastPathProtocol(LimitedProtocol):
         if matched is None:
             return 0
         if not self._had_request:
-            self._note_request()
+            self._note_first_request()
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0

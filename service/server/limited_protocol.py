@@ -176,7 +176,7 @@ class LimitedProtocol(Connection):
             self.flow.hold_reading()
             self.loop.call_soon(self._continue)
 
-    def _note_request(self) -> None:
+    def _note_first_request(self) -> None:
         self._had_request = True
         self._open_connections.note_first_request(self)
 
@@ -258,7 +258,8 @@ class LimitedProtocol(Connection):
         """Reset the state for a new request."""
         self._request_since = self.loop.time()
         self._in_head = True
-        self._note_request()
+        if not self._had_request:
+            self._note_first_request()
         self._error = None
         self._head_bytes = 0
         super().on_message_begin()
