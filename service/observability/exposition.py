@@ -104,28 +104,25 @@ class _MetricsCollector(Collector):
         )
 
     def _prediction_metrics(self) -> Iterator[Metric]:
+        versions = self._versions
+        succeeded = [(key, counts) for key, counts in versions if counts.succeeded]
         yield _metric(
             "onward_requests_total",
             "Predictions requested, by outcome: ok, or the error's code.",
             (*_VERSION, "protocol", "outcome"),
-            {
-                (*key, *outcome): n
-                for key, counts in self._versions
-                for outcome, n in _outcomes(counts)
-            },
+            {(*key, *outcome): n for key, counts in versions for outcome, n in _outcomes(counts)},
         )
-        succeeded = [(key, counts) for key, counts in self._versions if counts.succeeded]
         yield _metric(
             "onward_rows_total",
             "Rows predicted.",
             _VERSION,
-            {k: counts.rows for k, counts in succeeded},
+            {key: counts.rows for key, counts in succeeded},
         )
         yield _metric(
             "onward_rejected_rows_total",
             "Rows of tables that failed.",
             _VERSION,
-            {key: counts.rejected_rows for key, counts in self._versions if counts.rejected_rows},
+            {key: counts.rejected_rows for key, counts in versions if counts.rejected_rows},
         )
         yield _histogram(
             "onward_phase_seconds",
@@ -143,7 +140,7 @@ class _MetricsCollector(Collector):
             "Rows of each run.",
             _VERSION,
             ROWS,
-            {key: counts.runs for key, counts in self._versions if any(counts.runs.counts)},
+            {key: counts.runs for key, counts in versions if any(counts.runs.counts)},
         )
         yield _metric(
             "onward_shadow_requests_total",
@@ -151,19 +148,20 @@ class _MetricsCollector(Collector):
             (*_VERSION, "outcome"),
             {
                 (*key, outcome): times
-                for key, counts in self._versions
+                for key, counts in versions
                 for outcome, times in counts.shadow_requests.items()
             },
         )
 
     def _explanation_metrics(self) -> Iterator[Metric]:
+        versions = self._versions
         yield _metric(
             "onward_explanations_total",
             "Explanations requested, by outcome: ok, or the error's code.",
             (*_VERSION, "outcome"),
             {
                 (*key, outcome): times
-                for key, counts in self._versions
+                for key, counts in versions
                 for outcome, times in counts.explanations.items()
             },
         )
@@ -172,11 +170,7 @@ class _MetricsCollector(Collector):
             "Time of an explanation, including its prediction and all runs of the model.",
             _VERSION,
             SECONDS,
-            {
-                key: counts.explanation_seconds
-                for key, counts in self._versions
-                if counts.explanations
-            },
+            {key: counts.explanation_seconds for key, counts in versions if counts.explanations},
         )
 
     def _state_metrics(self) -> Iterator[Metric]:
