@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from math import isfinite, prod
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -185,7 +185,7 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     """
     if isinstance(shape, list) and _is_plain_shape(shape, spec):
         return tuple(shape)
-    if not isinstance(shape, list) or not all(map(_is_length, shape)):
+    if not isinstance(shape, list) or not all(map(is_count, shape)):
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}; send a list of whole numbers, "
             f"like {example_shape(spec)}."
@@ -339,8 +339,9 @@ def _is_plain_shape(shape: Sequence[object], spec: TensorSpec) -> bool:
     return size <= _MAX_ELEMENTS
 
 
-def _is_length(axis: object) -> bool:
-    return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a JSON value is a whole number from zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def join_elements(elements: Iterable[bytes]) -> bytes:

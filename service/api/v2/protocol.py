@@ -11,12 +11,9 @@ from service.api.body import BINARY, FORM, JSON, RequestHead
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v2.request import (
     INTERVAL_ENDS,
-    Payload,
-    json_length,
-    read_image_inputs,
-    read_inputs,
-    read_raw,
-    read_raw_image,
+    NO_BYTES,
+    InputReader,
+    all_outputs,
     read_response_format,
 )
 from service.api.v2.shared_memory import Regions
@@ -26,15 +23,15 @@ from service.codecs.endpoint import (
     RequestedOutput,
     ResponseDocuments,
     ResponseFormat,
-    SharedMemorySlot,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_tensor_request
 from service.codecs.outputs import finite_ends
-from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
+from service.codecs.tensors import example_shape, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.predictions import most_probable, scores_by_label
+from service.values import parse_integer, shown
 
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
@@ -42,7 +39,6 @@ _JSON_LENGTH = JSON_LENGTH.encode()
 _MAX_TEMPLATES = 64
 _MAX_TEMPLATE_BYTES = 1024
 _MAX_SHAPES = 64
-_NO_BYTES = memoryview(b"")
 
 
 class V2Protocol:
@@ -59,37 +55,55 @@ class V2Protocol:
         return (JSON, BINARY, FORM)
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """Return the length before the binary tensors."""
-        return json_length(body, head.fields.get(_JSON_LENGTH))
+        """Return the length before the binary tensors.
+
+        Raise `InvalidRequest` if the header with it is no number, or exceeds the body.
+        """
+        stated = head.fields.get(_JSON_LENGTH)
+        if stated is None:
+            return len(body)
+        length = parse_integer(stated)
+        if length is None:
+            raise InvalidRequest(
+                f"Inference-Header-Content-Length is {shown(stated)}; it is the number of bytes of "
+                "the JSON part."
+            )
+        if length > len(body):
+            raise InvalidRequest(
+                f"Inference-Header-Content-Length is {shown(stated)}, and the body has "
+                f"{len(body)} bytes."
+            )
+        return length
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
     ) -> DecodedRequest[ResponseFormat]:
         """Decode ``inputs``, and check the values of named features."""
-        stated = head.fields.get(_JSON_LENGTH)
-        if stated is None:
-            return self._decode_json(endpoint, body)
-        length = json_length(body, stated)
-        text, binary = body[:length], memoryview(body)[length:]
+        if _JSON_LENGTH in head.fields:
+            length = self.json_bytes(body, head)
+            decoded = self._decode_binary(endpoint, body[:length], memoryview(body)[length:])
+        else:
+            decoded = self._decode_json(endpoint, body)
+        if endpoint.features is not None and isinstance(decoded.inputs, tuple):
+            endpoint.features.check(decoded.inputs[0])
+        return decoded
+
+    def _decode_binary(
+        self, endpoint: Endpoint, text: bytes, binary: memoryview
+    ) -> DecodedRequest[ResponseFormat]:
+        """Decode a request with bytes after its JSON, which may be empty or known already."""
+        reader = InputReader(endpoint, self._limits, self.regions, binary)
         if not text:
-            all_outputs = tuple(
-                RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs))
-            )
-            return DecodedRequest(
-                self._decode_raw(endpoint, binary), ResponseFormat(None, all_outputs)
-            )
-        if (template := endpoint.templates.get(text)) is not None:
-            spec, payload = endpoint.inputs[0], Payload(self._limits, binary)
-            content = payload.take(template.byte_size, spec.name)
-            payload.require_consumed()
-            array = read_binary(content, template.shape, spec)
-            if endpoint.features is not None:
-                endpoint.features.check(array)
-            return DecodedRequest((array,), template.response)
-        return self._decode_json(endpoint, text, binary)
+            response = ResponseFormat(None, all_outputs(len(endpoint.outputs), binary=True))
+            return DecodedRequest(reader.read_raw(), response)
+        template = endpoint.templates.get(text)
+        if template is None:
+            return self._decode_json(endpoint, text, binary)
+        inputs = reader.read_repeated(template.byte_size, template.shape)
+        return DecodedRequest(inputs, template.response)
 
     def _decode_json(
-        self, endpoint: Endpoint, text: bytes, binary: memoryview = _NO_BYTES
+        self, endpoint: Endpoint, text: bytes, binary: memoryview = NO_BYTES
     ) -> DecodedRequest[ResponseFormat]:
         """Decode a request with JSON, whose tensors may be in the bytes after it."""
         may_be_boolean = False
@@ -97,16 +111,12 @@ class V2Protocol:
         if document is None:
             document = parse_json(text, lambda: _example(endpoint))
             may_be_boolean = may_hold_booleans(text)
-        payload = Payload(self._limits, binary, may_hold_booleans=may_be_boolean)
         response = read_response_format(document, endpoint)
-        if endpoint.images is not None:
-            images = endpoint.images
-            inputs = read_image_inputs(document, payload, endpoint, self.regions, images)
-        else:
-            inputs = read_inputs(document, payload, endpoint, self.regions)
-            if endpoint.features is not None:
-                endpoint.features.check(inputs[0])
-        if payload.has_binary:
+        reader = InputReader(
+            endpoint, self._limits, self.regions, binary, may_hold_booleans=may_be_boolean
+        )
+        inputs = reader.read(document)
+        if binary:
             response = _with_template(endpoint, text, document, response, inputs)
         return DecodedRequest(inputs, response)
 
@@ -170,16 +180,6 @@ class V2Protocol:
         headers = {JSON_LENGTH: str(len(content))}
         return EncodedBody(b"".join([content, *buffers]), BINARY, headers)
 
-    def _decode_raw(self, endpoint: Endpoint, binary: memoryview) -> Inputs:
-        """Decode a body without JSON."""
-        payload = Payload(self._limits, binary)
-        if endpoint.images is not None:
-            return read_raw_image(payload, endpoint, endpoint.images)
-        array = read_raw(payload, endpoint)
-        if endpoint.features is not None:
-            endpoint.features.check(array)
-        return (array,)
-
     def _encode_output(
         self, array: Array, spec: TensorSpec, entry: RequestedOutput, buffers: list[bytes]
     ) -> dict[str, object]:
@@ -192,7 +192,12 @@ class V2Protocol:
         if entry.slot is not None:
             content = write_binary(array, spec)
             self.regions.write(entry.slot, content)
-            return tensor | {"parameters": _slot_parameters(entry.slot, len(content))}
+            parameters = {
+                "shared_memory_region": entry.slot.region,
+                "shared_memory_offset": entry.slot.offset,
+                "shared_memory_byte_size": len(content),
+            }
+            return tensor | {"parameters": parameters}
         if entry.binary:
             buffers.append(write_binary(array, spec))
             return tensor | {"parameters": {"binary_data_size": len(buffers[-1])}}
@@ -228,14 +233,6 @@ def _with_template(
     response = response._replace(documents={})
     endpoint.templates[text] = DocumentTemplate(inputs[0].shape, size, response)
     return response
-
-
-def _slot_parameters(slot: SharedMemorySlot, size: int) -> dict[str, object]:
-    return {
-        "shared_memory_region": slot.region,
-        "shared_memory_offset": slot.offset,
-        "shared_memory_byte_size": size,
-    }
 
 
 def _example(endpoint: Endpoint) -> bytes:

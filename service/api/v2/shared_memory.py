@@ -9,10 +9,12 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from service.codecs.endpoint import SharedMemorySlot
+from service.codecs.tensors import is_count
 from service.errors import InvalidRequest, NotAllowed
 from service.values import shown, suggestion
 
@@ -31,7 +33,7 @@ class Region:
     byte_size: int
 
 
-def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
+def read_slot(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
     """Return the slot in a tensor's parameters, or None; raise `InvalidRequest` if invalid."""
     region = parameters.get("shared_memory_region")
     if region is None:
@@ -74,7 +76,7 @@ class Regions:
             raise InvalidRequest(f"Region {name!r} is registered already; unregister it first.")
         if len(self._regions) >= _MAX_REGIONS:
             raise InvalidRequest(f"{_MAX_REGIONS} regions are registered; unregister some first.")
-        os.close(_open_memory(region))
+        _open_memory(region).close()
         self._regions[name] = region
 
     def unregister(self, name: str | None = None) -> None:
@@ -92,11 +94,8 @@ class Regions:
 
     def read(self, slot: SharedMemorySlot) -> memoryview:
         """Read the bytes of a slot; raise `InvalidRequest` if it is not within a region."""
-        file, start = self._open(slot)
-        try:
-            content = os.pread(file, slot.byte_size, start)
-        finally:
-            os.close(file)
+        with self._open(slot) as file:
+            content = file.read(slot.byte_size)
         if len(content) != slot.byte_size:
             raise InvalidRequest(f"Region {slot.region!r} has become shorter; register it again.")
         return memoryview(content)
@@ -111,13 +110,11 @@ class Regions:
                 f"An output of {len(content)} bytes does not fit into the {slot.byte_size} bytes "
                 f"requested in region {slot.region!r}."
             )
-        file, start = self._open(slot)
-        try:
-            os.pwrite(file, content, start)
-        finally:
-            os.close(file)
+        with self._open(slot) as file:
+            file.write(content)
 
-    def _open(self, slot: SharedMemorySlot) -> tuple[int, int]:
+    def _open(self, slot: SharedMemorySlot) -> FileIO:
+        """Open the memory at the start of a slot."""
         self._require_allowed()
         region = self._region(slot.region)
         if slot.offset + slot.byte_size > region.byte_size:
@@ -125,7 +122,9 @@ class Regions:
                 f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
                 f"{slot.offset} on are outside of it."
             )
-        return _open_memory(region), region.offset + slot.offset
+        file = _open_memory(region)
+        file.seek(region.offset + slot.offset)
+        return file
 
     def _region(self, name: str) -> Region:
         if name not in self._regions:
@@ -143,7 +142,7 @@ class Regions:
             )
 
 
-def _open_memory(region: Region) -> int:
+def _open_memory(region: Region) -> FileIO:
     """Open the memory of a region, and check its length."""
     if not _KEY.fullmatch(region.key):
         raise InvalidRequest(
@@ -158,7 +157,7 @@ def _open_memory(region: Region) -> int:
         ) from None
     status = os.fstat(file)
     if stat.S_ISREG(status.st_mode) and status.st_size >= region.offset + region.byte_size:
-        return file
+        return os.fdopen(file, "r+b", buffering=0)
     os.close(file)
     raise InvalidRequest(
         f"Shared memory {region.key!r} has {status.st_size} bytes, not {region.byte_size} from "
@@ -170,8 +169,3 @@ def _length(value: object, name: str) -> int:
     if not is_count(value):
         raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
     return value
-
-
-def is_count(value: object) -> TypeGuard[int]:
-    """Return whether a JSON value is a whole number from zero."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
