@@ -15,6 +15,7 @@ from service.api.v2.request import (
     InputReader,
     all_outputs,
     read_response_format,
+    single_tensor,
 )
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import (
@@ -117,7 +118,7 @@ class V2Protocol:
         )
         inputs = reader.read(document)
         if binary:
-            response = _with_template(endpoint, text, document, response, inputs)
+            response = _cache_template(endpoint, text, document, response, inputs)
         return DecodedRequest(inputs, response)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
@@ -204,7 +205,7 @@ class V2Protocol:
         return tensor | {"data": write_json(array, spec)}
 
 
-def _with_template(
+def _cache_template(
     endpoint: Endpoint,
     text: bytes,
     document: Mapping[str, Any],
@@ -216,15 +217,13 @@ def _with_template(
     Its meaning depends only on its bytes and the model. The JSON of the response depends on that
     and on the shapes of the outputs, so the returned format has a cache for it.
     """
-    tensors: Sequence[Mapping[str, Any]] = document["inputs"]
-    if not isinstance(inputs, tuple) or len(tensors) != 1 or len(text) > _MAX_TEMPLATE_BYTES:
+    tensor, spec = single_tensor(document.get("inputs"), endpoint), endpoint.inputs[0]
+    if tensor is None or not isinstance(inputs, tuple) or len(text) > _MAX_TEMPLATE_BYTES:
         return response
-    tensor, spec = tensors[0], endpoint.inputs[0]
-    parameters = tensor.get("parameters") or {}
     size = inputs[0].nbytes
     # Image files are not the model's own tensor, and the bytes in shared memory may change.
-    is_own = tensor.get("datatype") == spec.datatype and spec.datatype != "BYTES"
-    if not is_own or parameters != {"binary_data_size": size}:
+    is_own = tensor["datatype"] == spec.datatype and spec.datatype != "BYTES"
+    if not is_own or tensor.get("parameters") != {"binary_data_size": size}:
         return response
     if any(entry.slot or entry.classes for entry in response.outputs):
         return response

@@ -72,7 +72,7 @@ class InputReader:
             InvalidInput: some files are not supported images.
         """
         endpoint, given = self._endpoint, document.get("inputs")
-        tensor = _single_tensor(given, endpoint)
+        tensor = single_tensor(given, endpoint)
         if tensor is None:
             arrays = self._read_by_name(given)
         elif endpoint.images is not None and tensor.get("datatype") == "BYTES":
@@ -251,17 +251,26 @@ def _read_outputs(
 
     Raise `InvalidRequest` if one is unknown, given twice, or has invalid parameters.
     """
-    binary = _flag(_read_parameters(document), "binary_data_output", default=False)
+    binary = _read_flag(_read_parameters(document), "binary_data_output", default=False)
     given = document.get("outputs")
     if given is None or given == []:
         return all_outputs(len(specs), binary=binary)
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
-    return tuple(
-        _requested_output(names.index(name), name, _read_parameters(output), binary=binary)
-        for name, output in _named(given, names, "output")
-    )
+    requested = []
+    for name, output in _named(given, names, "output"):
+        parameters = _read_parameters(output)
+        classes = parameters.get("classification", 0)
+        if not is_count(classes):
+            raise InvalidRequest(
+                f"'classification' must be a number of classes, got {shown(classes)}."
+            )
+        is_binary = _read_flag(parameters, "binary_data", default=binary)
+        slot = read_slot(parameters, name)
+        index = names.index(name)
+        requested.append(RequestedOutput(index, is_binary and slot is None, classes, slot))
+    return tuple(requested)
 
 
 def _named(
@@ -287,18 +296,7 @@ def all_outputs(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
     return tuple(RequestedOutput(index, binary) for index in range(count))
 
 
-def _requested_output(
-    index: int, name: str, parameters: Mapping[str, Any], *, binary: bool
-) -> RequestedOutput:
-    classes = parameters.get("classification", 0)
-    if not is_count(classes):
-        raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
-    is_binary = _flag(parameters, "binary_data", default=binary)
-    slot = read_slot(parameters, name)
-    return RequestedOutput(index, is_binary and slot is None, classes, slot)
-
-
-def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
+def _read_flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
     value = parameters.get(key, default)
     if not isinstance(value, bool):
         raise InvalidRequest(f"{key!r} must be true or false, got {shown(value)}.")
@@ -315,7 +313,7 @@ def _read_parameters(owner: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
+def single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
     """Return the only tensor of a request if it is the only input of the model, else None."""
     if not isinstance(given, list) or len(given) != 1 or len(endpoint.inputs) != 1:
         return None

@@ -7,17 +7,18 @@ import httpx
 import numpy as np
 import orjson
 import pytest
+from onnx import TensorProto, helper
 
 from tests.conftest import StartApp
-from tests.models import publish_admission, publish_price
-
-PATH = "/v2/models/price/infer"
+from tests.models import publish_admission, publish_bare, publish_price
 
 
-def post(client: httpx.Client, document: dict[str, Any], content: bytes) -> httpx.Response:
+def post(
+    client: httpx.Client, document: dict[str, Any], content: bytes, model: str = "price"
+) -> httpx.Response:
     text = orjson.dumps(document)
     headers = {"inference-header-content-length": str(len(text))}
-    return client.post(PATH, content=text + content, headers=headers)
+    return client.post(f"/v2/models/{model}/infer", content=text + content, headers=headers)
 
 
 def request_of(values: list[float], **others: Any) -> tuple[dict[str, Any], bytes]:  # noqa: ANN401 - JSON
@@ -104,6 +105,28 @@ def test_features_are_validated_after_cached_json(models: Path, start: StartApp)
     found = [response(row).status_code for row in rows]
 
     assert found == [200, 400, 400, 200]
+
+
+def test_an_omitted_optional_input_stays_omitted(models: Path, start: StartApp) -> None:
+    """Repeated JSON with one of two inputs gets the same prediction."""
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n"])
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]),
+        helper.make_value_info("y", helper.make_optional_type_proto(tensor)),
+    ]
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["z"])], "first", inputs, [output]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    publish_bare(models, "first", model.SerializeToString())
+    client = start()
+    x = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
+    numbers = [np.array([number], "<f4").tobytes() for number in (1, 2)]
+
+    responses = [post(client, {"inputs": [x]}, number, "first") for number in numbers]
+
+    assert [response.json()["outputs"][0]["data"] for response in responses] == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize("count", [200])
