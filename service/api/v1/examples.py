@@ -9,11 +9,11 @@ import orjson
 from service.api.body import RequestHead
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
-    JsonProtocol,
+    INSTANCE_PREFIX,
+    BaseV1Protocol,
     feature_rows,
-    instance_prefix,
     read_document,
-    read_list,
+    read_rows,
     stack_rows,
 )
 from service.bundle.manifest import ClassesOutput, ValueOutput
@@ -37,7 +37,7 @@ class Task:
     results: Callable[[Endpoint, Arrays, int], Sequence[object]]
 
 
-class V1ExamplesProtocol(JsonProtocol):
+class V1ExamplesProtocol(BaseV1Protocol):
     """Requests with ``examples``, each joined with the values of ``context`` that all share."""
 
     def __init__(self, task: Task, limits: Limits) -> None:
@@ -52,74 +52,64 @@ class V1ExamplesProtocol(JsonProtocol):
                 f"Model {endpoint.name!r} is a {manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        document = read_document(body, lambda: {_EXAMPLES: [_template(endpoint)]})
-        examples = self._examples(document)
+        document = read_document(body, lambda: _example(endpoint))
+        examples = self._read_examples(document)
         if endpoint.images is not None:
             images = list(examples)
-            return DecodedRequest(endpoint.images.decode(images, instance_prefix), len(images))
-        if (codec := endpoint.features) is None:
-            rows = [_match_ranks(example, endpoint.inputs) for example in examples]
-            return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))
-        known = {feature.name for feature in codec.features}
-        rows = [_unwrap_scalars(example, known) for example in examples]
-        return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
+            return DecodedRequest(endpoint.images.decode(images, INSTANCE_PREFIX), len(images))
+        if (codec := endpoint.features) is not None:
+            scalars = dict.fromkeys(codec.names, 0)
+            rows = [_match_ranks(example, scalars) for example in examples]
+            return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
+        ranks = {spec.name: len(spec.shape) - 1 for spec in endpoint.inputs}
+        rows = [_match_ranks(example, ranks) for example in examples]
+        return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: int) -> EncodedBody:
         """Encode ``results``, one for each example."""
         results = self._task.results(endpoint, outputs, context)
         return EncodedBody(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def _examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Check the limits, and join each example with the values of the context."""
+    def _read_examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Check the limits, and yield each example joined with the values of the context."""
         context = document.get(_CONTEXT, {})
         if not isinstance(context, dict):
             raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
-        examples = read_list(document, _EXAMPLES)
+        examples = read_rows(document, _EXAMPLES)
         self._limits.require_rows(len(examples))
         self._limits.require_values(len(examples) * len(context))
-        return _joined(context, examples)
+        for index, example in enumerate(examples):
+            if not isinstance(example, dict):
+                raise InvalidRequest(f"Example {index} must be an object, got {shown(example)}.")
+            if common := context.keys() & example.keys():
+                raise InvalidRequest(
+                    f"Example {index} and the context both have {shown(min(common))}; send it in "
+                    "one."
+                )
+            yield {**context, **example}
 
 
-def _template(endpoint: Endpoint) -> Mapping[str, object]:
-    """Return a valid example for the model."""
+def _example(endpoint: Endpoint) -> bytes:
+    """Return a valid request for the model."""
+    row: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
     if endpoint.images is not None:
-        return {KEY: {"b64": "the image's file in base64"}}
-    if endpoint.features is not None:
-        return endpoint.features.example
-    return {spec.name: "…" for spec in endpoint.inputs}
+        row = {KEY: {"b64": "the image's file in base64"}}
+    elif endpoint.features is not None:
+        row = endpoint.features.example
+    return orjson.dumps({_EXAMPLES: [row]})
 
 
-def _joined(context: Mapping[str, Any], examples: Sequence[object]) -> Iterator[Mapping[str, Any]]:
-    """Join each example with the values of the context."""
-    for index, example in enumerate(examples):
-        if not isinstance(example, dict):
-            raise InvalidRequest(f"Example {index} must be an object, got {shown(example)}.")
-        if common := context.keys() & example.keys():
-            raise InvalidRequest(
-                f"Example {index} and the context both have {shown(min(common))}; send it in one."
-            )
-        yield {**context, **example}
-
-
-def _match_ranks(example: Mapping[str, Any], specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
+def _match_ranks(example: Mapping[str, Any], ranks: Mapping[str, int]) -> Mapping[str, Any]:
     """Give each value the rank of its input: in an example, a scalar may be a list of one."""
-    ranks = {spec.name: len(spec.shape) for spec in specs}
-    return {name: _with_rank(value, ranks.get(name, 0) - 1) for name, value in example.items()}
+    return {name: _with_rank(value, ranks.get(name)) for name, value in example.items()}
 
 
-def _with_rank(value: object, rank: int) -> object:
+def _with_rank(value: object, rank: int | None) -> object:
     if rank == 1 and not isinstance(value, list):
         return [value]
     if rank == 0 and isinstance(value, list) and len(value) == 1:
         return value[0]
     return value
-
-
-def _unwrap_scalars(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
-    """Replace lists of one value by the value, for the features that the model has."""
-    return {
-        name: _with_rank(value, 0) if name in known else value for name, value in example.items()
-    }
 
 
 def _classes(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:

@@ -33,7 +33,8 @@ _ROWS, _COLUMNS = "instances", "inputs"
 # In a document with neither key, the most keys that are compared.
 _MAX_KEYS_COMPARED = 10
 
-Example = Callable[[], Mapping[str, object]]
+INSTANCE_PREFIX = "Instance {}: ".format
+"""Returns the start of a message about an instance."""
 _MATRIX_AXES = 2
 # For other data types, fractions must be rejected.
 _FLOAT_TYPES = {"FP32", "FP64"}
@@ -55,8 +56,8 @@ class RowFormat(NamedTuple):
 _ONE_ROW = RowFormat(1)
 
 
-class JsonProtocol:
-    """What both forms of request have in common: their bodies are JSON."""
+class BaseV1Protocol:
+    """The base of the protocols of version 1: their bodies are JSON."""
 
     name = "v1"
 
@@ -72,7 +73,7 @@ class JsonProtocol:
         return len(body)
 
 
-class V1Protocol(JsonProtocol):
+class V1Protocol(BaseV1Protocol):
     """Requests with either ``instances`` or ``inputs``."""
 
     def decode(
@@ -87,15 +88,15 @@ class V1Protocol(JsonProtocol):
             self._limits.require_rows(len(matrix))
             return DecodedRequest((matrix,), RowFormat(len(matrix)))
         document = read_document(body, lambda: _example(endpoint))
-        if _key_of(document) == _COLUMNS:
-            return DecodedRequest(self._columns(endpoint, document[_COLUMNS]), RowFormat())
-        rows = read_list(document, _ROWS)
+        if _choose_key(document) == _COLUMNS:
+            return DecodedRequest(self._read_columns(endpoint, document[_COLUMNS]), RowFormat())
+        rows = read_rows(document, _ROWS)
         images, codec = endpoint.images, endpoint.features
         if len(rows) == 1 and codec is not None and (row := codec.decode_row(rows[0])) is not None:
             return DecodedRequest((row,), _ONE_ROW)
         self._limits.require_rows(len(rows))
         if images is not None:
-            return DecodedRequest(images.decode(rows, instance_prefix), RowFormat(len(rows)))
+            return DecodedRequest(images.decode(rows, INSTANCE_PREFIX), RowFormat(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
             decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
@@ -106,34 +107,31 @@ class V1Protocol(JsonProtocol):
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: RowFormat) -> EncodedBody:
         """Encode ``predictions`` for rows, ``outputs`` for columns."""
         if context.rows is None:
-            body = {"outputs": by_column(endpoint.outputs, outputs)}
+            body = {"outputs": _write_columns(endpoint.outputs, outputs)}
         else:
-            body = {
-                "predictions": by_row(endpoint.outputs, outputs, context.rows, whole=context.whole)
-            }
+            rows = _write_rows(endpoint.outputs, outputs, context.rows, whole=context.whole)
+            body = {"predictions": rows}
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def _columns(self, endpoint: Endpoint, given: object) -> Inputs:
-        if (images := endpoint.images) is not None:
-            column = image_column(given)
-            self._limits.require_rows(len(column))
-            return images.decode(column, instance_prefix)
+    def _read_columns(self, endpoint: Endpoint, given: object) -> Inputs:
         columns = given.values() if isinstance(given, dict) else [given]
         lengths = (len(column) for column in columns if isinstance(column, list))
         self._limits.require_rows(max(lengths, default=0))
-        codec = endpoint.features
-        if codec is None:
-            return read_columns(endpoint.inputs, given)
-        return (feature_columns(codec, endpoint.inputs[0], given),)
+        if endpoint.images is not None:
+            return endpoint.images.decode(_image_column(given), INSTANCE_PREFIX)
+        if endpoint.features is not None:
+            return (_feature_columns(endpoint.features, endpoint.inputs[0], given),)
+        return _bare_columns(endpoint.inputs, given)
 
 
-def _example(endpoint: Endpoint) -> Mapping[str, object]:
+def _example(endpoint: Endpoint) -> bytes:
     """Return a valid request for the model."""
+    row: object = {spec.name: ["…"] for spec in endpoint.inputs}
     if endpoint.images is not None:
-        return {_ROWS: [{"b64": "the image's file in base64"}]}
-    if endpoint.features is not None:
-        return {_ROWS: [endpoint.features.example]}
-    return {_ROWS: [{spec.name: ["…"] for spec in endpoint.inputs}]}
+        row = {"b64": "the image's file in base64"}
+    elif endpoint.features is not None:
+        row = endpoint.features.example
+    return orjson.dumps({_ROWS: [row]})
 
 
 def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
@@ -142,10 +140,10 @@ def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
         return endpoint.images.decode_numbers(numbers)
     if endpoint.features is not None:
         return endpoint.features.decode_numbers(numbers)
-    return matrix_of(endpoint.inputs, numbers)
+    return _bare_matrix(endpoint.inputs, numbers)
 
 
-def _key_of(document: Mapping[str, Any]) -> str:
+def _choose_key(document: Mapping[str, Any]) -> str:
     given = [key for key in (_ROWS, _COLUMNS) if key in document]
     if len(given) == 1:
         return given[0]
@@ -161,7 +159,7 @@ def _key_of(document: Mapping[str, Any]) -> str:
     )
 
 
-def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
+def read_document(body: bytes, example: Callable[[], bytes]) -> Mapping[str, Any]:
     """Parse the JSON object of a request; unknown keys are ignored, as TensorFlow Serving does.
 
     Args:
@@ -171,17 +169,18 @@ def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
     Raises:
         InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
     """
-    document = parse_json(body, lambda: orjson.dumps(example()))
+    document = parse_json(body, example)
     if not isinstance(document, dict):
-        text = orjson.dumps(example()).decode()
-        raise InvalidRequest(f"Expected an object, got {shown(document)}. Send {text}")
+        raise InvalidRequest(
+            f"Expected an object, got {shown(document)}. Send {example().decode()}"
+        )
     signature = document.get("signature_name")
     if signature is not None and not isinstance(signature, str):
         raise InvalidRequest(f"'signature_name' must be a string, got {shown(signature)}.")
     return document
 
 
-def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
+def read_rows(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     """Return the rows under a key; raise `InvalidRequest` if they are no list or empty."""
     rows = document.get(key)
     if not isinstance(rows, list):
@@ -191,7 +190,7 @@ def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     return rows
 
 
-def require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: str) -> None:
+def _require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: str) -> None:
     """Raise `InvalidRequest`, about this subject, if the names of inputs are not the graph's."""
     names, known = set(given), [spec.name for spec in specs]
     if unknown := names - set(known):
@@ -220,8 +219,8 @@ def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> tuple[Arrays
     return arrays, whole
 
 
-def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
-    """Return the rows of a bare model, as `stack_rows` does.
+def _bare_matrix(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
+    """Return the rows of a bare model as `stack_rows` does.
 
     None if the model's only input is not a matrix of floating-point numbers of this shape.
     """
@@ -233,16 +232,16 @@ def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
     return convert_exactly(numbers, datatype) if datatype in _FLOAT_TYPES else None
 
 
-def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
+def _bare_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     """Read the inputs of a bare model: the array of its only input, or all of them by name.
 
     Raise `InvalidRequest` if a name, a value or a shape does not fit the graph.
     """
     if not isinstance(given, dict) or is_base64(given):
         given = {_only_input(specs, "'inputs' is an array").name: given}
-    require_names(given, specs, "'inputs'")
+    _require_names(given, specs, "'inputs'")
     return tuple(
-        _with_shape(_natural(given[spec.name], spec), spec) if spec.name in given else ABSENT
+        _fit(_read_values(given[spec.name], spec), spec) if spec.name in given else ABSENT
         for spec in specs
     )
 
@@ -257,21 +256,16 @@ def feature_rows(
         InvalidRequest: a row does not have the width of the graph's input.
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
-        return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
+        return _feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
     return codec.decode_rows(rows, booleans=booleans)
 
 
-def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
-    """Decode the columns of a bundle: the matrix of the graph, or a list for each feature.
-
-    Raises:
-        InvalidInput: values are invalid for their features.
-        InvalidRequest: the matrix does not have the graph's width, or the lists differ in length.
-    """
+def _feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
+    """Decode the columns of a bundle: the matrix of the graph, or a list for each feature."""
     if not isinstance(given, dict):
-        return feature_matrix(codec, spec, given)
+        return _feature_matrix(codec, spec, given)
     if _is_tensor(given, codec):
-        return feature_matrix(codec, spec, given[INPUT_NAME])
+        return _feature_matrix(codec, spec, given[INPUT_NAME])
     lengths = {len(values) if isinstance(values, list) else 0 for values in given.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise InvalidRequest(
@@ -283,12 +277,11 @@ def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Arr
     )
 
 
-def feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
+def _feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
     """Decode the matrix of the graph's input, and check its values.
 
-    Raises:
-        InvalidInput: values are invalid for their features.
-        InvalidRequest: the matrix does not have the graph's width, or has no row.
+    Raise `InvalidRequest` if it does not have the graph's width or has no row, `InvalidInput` if
+    values are invalid for their features.
     """
     natural = read_natural(data, spec, nulls=True)
     if not shape_fits(natural.shape, spec.shape) or not len(natural):
@@ -299,9 +292,7 @@ def feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array
 
 
 def _is_tensor(row: object, codec: FeatureCodec) -> bool:
-    if not isinstance(row, dict) or set(row) != {INPUT_NAME}:
-        return False
-    return INPUT_NAME not in codec.names
+    return isinstance(row, dict) and set(row) == {INPUT_NAME} and INPUT_NAME not in codec.names
 
 
 def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
@@ -313,7 +304,7 @@ def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, 
             raise InvalidRequest(
                 f"Instance {position} must be an object like those before it, got {shown(row)}."
             )
-        require_names(row, specs, f"Instance {position}")
+        _require_names(row, specs, f"Instance {position}")
         if row.keys() != rows[0].keys():
             raise InvalidRequest(
                 f"Instance {position} has other inputs than the first one; "
@@ -324,24 +315,25 @@ def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, 
 
 def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
     """Stack the values of an input; also return whether it is one value without an axis of rows."""
-    natural = _natural(values, spec)
+    natural = _read_values(values, spec)
     if len(values) == 1 and shape_fits(natural.shape[1:], spec.shape):
         return cast(natural, spec).reshape(natural.shape[1:]), True
-    return _with_shape(natural, spec), False
+    return _fit(natural, spec), False
 
 
-def _with_shape(natural: Array, spec: TensorSpec) -> Array:
-    if not natural.size and shape_fits(natural.shape, spec.shape[: natural.ndim]):
+def _fit(natural: Array, spec: TensorSpec) -> Array:
+    """Convert values to the type and the shape of an input."""
+    shape = natural.shape
+    if not natural.size and shape_fits(shape, spec.shape[: natural.ndim]):
         # JSON has the axes of an empty array only up to the first empty one.
-        others = [max(axis, 0) for axis in spec.shape[natural.ndim :]]
-        return cast(natural, spec).reshape(*natural.shape, *others)
+        shape += tuple(max(axis, 0) for axis in spec.shape[natural.ndim :])
     # An empty shape may also mean an unknown rank, which only the runtime checks.
-    if spec.shape and not shape_fits(natural.shape, spec.shape):
+    elif spec.shape and not shape_fits(shape, spec.shape):
         raise _shape_error(natural, spec)
-    return cast(natural, spec)
+    return cast(natural, spec).reshape(shape)
 
 
-def _natural(data: object, spec: TensorSpec) -> Array:
+def _read_values(data: object, spec: TensorSpec) -> Array:
     if spec.datatype == "BYTES":
         data = without_base64(data, spec)
     return read_natural(data, spec)
@@ -363,12 +355,7 @@ def _shape_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
     )
 
 
-def instance_prefix(number: int) -> str:
-    """Return the start of a message about an instance."""
-    return f"Instance {number}: "
-
-
-def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
+def _image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the images of ``inputs``, bare or by name; raise `InvalidRequest` if there is none."""
     if isinstance(given, dict) and set(given) == {KEY}:
         given = given[KEY]
@@ -379,34 +366,34 @@ def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of 
     return given
 
 
-def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
+def _write_rows(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
     """Return a value for each row if there is one output, else an object by the outputs' names.
 
     ``whole`` says whether the request was one row without an axis of rows. Raise `InvalidRequest`
     if an output does not have one value for each of several rows.
     """
-    present = _present(specs, outputs)
-    split = [_split(array, spec, count, whole=whole) for spec, array in present]
+    columns = {
+        spec.name: _split_rows(array, spec, count, whole=whole)
+        for spec, array in zip(specs, outputs, strict=True)
+        if array is not ABSENT
+    }
     if len(specs) == 1:
-        return split[0] if split else [None] * count
-    names = [spec.name for spec, _ in present]
-    rows = zip(*split, strict=True) if split else [()] * count
-    return [dict(zip(names, row, strict=True)) for row in rows]
+        return next(iter(columns.values()), [None] * count)
+    rows = zip(*columns.values(), strict=True) if columns else [()] * count
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def by_column(specs: Sequence[TensorSpec], outputs: Arrays) -> object:
+def _write_columns(specs: Sequence[TensorSpec], outputs: Arrays) -> object:
     """Return the values of the only output, or of all outputs by name."""
-    written = {spec.name: _to_json(array, spec) for spec, array in _present(specs, outputs)}
-    return written if len(specs) != 1 else next(iter(written.values()), None)
+    columns = {
+        spec.name: _to_json(array, spec)
+        for spec, array in zip(specs, outputs, strict=True)
+        if array is not ABSENT
+    }
+    return columns if len(specs) != 1 else next(iter(columns.values()), None)
 
 
-def _present(specs: Sequence[TensorSpec], outputs: Arrays) -> list[tuple[TensorSpec, Array]]:
-    return [
-        (spec, array) for spec, array in zip(specs, outputs, strict=True) if array is not ABSENT
-    ]
-
-
-def _split(array: Array, spec: TensorSpec, count: int, *, whole: bool) -> Iterable[object]:
+def _split_rows(array: Array, spec: TensorSpec, count: int, *, whole: bool) -> Iterable[object]:
     has_rows = array.ndim > 0 and len(array) == count
     if whole or (count == 1 and not has_rows):
         return [_to_json(array, spec)]

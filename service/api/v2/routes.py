@@ -1,6 +1,6 @@
 """Routes of version 2: server, models, inference, repository and shared memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from service.api.schemas import (
     BODY_ERRORS,
     MODEL_ERRORS,
     PREDICTION_ERRORS,
-    Responses,
     Schema,
     fails_with,
     header,
@@ -24,7 +23,7 @@ from service.api.schemas import (
 )
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
-from service.api.v2.statistics import StatisticsOfWorkers
+from service.api.v2.statistics import ClusterStatistics
 from service.bundle.manifest import ImageInput
 from service.codecs.json_reader import parse_json
 from service.engine.model import ModelInfo
@@ -35,7 +34,7 @@ from service.settings import Settings
 from service.values import shown
 from service.workers.coordination import Worker
 
-EXTENSIONS = [
+_EXTENSIONS = [
     "binary_tensor_data",
     "classification",
     "model_configuration",
@@ -45,10 +44,8 @@ EXTENSIONS = [
 
 _TAG = "Open Inference Protocol"
 _MAX_DOCUMENT_BYTES = 64 * 1024
-_PLATFORM = "onnx_onnxv1"
 _IMAGE_AXES = 3
 _CHANNELS = {1, 3, 4}
-_CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 _STRING: Schema = {"type": "string"}
 _SIZE: Schema = {"type": "integer", "minimum": 0}
@@ -61,10 +58,16 @@ _BYTES: Schema = {
         "the tensors; if that header is 0, only the bytes of the one input.",
     }
 }
+
+
+def _array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
 _TENSOR = object_schema(
     {
         "name": _STRING,
-        "shape": {"type": "array", "items": _SIZE},
+        "shape": _array(_SIZE),
         "datatype": {"type": "string", "enum": list(DTYPES)},
         "parameters": _PARAMETERS,
         "data": {"type": "array", "description": "Flat, row by row, or nested."},
@@ -79,8 +82,8 @@ _REQUEST = object_schema(
         "id": {"type": ["string", "null"]},
         "model_name": _STRING,
         "parameters": _PARAMETERS,
-        "inputs": {"type": "array", "items": _TENSOR},
-        "outputs": {"type": "array", "items": _REQUESTED_OUTPUT},
+        "inputs": _array(_TENSOR),
+        "outputs": _array(_REQUESTED_OUTPUT),
     },
     "inputs",
     closed=True,
@@ -90,7 +93,7 @@ _RESPONSE = object_schema(
         "model_name": _STRING,
         "model_version": _STRING,
         "id": _STRING,
-        "outputs": {"type": "array", "items": _TENSOR},
+        "outputs": _array(_TENSOR),
     },
     "model_name",
     "model_version",
@@ -120,7 +123,7 @@ _INDEX_ENTRY = object_schema(
         "version": _STRING,
         "state": {"type": "string", "enum": [state.value for state in State]},
         "reason": _STRING,
-        "aliases": {"type": "array", "items": _STRING},
+        "aliases": _array(_STRING),
     },
     "name",
     "version",
@@ -131,8 +134,7 @@ _INDEX: dict[str, Any] = {
     "openapi_extra": _body(
         {"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False
     ),
-    "responses": BODY_ERRORS
-    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEX_ENTRY}}}}},
+    "responses": BODY_ERRORS | {"200": {"content": {JSON: {"schema": _array(_INDEX_ENTRY)}}}},
 }
 
 _REGION = _body(
@@ -148,11 +150,8 @@ _CONFIG = returns(
 )
 _STATISTICS = returns(model_stats="array")
 
-_IS_READY = returns(name="string", ready="boolean")["200"]
-_READY: Responses = {
-    "200": _IS_READY,
-    "503": {"description": "It does not serve, or the service is stopping.", **_IS_READY},
-}
+_READY = returns(name="string", ready="boolean")
+_READY["503"] = {"description": "It does not serve, or the service is stopping.", **_READY["200"]}
 
 
 async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -188,9 +187,9 @@ def v2_routers(
 ) -> list[APIRouter]:
     """Create all routes of the protocol."""
     has_shared_memory = settings.shared_memory == "system"
-    extensions = [*EXTENSIONS, "system_shared_memory"] if has_shared_memory else EXTENSIONS
+    extensions = [*_EXTENSIONS, "system_shared_memory"] if has_shared_memory else _EXTENSIONS
     server_info = {"name": settings.server_name, "version": version, "extensions": extensions}
-    statistics = StatisticsOfWorkers(worker.registry, worker.channel)
+    statistics = ClusterStatistics(worker.registry, worker.channel)
     return [
         _server_router(worker.readiness, server_info, statistics),
         _model_router(worker, service, protocol, statistics),
@@ -200,7 +199,7 @@ def v2_routers(
 
 
 def _server_router(
-    readiness: Readiness, server_info: Mapping[str, object], statistics: StatisticsOfWorkers
+    readiness: Readiness, server_info: Mapping[str, object], statistics: ClusterStatistics
 ) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=[_TAG])
 
@@ -217,7 +216,7 @@ def _server_router(
 
     @router.get("/models/stats", summary="Statistics of every model", responses=_STATISTICS)
     async def all_statistics() -> Response:
-        return json_response({"model_stats": await statistics.of()})
+        return json_response({"model_stats": await statistics.read()})
 
     return router
 
@@ -226,7 +225,7 @@ def _model_router(
     worker: Worker,
     service: InferenceService,
     protocol: V2Protocol,
-    statistics: StatisticsOfWorkers,
+    statistics: ClusterStatistics,
 ) -> APIRouter:
     registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
@@ -244,7 +243,7 @@ def _model_router(
 
     async def model_statistics(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
-        return json_response({"model_stats": await statistics.of([info])})
+        return json_response({"model_stats": await statistics.read([info])})
 
     for path, summary, handler, responses in (
         ("", "A model's tensors", model_metadata, _METADATA),
@@ -373,31 +372,31 @@ def _metadata(info: ModelInfo, registry: Registry) -> dict[str, object]:
     return {
         "name": info.name,
         "versions": sorted(ready, key=int),
-        "platform": _PLATFORM,
+        "platform": "onnx_onnxv1",
         "inputs": [_tensor(spec) for spec in info.inputs],
         "outputs": [_tensor(spec) for spec in info.outputs],
     }
 
 
+def _tensor(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
 def _config(info: ModelInfo) -> dict[str, object]:
     """Return Triton's model configuration; with a batch size, dims omit the first axis."""
     size = _max_batch_size(info)
-    inputs = [
-        _tensor_config(spec, batched=size > 0) | {"format": _format(info, spec, batched=size > 0)}
-        for spec in info.inputs
-    ]
+    first = 1 if size else 0
     return {
         "name": info.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
         "max_batch_size": size,
-        "input": inputs,
-        "output": [_tensor_config(spec, batched=size > 0) for spec in info.outputs],
+        "input": [
+            _tensor_config(spec, first) | {"format": _image_format(info, spec.shape[first:])}
+            for spec in info.inputs
+        ],
+        "output": [_tensor_config(spec, first) for spec in info.outputs],
     }
-
-
-def _tensor(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
 def _max_batch_size(info: ModelInfo) -> int:
@@ -408,22 +407,21 @@ def _max_batch_size(info: ModelInfo) -> int:
     return 1 if rows == {1} else 0
 
 
-def _format(info: ModelInfo, spec: TensorSpec, *, batched: bool) -> str:
+def _tensor_config(spec: TensorSpec, first_axis: int) -> dict[str, object]:
+    data_type = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {
+        "name": spec.name,
+        "data_type": f"TYPE_{data_type}",
+        "dims": spec.shape[first_axis:],
+    }
+
+
+def _image_format(info: ModelInfo, dims: Sequence[int]) -> str:
     """Return the layout of images in a tensor, guessed from the axis of channels."""
     if info.manifest is not None:
         return "FORMAT_NHWC" if isinstance(info.manifest.input, ImageInput) else "FORMAT_NONE"
-    dims = spec.shape[1:] if batched else spec.shape
     if len(dims) == _IMAGE_AXES and dims[0] in _CHANNELS:
         return "FORMAT_NCHW"
     if len(dims) == _IMAGE_AXES and dims[-1] in _CHANNELS:
         return "FORMAT_NHWC"
     return "FORMAT_NONE"
-
-
-def _tensor_config(spec: TensorSpec, *, batched: bool) -> dict[str, object]:
-    data_type = _CONFIG_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}")
-    return {
-        "name": spec.name,
-        "data_type": data_type,
-        "dims": spec.shape[1:] if batched else spec.shape,
-    }

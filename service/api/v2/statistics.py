@@ -1,6 +1,6 @@
 """Statistics of models in the format of the protocol, added up over the workers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -14,15 +14,15 @@ ModelStatistics = dict[str, Any]
 """The statistics of one version of a model."""
 
 
-class StatisticsOfWorkers:
+class ClusterStatistics:
     """Adds up the statistics of all workers."""
 
     def __init__(self, registry: Registry, channel: Channel) -> None:
         self._registry = registry
         self._channel = channel
-        channel.handle(_STATISTICS, self._reply)
+        channel.handle(_STATISTICS, self._read_own)
 
-    async def of(self, models: Iterable[ModelInfo] | None = None) -> list[ModelStatistics]:
+    async def read(self, models: Iterable[ModelInfo] | None = None) -> list[ModelStatistics]:
         """Return the statistics since each running worker loaded the model.
 
         Args:
@@ -32,15 +32,12 @@ class StatisticsOfWorkers:
         replies = await self._channel.request(_STATISTICS, versions)
         others = [statistics for reply in replies for statistics in reply.content or ()]
         total: dict[tuple[str, str], ModelStatistics] = {}
-        for statistics in self._own(versions) + others:
+        for statistics in await self._read_own(versions) + others:
             key = statistics["name"], statistics["version"]
             total[key] = _sum(total[key], statistics) if key in total else statistics
         return list(total.values())
 
-    async def _reply(self, versions: list[list[str]] | None) -> list[ModelStatistics]:
-        return self._own(versions)
-
-    def _own(self, versions: list[list[str]] | None) -> list[ModelStatistics]:
+    async def _read_own(self, versions: list[list[str]] | None) -> list[ModelStatistics]:
         return [
             _statistics(model)
             for model in self._registry.model_infos()
@@ -88,23 +85,18 @@ def _sum(one: ModelStatistics, other: ModelStatistics) -> ModelStatistics:
     runs = {run["batch_size"]: run for run in one["batch_stats"]}
     for run in other["batch_stats"]:
         size = run["batch_size"]
-        runs[size] = run | _sum_durations(runs[size], run) if size in runs else run
+        runs[size] = _add(runs[size], run) | {"batch_size": size} if size in runs else run
+    counts = ("inference_count", "execution_count", "inference_stats")
     return {
         **one,
+        **{key: _add(one[key], other[key]) for key in counts},
         "last_inference": max(one["last_inference"], other["last_inference"]),
-        "inference_count": one["inference_count"] + other["inference_count"],
-        "execution_count": one["execution_count"] + other["execution_count"],
-        "inference_stats": _sum_durations(one["inference_stats"], other["inference_stats"]),
         "batch_stats": sorted(runs.values(), key=itemgetter("batch_size")),
     }
 
 
-def _sum_durations(
-    one: Mapping[str, Any], other: Mapping[str, Any]
-) -> dict[str, Mapping[str, int]]:
-    """Add up the number and the nanoseconds of each kind of event."""
-    return {
-        kind: {unit: duration[unit] + other[kind][unit] for unit in ("count", "ns")}
-        for kind, duration in one.items()
-        if kind != "batch_size"
-    }
+def _add(one: Any, other: Any) -> Any:  # noqa: ANN401 - a number, or nested objects of numbers
+    """Add up two numbers, or those of two objects with the same keys."""
+    if not isinstance(one, dict):
+        return one + other
+    return {key: _add(value, other[key]) for key, value in one.items()}
