@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from itertools import product
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -26,14 +25,12 @@ _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status
 _METADATA_RESPONSES = MODEL_ERRORS | returns(model_spec="object", metadata="object")
 
 
-def _options(request: Schema, key: str) -> dict[str, Any]:
-    """Return the options of prediction routes, whose response is an object with this key."""
-    schema = {"type": "object", **request}
-    schema["properties"] = {
-        "signature_name": {"type": ["string", "null"]},
-        **request.get("properties", {}),
-    }
-    response = returns(**({key: "array"} if key else {}))["200"]
+def _options(request: Schema, **response_keys: str) -> dict[str, Any]:
+    """Return the options of prediction routes, with the types of the keys of their responses."""
+    signature = {"signature_name": {"type": ["string", "null"]}}
+    properties = signature | request.get("properties", {})
+    schema = {"type": "object", **request, "properties": properties}
+    response = returns(**response_keys)["200"]
     return {
         "openapi_extra": {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
         "responses": PREDICTION_ERRORS
@@ -46,7 +43,7 @@ _ROWS: Schema = {
     "properties": {"instances": {"type": "array", "minItems": 1}},
 }
 _COLUMNS: Schema = {"required": ["inputs"]}
-_PREDICT = _options({"oneOf": [_ROWS, _COLUMNS]}, "")
+_PREDICT = _options({"oneOf": [_ROWS, _COLUMNS]})
 _EXAMPLES = _options(
     {
         "required": ["examples"],
@@ -55,23 +52,12 @@ _EXAMPLES = _options(
             "context": {"type": "object"},
         },
     },
-    "results",
+    results="array",
 )
-_STATES = {
-    "LOADING": "LOADING",
-    "READY": "AVAILABLE",
-    "UNLOADING": "UNLOADING",
-    "UNAVAILABLE": "END",
-}
-_TYPES = {
-    "BOOL": "DT_BOOL",
-    "FP16": "DT_HALF",
-    "FP32": "DT_FLOAT",
-    "FP64": "DT_DOUBLE",
-    "BYTES": "DT_STRING",
-}
+# The terms of TensorFlow Serving; other states and types have the same names there.
+_STATES = {State.READY: "AVAILABLE", State.UNAVAILABLE: "END"}
+_TYPES = {"FP16": "HALF", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 _PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
-_VERBS = ("predict", "classify", "regress")
 _NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _TAG = "TensorFlow Serving and KServe, version 1"
 
@@ -142,16 +128,14 @@ def _unsupported_router(registry: Registry) -> APIRouter:
         # Other routes would match the verb as part of a name, a version or a label.
         raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
 
-    for path, verb in product(_PATHS, _VERBS):
-        router.add_api_route(f"{path}:{verb}", reject_method, methods=_NOT_POST)
-
-    @router.post("/models/{name}:{verb}")
-    @router.post("/models/{name}/versions/{version}:{verb}")
-    @router.post("/models/{name}/labels/{label}:{verb}")
     async def reject_verb(name: str, verb: str) -> Response:
         registry.versions(name)
         raise NotFound(f"Model {name!r} cannot {shown(verb)}; use :predict, :classify or :regress.")
 
+    for path in _PATHS:
+        for verb in ("predict", "classify", "regress"):
+            router.add_api_route(f"{path}:{verb}", reject_method, methods=_NOT_POST)
+        router.add_api_route(f"{path}:{{verb}}", reject_verb, methods=["POST"])
     return router
 
 
@@ -182,7 +166,7 @@ def _version_status(entry: Entry) -> dict[str, object]:
     failed = entry.state is not State.READY and bool(entry.reason)
     return {
         "version": entry.version,
-        "state": _STATES.get(entry.state, "UNKNOWN"),
+        "state": _STATES.get(entry.state, entry.state),
         "status": {
             "error_code": "UNAVAILABLE" if failed else "OK",
             "error_message": entry.reason,
@@ -192,7 +176,7 @@ def _version_status(entry: Entry) -> dict[str, object]:
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {
-        "dtype": _TYPES.get(spec.datatype, f"DT_{spec.datatype}"),
+        "dtype": f"DT_{_TYPES.get(spec.datatype, spec.datatype)}",
         "tensor_shape": {
             "dim": [{"size": str(axis), "name": ""} for axis in spec.shape],
             "unknown_rank": False,
