@@ -13,13 +13,9 @@ from service.errors import NotFound
 _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accuracy"}
 
 
-def summary(entry: Entry) -> dict[str, object]:
+def summarize(entry: Entry) -> dict[str, object]:
     """Return the information by which users choose a model."""
-    info: dict[str, object] = {
-        "name": entry.name,
-        "version": entry.version,
-        "ready": entry.serves,
-    }
+    info: dict[str, object] = {"name": entry.name, "version": entry.version, "ready": entry.serves}
     if not entry.serves:
         return info | {"reason": entry.reason}
     if entry.is_lazy:
@@ -27,17 +23,27 @@ def summary(entry: Entry) -> dict[str, object]:
     if entry.info is None:
         return info
     if entry.info.manifest is not None:
-        info |= _overview(entry.info.manifest)
+        info |= _summarize_manifest(entry.info.manifest)
     return info | {"device": entry.info.device}
 
 
-def facts(entry: Entry) -> dict[str, object]:
+def describe(registry: Registry, entry: Entry, versions: Sequence[Entry]) -> dict[str, object]:
+    """Return everything about a version, and all versions of its model with its aliases."""
+    return {
+        **summarize(entry),
+        **_describe_content(entry),
+        "versions": _list_versions(versions),
+        "aliases": _list_aliases(registry, entry.name),
+    }
+
+
+def _describe_content(entry: Entry) -> dict[str, object]:
     """Return the content of the manifest, and how the model is executed."""
     info: dict[str, object] = {}
     if entry.model is not None:
         info["execution"] = entry.model.execution
         if entry.info is not None and entry.info.execution is not None:
-            info["execution_details"] = _details(entry.info, entry.info.execution)
+            info["execution_details"] = _describe_execution(entry.info, entry.info.execution)
     if entry.info is None or entry.info.manifest is None:
         return info
     manifest = entry.info.manifest
@@ -46,14 +52,11 @@ def facts(entry: Entry) -> dict[str, object]:
         info["image"] = stated["input"]
     else:
         info["features"] = stated["input"]["features"]
-    return info | {
-        key: stated[key]
-        for key in ("output", "scaler", "evaluation", "provenance")
-        if key in stated
-    }
+    parts = ("output", "scaler", "evaluation", "provenance")
+    return info | {key: stated[key] for key in parts if key in stated}
 
 
-def _details(model: ModelInfo, execution: Execution) -> dict[str, object]:
+def _describe_execution(model: ModelInfo, execution: Execution) -> dict[str, object]:
     """Return how a version is executed, why, and what was measured when it was loaded."""
     info: dict[str, object] = {
         "mode": execution.mode,
@@ -67,7 +70,7 @@ def _details(model: ModelInfo, execution: Execution) -> dict[str, object]:
     return info
 
 
-def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
+def _list_versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Return each version of a model with its state and the reason for it."""
     return [
         {
@@ -79,7 +82,7 @@ def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     ]
 
 
-def aliases(registry: Registry, name: str) -> dict[str, object]:
+def _list_aliases(registry: Registry, name: str) -> dict[str, object]:
     """Return the aliases of a model: the serving version, and the one that is still loading.
 
     An alias of a traffic split also has its share of the requests without a version; an alias of a
@@ -96,7 +99,7 @@ def aliases(registry: Registry, name: str) -> dict[str, object]:
     return info
 
 
-def evaluation(model: ModelInfo) -> dict[str, object]:
+def read_evaluation(model: ModelInfo) -> dict[str, object]:
     """Return the metrics of a model on its test set, and those of a baseline.
 
     Raise `NotFound` if the model has no evaluation.
@@ -109,12 +112,12 @@ def evaluation(model: ModelInfo) -> dict[str, object]:
     return {
         "name": model.name,
         "version": model.version,
-        "metric": _main_metric(manifest, manifest.evaluation),
+        "metric": _choose_metric(manifest, manifest.evaluation),
         **manifest.evaluation.model_dump(mode="json", exclude_none=True),
     }
 
 
-def report(model: ModelInfo) -> bytes:
+def read_report(model: ModelInfo) -> bytes:
     """Return the report of training; raise `NotFound` if there is none, or the file has changed."""
     if model.manifest is None or REPORT not in model.manifest.files:
         raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
@@ -124,7 +127,7 @@ def report(model: ModelInfo) -> bytes:
         raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
 
 
-def _overview(manifest: Manifest) -> dict[str, object]:
+def _summarize_manifest(manifest: Manifest) -> dict[str, object]:
     output = manifest.output
     output_info: dict[str, object] = {"name": output.name}
     if not isinstance(output, ValueOutput):
@@ -139,11 +142,11 @@ def _overview(manifest: Manifest) -> dict[str, object]:
         "output": output_info,
     }
     if manifest.evaluation is not None:
-        info["metric"] = _main_metric(manifest, manifest.evaluation)
+        info["metric"] = _choose_metric(manifest, manifest.evaluation)
     return info
 
 
-def _main_metric(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
+def _choose_metric(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
     name = _MAIN_METRIC[manifest.task]
     if name not in evaluation.metrics:
         name = next(iter(evaluation.metrics))

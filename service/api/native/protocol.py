@@ -14,8 +14,8 @@ from fastapi.responses import HTMLResponse
 
 from service.api.body import FORM, JSON, RequestHead, json_response, parse_media_type
 from service.api.inference import DecodedRequest, EncodedBody
+from service.api.native import model_info
 from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, only_instances, read_posted
-from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import NativePredictions
 from service.api.routing import add_model_routes
 from service.api.schemas import FILE, MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
@@ -232,29 +232,29 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         info: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         if device.reason:
             info["reason"] = device.reason
-        listed = [summary(registry.entry(name)) for name in registry.names]
+        listed = [model_info.summarize(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": info})
 
     async def model(_: Request, name: str, version: str | None) -> Response:
         entry = registry.entry(name, version)
-        seen = await worker.index.entries(name)
-        info = {"versions": versions(seen), "aliases": aliases(registry, name)}
-        return json_response(summary(entry) | facts(entry) | info)
+        entries = await worker.index.entries(name)
+        return json_response(model_info.describe(registry, entry, entries))
 
     async def model_metrics(_: Request, name: str, version: str | None) -> Response:
-        return json_response(evaluation(await reconciler.model_info(name, version)))
+        return json_response(model_info.read_evaluation(await reconciler.model_info(name, version)))
 
     async def model_report(_: Request, name: str, version: str | None) -> Response:
-        page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
+        info = await reconciler.model_info(name, version)
+        page = await asyncio.to_thread(model_info.read_report, info)
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
-    for method, path, summary_of_route, handler, options in (
+    for method, path, summary, handler, options in (
         ("GET", "", "The input, the output and the quality of a model", model, _MODEL),
         ("GET", "/metrics", "The metrics of a model on its test set", model_metrics, _EVALUATION),
         ("GET", "/report", "The report of a training run", model_report, _PAGE),
         ("POST", "/predict", "Predict one row or many", predictions.predict, _PREDICT),
     ):
-        add_model_routes(router, method, path, summary_of_route, handler, **options)
+        add_model_routes(router, method, path, summary, handler, **options)
     return router
 
 

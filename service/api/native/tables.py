@@ -13,7 +13,6 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from fastapi import Request, Response
@@ -32,7 +31,7 @@ from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import get_quotas
-from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
+from service.codecs.outputs import read_parameters
 from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
@@ -157,11 +156,11 @@ class NativePredictions:
         self, request: Request, incoming: StreamedBody, model: ServedModel, form: TableForm
     ) -> tuple[ScoringPipeline, PeekedStream]:
         """Find everything that is wrong with the whole table, before the response starts."""
-        headers, query = request.headers, request.scope["query_string"]
+        headers = request.headers
         options = ScoringOptions(
             form,
             response_form(headers.get("accept", "*/*"), form),
-            read_parameters(query) if query else DEFAULT_PARAMETERS,
+            read_parameters(request.scope["query_string"]),
             parse_parameter(headers.get("content-type", ""), "charset"),
         )
         pieces = incoming.pieces()
@@ -269,9 +268,7 @@ class Spool:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._working is not None and not self._working.done():
             # A cancelled task does not stop its thread; if the file were closed now, the thread
             # might write to another file that has the same descriptor.
