@@ -54,11 +54,6 @@ class ResponseFormat(NamedTuple):
     level: float | None = None
     documents: ResponseDocuments | None = None
 
-    @property
-    def is_binary(self) -> bool:
-        """Whether the JSON of the response depends only on shapes."""
-        return self.level is None and all(requested.binary for requested in self.outputs)
-
 
 class DocumentTemplate(NamedTuple):
     """The content of a request's JSON next to one binary tensor: shape, size and response."""

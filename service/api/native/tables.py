@@ -31,7 +31,7 @@ from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import get_quotas
-from service.codecs.outputs import read_parameters
+from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
 from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
@@ -156,11 +156,11 @@ class NativePredictions:
         self, request: Request, incoming: StreamedBody, model: ServedModel, form: TableForm
     ) -> tuple[ScoringPipeline, PeekedStream]:
         """Find everything that is wrong with the whole table, before the response starts."""
-        headers = request.headers
+        headers, query = request.headers, request.scope["query_string"]
         options = ScoringOptions(
             form,
             response_form(headers.get("accept", "*/*"), form),
-            read_parameters(request.scope["query_string"]),
+            read_parameters(query) if query else DEFAULT_PARAMETERS,
             parse_parameter(headers.get("content-type", ""), "charset"),
         )
         pieces = incoming.pieces()

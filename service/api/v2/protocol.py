@@ -1,6 +1,6 @@
 """Version 2: inference requests and responses, in JSON and with the binary tensor extension."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -22,7 +22,6 @@ from service.codecs.endpoint import (
     DocumentTemplate,
     Endpoint,
     RequestedOutput,
-    ResponseDocuments,
     ResponseFormat,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_tensor_request
@@ -123,34 +122,21 @@ class V2Protocol:
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
         """Encode the requested outputs in their order, binary ones after the JSON."""
-        if context.documents is not None and context.is_binary:
-            return self._encode_cached(endpoint, outputs, context, context.documents)
-        return self._encode_outputs(endpoint, outputs, context)
-
-    def _encode_cached(
-        self,
-        endpoint: Endpoint,
-        outputs: Arrays,
-        context: ResponseFormat,
-        documents: ResponseDocuments,
-    ) -> EncodedBody:
-        """Encode with the JSON that was written earlier for arrays of these shapes."""
+        documents = context.documents
+        if documents is None:
+            return self._encode_outputs(endpoint, outputs, context)
         arrays = [outputs[entry.output] for entry in context.outputs]
         shapes = tuple([array.shape for array in arrays])
-        document = documents.get(shapes)
-        if document is None or any(array is ABSENT for array in arrays):
+        # The JSON has the sizes of strings, and omits absent outputs; both are arrays of objects.
+        has_fixed_json = all(array.dtype != object for array in arrays)
+        document = documents.get(shapes) if has_fixed_json else None
+        if document is None:
             encoded = self._encode_outputs(endpoint, outputs, context)
-            length = int(encoded.headers[JSON_LENGTH])
-            if len(documents) < _MAX_SHAPES and all(array.dtype != object for array in arrays):
-                documents[shapes] = encoded.content[:length]
+            if has_fixed_json and len(documents) < _MAX_SHAPES:
+                documents[shapes] = encoded.content[: int(encoded.headers[JSON_LENGTH])]
             return encoded
-        specs = endpoint.outputs
-        buffers = [
-            write_binary(array, specs[entry.output])
-            for array, entry in zip(arrays, context.outputs, strict=True)
-        ]
-        headers = {JSON_LENGTH: str(len(document))}
-        return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
+        specs = [endpoint.outputs[entry.output] for entry in context.outputs]
+        return _join(document, map(write_binary, arrays, specs))
 
     def _encode_outputs(
         self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat
@@ -166,7 +152,7 @@ class V2Protocol:
         buffers: list[bytes] = []
         is_binary = False
         for entry in context.outputs:
-            is_binary = is_binary or entry.binary
+            is_binary |= entry.binary
             array, spec = outputs[entry.output], specs[entry.output]
             if array is ABSENT:
                 continue
@@ -175,11 +161,8 @@ class V2Protocol:
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
             tensors.append(self._encode_output(array, spec, entry, buffers))
         body["outputs"] = tensors
-        content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        if not is_binary:
-            return EncodedBody(content)
-        headers = {JSON_LENGTH: str(len(content))}
-        return EncodedBody(b"".join([content, *buffers]), BINARY, headers)
+        document = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        return _join(document, buffers) if is_binary else EncodedBody(document)
 
     def _encode_output(
         self, array: Array, spec: TensorSpec, entry: RequestedOutput, buffers: list[bytes]
@@ -205,6 +188,12 @@ class V2Protocol:
         return tensor | {"data": write_json(array, spec)}
 
 
+def _join(document: bytes, buffers: Iterable[bytes]) -> EncodedBody:
+    """Return a body of JSON, followed by the bytes of binary outputs."""
+    headers = {JSON_LENGTH: str(len(document))}
+    return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
+
+
 def _cache_template(
     endpoint: Endpoint,
     text: bytes,
@@ -214,8 +203,8 @@ def _cache_template(
 ) -> ResponseFormat:
     """Cache the decoded JSON of a request with one binary tensor, since clients repeat it exactly.
 
-    Its meaning depends only on its bytes and the model. The JSON of the response depends on that
-    and on the shapes of the outputs, so the returned format has a cache for it.
+    Its meaning depends only on its bytes and the model. If the response is binary, its JSON depends
+    on that and on the shapes of the outputs, and the returned format has a cache for it.
     """
     tensor, spec = single_tensor(document.get("inputs"), endpoint), endpoint.inputs[0]
     if tensor is None or not isinstance(inputs, tuple) or len(text) > _MAX_TEMPLATE_BYTES:
@@ -229,7 +218,8 @@ def _cache_template(
         return response
     if len(endpoint.templates) >= _MAX_TEMPLATES:
         endpoint.templates.clear()
-    response = response._replace(documents={})
+    if response.level is None and all(entry.binary for entry in response.outputs):
+        response = response._replace(documents={})
     endpoint.templates[text] = DocumentTemplate(inputs[0].shape, size, response)
     return response
 
