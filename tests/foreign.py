@@ -59,6 +59,13 @@ def optional_both_ways() -> bytes:
     return serialized(nodes, [x], [tensor("has", [], TensorProto.BOOL), y])
 
 
+def optional_second_input() -> bytes:
+    """A graph that copies ``x`` to ``z``, and may also get ``y``."""
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, ["n"]))
+    inputs = [tensor("x", ["n"]), helper.make_value_info("y", kind)]
+    return serialized([helper.make_node("Identity", ["x"], ["z"])], inputs, [tensor("z", ["n"])])
+
+
 def with_weights_at(location: str) -> bytes:
     """``y = x + [0, 1, 2, 3]``, with the second summand in an external file."""
     weights = TensorProto(

@@ -56,7 +56,7 @@ def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImag
             return PostedImages(pixels, single=True)
         if (pixels := codec.decode_numbers(parse_number_rows(body))) is not None:
             return PostedImages(pixels, single=False)
-        return _of_document(parse_json(body, _EXAMPLE.encode), codec)
+        return _read_document(parse_json(body, _EXAMPLE.encode), codec)
     return PostedImages([body], single=True)
 
 
@@ -79,29 +79,24 @@ def read_files(
     files: list[tuple[str, bytes]] = []
     ended: list[bool] = []
 
-    def add(name: bytes | None, content: bytes) -> None:
+    def add(part: Field | File) -> None:
+        if isinstance(part, Field):
+            _require_image(part)
+            name, content = part.field_name, part.value or b""
+        else:
+            name = part.file_name or part.field_name
+            with part.file_object as file:
+                file.seek(0)
+                content = file.read()
         files.append(((name or b"").decode("utf-8", "replace"), content))
         require_parts(len(files))
 
-    def add_field(part: Field) -> None:
-        _require_image(part)
-        add(part.field_name, part.value or b"")
-
-    def add_file(part: File) -> None:
-        with part.file_object as file:
-            file.seek(0)
-            add(part.file_name or part.field_name, file.read())
+    def end() -> None:
+        ended.append(True)
 
     try:
-        parser = FormParser(
-            MULTIPART,
-            add_field,
-            add_file,
-            lambda: ended.append(True),
-            boundary.encode("latin-1"),
-            config=_IN_MEMORY,
-        )
-        parser.write(body)
+        encoded = boundary.encode("latin-1")
+        FormParser(MULTIPART, add, add, end, encoded, config=_IN_MEMORY).write(body)
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}; {_HINT}.") from None
     if not ended:
@@ -118,7 +113,7 @@ def only_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON i
     return document[INSTANCES]
 
 
-def _of_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
+def _read_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
         document = only_instances(document)
         if not isinstance(document, list):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 
 from service.imaging.preprocess import read_image
@@ -48,6 +49,15 @@ def test_a_body_that_is_an_image_gets_one_prediction(
 
     assert response.status_code == 200, response.text
     assert response.json().keys() == {"label", "probability", "probabilities", "model_version"}
+    assert np.array_equal(seen_by(response.json(), RULE), SEEN)
+
+
+def test_flat_pixels_in_a_long_body_are_an_image(client: httpx.Client) -> None:
+    """A body of only numbers is read without a Python object for each of them."""
+    content = orjson.dumps({"image": SEEN.ravel().tolist()}).ljust(300)
+
+    response = client.post(PATH, content=content, headers={"content-type": "application/json"})
+
     assert np.array_equal(seen_by(response.json(), RULE), SEEN)
 
 

@@ -34,6 +34,17 @@ def test_instances_are_images_in_base64_or_pixels(client: httpx.Client, instance
     assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
 
 
+def test_flat_pixels_in_a_long_body_are_images(client: httpx.Client) -> None:
+    """A body of only numbers is read without a Python object for each of them."""
+    instances = [SEEN.ravel().tolist()] * 2
+
+    response = client.post("/v1/models/mirror:predict", json={"instances": instances})
+
+    assert len(response.request.content) > 256
+    rows = response.json()["predictions"]
+    assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
+
+
 def test_inputs_are_a_column_of_images(client: httpx.Client) -> None:
     """Columns have the same images, bare or under the input's name."""
     for inputs in ([CODED, SEEN.tolist()], {"image": [CODED, SEEN.tolist()]}):
@@ -61,3 +72,13 @@ def test_an_invalid_instance_is_reported(client: httpx.Client) -> None:
     assert response.status_code == column.status_code == 400
     assert response.json()["error"].startswith("Instance 1: This is a PDF document")
     assert column.json()["error"].startswith("'inputs' must be a list of images")
+
+
+@pytest.mark.parametrize("verb", ["predict", "classify"])
+def test_a_body_that_is_not_json_gets_an_example(client: httpx.Client, verb: str) -> None:
+    """The example has an image in base64."""
+    response = client.post(f"/v1/models/mirror:{verb}", content=PHOTO)
+
+    assert response.status_code == 400
+    assert "not JSON" in response.json()["error"]
+    assert '{"b64":"the image\'s file in base64"}' in response.json()["error"]

@@ -7,6 +7,8 @@ import pytest
 from service.bundle.manifest import Baseline, Evaluation, ValueOutput
 from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import (
     examples,
     graph,
@@ -54,6 +56,30 @@ def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
         "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
         "device": "cpu",
     }
+
+
+def test_a_model_without_the_usual_metric_has_its_first_one(models: Path, start: StartApp) -> None:
+    """An imported model may be measured by another metric than the usual one of its task."""
+    output = ValueOutput(kind="value", name="price", unit="euros")
+    other = MEASURED.model_copy(update={"metrics": {"mape": 0.25}})
+    stated = manifest("price", [number("size")], output).model_copy(update={"evaluation": other})
+    proof = to_json(examples([[1.0]], [[2.0]], stated))
+    write_bundle(models, stated, {MODEL: graph([[2.0]], [0.0], "value"), EXAMPLES: proof})
+
+    (document,) = start().get("/models").json()["models"]
+
+    assert document["metric"] == {"name": "mape", "value": 0.25}
+
+
+def test_a_model_of_images_has_its_preprocessing(models: Path, start: StartApp) -> None:
+    """The description has the image's size instead of features."""
+    rule = image_input(4, 5)
+    publish_mirror(models, rule)
+
+    document = start().get("/models/mirror").json()
+
+    assert (document["image"]["height"], document["image"]["width"]) == (4, 5)
+    assert "features" not in document
 
 
 @pytest.mark.usefixtures("measured")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from tests.conftest import Serve
+from tests.foreign import optional_second_input
 from tests.models import publish_admission, publish_bare, publish_mixed, sum_and_difference
 from tests.service.api.v1.graphs import FLOAT, STRING, publish_identity
 
@@ -35,6 +36,7 @@ PUBLISHERS: Mapping[str, Callable[[Path, str], object]] = {
     "bytes": lambda models, name: publish_identity(models, name, {"x": (TensorProto.UINT8, ["n"])}),
     "texts": lambda models, name: publish_identity(models, name, {"x": (STRING, ["n"])}),
     "simple": lambda models, name: publish_bare(models, name, sum_and_difference()),
+    "optional": lambda models, name: publish_bare(models, name, optional_second_input()),
 }
 
 
@@ -105,6 +107,8 @@ PREDICT: list[tuple[str, object, str]] = [
     ("simple", {"instances": [{"INPUT0": [1] * 16}]}, "Instance 0 is missing the input 'INPUT1'"),
     ("simple", {"instances": [{"INPUT0": [1] * 16, "INPUT1": [1] * 16}] * 2}, "expects [1, 16]"),
     ("simple", {"inputs": [[1] * 16]}, "The model has 2 inputs, and 'inputs' is an array"),
+    ("bytes", {"instances": [[1, 2], [3, 4]]}, "shape [2, 2]; the model expects [-1]"),
+    ("optional", {"instances": [{"x": 1, "y": 2}, {"x": 3}]}, "Instance 1 has other inputs than"),
 ]
 
 
@@ -112,10 +116,15 @@ PREDICT: list[tuple[str, object, str]] = [
 def test_an_invalid_prediction_request_is_explained(
     client: httpx.Client, model: str, body: object, sentence: str
 ) -> None:
-    """The 400 error has the row or the input, the received and the expected value."""
-    response = client.post(f"/v1/models/{model}:predict", content=json.dumps(body))
+    """The 400 error has the row or the input, the received and the expected value.
 
-    assert sentence in assert_contract(response, 400)
+    A body of another length, which may be decoded in another way, gets the same error.
+    """
+    short = json.dumps(body)
+
+    for content in (short, short.ljust(300)):
+        response = client.post(f"/v1/models/{model}:predict", content=content)
+        assert sentence in assert_contract(response, 400)
 
 
 EXAMPLES: list[tuple[object, str]] = [

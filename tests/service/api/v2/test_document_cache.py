@@ -7,9 +7,9 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from onnx import TensorProto, helper
 
 from tests.conftest import StartApp
+from tests.foreign import optional_second_input
 from tests.models import publish_admission, publish_bare, publish_price
 
 
@@ -109,17 +109,7 @@ def test_features_are_validated_after_cached_json(models: Path, start: StartApp)
 
 def test_an_omitted_optional_input_stays_omitted(models: Path, start: StartApp) -> None:
     """Repeated JSON with one of two inputs gets the same prediction."""
-    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n"])
-    inputs = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"]),
-        helper.make_value_info("y", helper.make_optional_type_proto(tensor)),
-    ]
-    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n"])
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["z"])], "first", inputs, [output]
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    publish_bare(models, "first", model.SerializeToString())
+    publish_bare(models, "first", optional_second_input())
     client = start()
     x = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
     numbers = [np.array([number], "<f4").tobytes() for number in (1, 2)]

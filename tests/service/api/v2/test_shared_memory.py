@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.utils.shared_memory as shm
 
+from service.api.v2.shared_memory import Regions
+from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.models import publish_bare, sum_and_difference
 from tests.service.api.test_invalid_requests import assert_contract
@@ -37,9 +39,11 @@ def register(client: httpx.Client, **changes: object) -> httpx.Response:
 def infer(client: httpx.Client, slot: dict[str, object], **output: object) -> httpx.Response:
     """Request the sum of the simple model, with its first input in shared memory."""
     stated = {"shape": [1, 16], "datatype": "INT32"}
+    parameters = {f"shared_memory_{key}": value for key, value in slot.items()}
+    if "binary" in slot:
+        parameters["binary_data_size"] = slot["binary"]
     inputs = [
-        stated
-        | {"name": "INPUT0", "parameters": {f"shared_memory_{k}": v for k, v in slot.items()}},
+        stated | {"name": "INPUT0", "parameters": parameters},
         stated | {"name": "INPUT1", "data": [0] * 16},
     ]
     parameters = {f"shared_memory_{key}": value for key, value in output.items()}
@@ -152,6 +156,7 @@ WRONG_SLOTS: list[tuple[dict[str, object], str]] = [
     ({"region": "values", "byte_size": 64, "offset": 65}, "are outside of it"),
     ({"region": "values", "byte_size": 2**62, "offset": 2**62}, "are outside of it"),
     ({"region": "values", "byte_size": 60}, "60 bytes were sent, INT32 [1, 16] takes 64"),
+    ({"region": "values", "byte_size": 64, "binary": 64}, "has both binary_data_size and shared"),
 ]
 
 
@@ -190,6 +195,22 @@ def test_truncated_and_small_memory_is_reported(
 
     assert "64 bytes does not fit into the 60" in assert_contract(small, 400)["error"]
     assert "has 8 bytes, not 128" in assert_contract(truncated, 400)["error"]
+
+
+@pytest.mark.usefixtures("memory")
+def test_the_number_of_regions_is_limited() -> None:
+    """A thousand regions may overlap; another one is rejected until some are unregistered."""
+    regions = Regions(allowed=True)
+    region = {"key": KEY, "byte_size": 128}
+    for number in range(1000):
+        regions.register(str(number), region)
+
+    with pytest.raises(InvalidRequest, match="1000 regions are registered; unregister some"):
+        regions.register("another", region)
+    regions.unregister("0")
+    regions.register("another", region)
+
+    assert len(regions.registered()) == 1000
 
 
 def test_a_region_is_listed_and_unregistered_by_name(
