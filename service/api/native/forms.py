@@ -106,7 +106,7 @@ def read_files(
     return files
 
 
-def only_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON is any of its types
+def take_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON is any of its types
     """Return the value of ``instances``; raise `InvalidRequest` if there is any other key."""
     if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
         raise InvalidRequest(f"{shown(extra)} is not known next to 'instances'; remove it.")
@@ -115,7 +115,7 @@ def only_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON i
 
 def _read_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
-        document = only_instances(document)
+        document = take_instances(document)
         if not isinstance(document, list):
             raise InvalidRequest(f"'instances' must be a list of images, each like {_EXAMPLE}.")
     elif not isinstance(document, list) or codec.is_single(document):

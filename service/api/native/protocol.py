@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from service.api.body import FORM, JSON, RequestHead, json_response, parse_media_type
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.native import model_info
-from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, only_instances, read_posted
+from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, read_posted, take_instances
 from service.api.native.tables import NativePredictions
 from service.api.routing import add_model_routes
 from service.api.schemas import FILE, MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
@@ -149,7 +149,7 @@ class NativeProtocol:
             single = isinstance(document, dict) and (
                 INSTANCES not in document or INSTANCES in codec.names
             )
-            rows = [document] if single else _instances(document, codec)
+            rows = [document] if single else _read_instances(document, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 if parameters is DEFAULT_PARAMETERS:
                     return DecodedRequest((row,), _ONE if single else _SEVERAL)
@@ -258,10 +258,10 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     return router
 
 
-def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
+def _read_instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the rows of a body that is not a single object."""
     if isinstance(document, dict):
-        document = only_instances(document)
+        document = take_instances(document)
     if isinstance(document, list) and document:
         return document
     example = orjson.dumps([codec.example]).decode()

@@ -369,12 +369,10 @@ class Spool:
     def _write_file(self, piece: bytes, at: int) -> bool:
         """Write a piece; return whether the disk had room for it."""
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - `__aexit__` closes it
-            self._file.seek(at)
+            file = self._open_file(at)
             done = 0
             while done < len(piece):
-                done += self._file.write(piece[done:])
+                done += file.write(piece[done:])
         except OSError as error:
             _log.warning("a response cannot be stored", extra={"reason": str(error)})
             self._is_full = True
@@ -382,13 +380,17 @@ class Spool:
         return True
 
     def _read_file(self) -> bytes:
-        if self._file is None:
-            return b""
-        self._file.seek(self._read)
-        data = self._file.read(min(_PIECE_BYTES, self._written - self._read))
+        file = self._open_file(self._read)
+        data = file.read(min(_PIECE_BYTES, self._written - self._read))
         if self._read + len(data) == self._written:
-            self._file.truncate(_STEP_BYTES)
+            file.truncate(_STEP_BYTES)
         return data
+
+    def _open_file(self, position: int) -> IO[bytes]:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - `__aexit__` closes it
+        self._file.seek(position)
+        return self._file
 
 
 def _response_start(pipeline: ScoringPipeline, model: ServedModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
     INSTANCE_PREFIX,
     BaseV1Protocol,
-    feature_rows,
+    decode_feature_rows,
     read_document,
     read_rows,
     stack_rows,
@@ -60,7 +60,9 @@ class V1ExamplesProtocol(BaseV1Protocol):
         if (codec := endpoint.features) is not None:
             scalars = dict.fromkeys(codec.names, 0)
             rows = [_match_ranks(example, scalars) for example in examples]
-            return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
+            return DecodedRequest(
+                (decode_feature_rows(codec, endpoint.inputs[0], rows),), len(rows)
+            )
         ranks = {spec.name: len(spec.shape) - 1 for spec in endpoint.inputs}
         rows = [_match_ranks(example, ranks) for example in examples]
         return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))
@@ -112,31 +114,31 @@ def _with_rank(value: object, rank: int | None) -> object:
     return value
 
 
-def _classes(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
+def _classify(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
     """Return ``[[label, score], …]`` for each example, in the order of the classes."""
-    spec, output = _float_output(endpoint, outputs)
+    spec, output = _find_float_output(endpoint, outputs)
     scores = output.reshape(-1, 1) if output.ndim == 1 else output
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
         raise _wrong_shape(endpoint, output, "a row of scores", count)
     known = endpoint.class_labels.get(spec.name, ())
     scores = scores_by_label(scores, known)
-    labels = _labels(endpoint, outputs, scores, known)
+    labels = _choose_labels(endpoint, outputs, scores, known)
     return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
 
 
-def _values(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
+def _regress(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
     """Return one number for each example."""
-    _, output = _float_output(endpoint, outputs)
+    _, output = _find_float_output(endpoint, outputs)
     if output.size != count:
         raise _wrong_shape(endpoint, output, "one number", count)
     return list(output.ravel())
 
 
-CLASSIFY = Task("classify", ClassesOutput, _classes)
-REGRESS = Task("regress", ValueOutput, _values)
+CLASSIFY = Task("classify", ClassesOutput, _classify)
+REGRESS = Task("regress", ValueOutput, _regress)
 
 
-def _float_output(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
+def _find_float_output(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
     """Return the first floating-point output: a graph does not declare which output has scores."""
     for spec, array in zip(endpoint.outputs, outputs, strict=True):
         if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
@@ -147,7 +149,7 @@ def _float_output(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Arra
     )
 
 
-def _labels(
+def _choose_labels(
     endpoint: Endpoint, outputs: Arrays, scores: Array, known: Sequence[str]
 ) -> Sequence[Sequence[str]]:
     """Return a string for each score: class labels, strings of another output, or empty ones."""

@@ -99,7 +99,7 @@ class V1Protocol(BaseV1Protocol):
             return DecodedRequest(images.decode(rows, INSTANCE_PREFIX), RowFormat(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
-            decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
+            decoded = decode_feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
             return DecodedRequest((decoded,), RowFormat(len(rows)))
         arrays, whole = stack_rows(endpoint.inputs, rows)
         return DecodedRequest(arrays, RowFormat(len(rows), whole))
@@ -118,10 +118,10 @@ class V1Protocol(BaseV1Protocol):
         lengths = (len(column) for column in columns if isinstance(column, list))
         self._limits.require_rows(max(lengths, default=0))
         if endpoint.images is not None:
-            return endpoint.images.decode(_image_column(given), INSTANCE_PREFIX)
+            return endpoint.images.decode(_read_image_column(given), INSTANCE_PREFIX)
         if endpoint.features is not None:
-            return (_feature_columns(endpoint.features, endpoint.inputs[0], given),)
-        return _bare_columns(endpoint.inputs, given)
+            return (_decode_feature_columns(endpoint.features, endpoint.inputs[0], given),)
+        return _read_bare_columns(endpoint.inputs, given)
 
 
 def _example(endpoint: Endpoint) -> bytes:
@@ -140,7 +140,7 @@ def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
         return endpoint.images.decode_numbers(numbers)
     if endpoint.features is not None:
         return endpoint.features.decode_numbers(numbers)
-    return _bare_matrix(endpoint.inputs, numbers)
+    return _convert_bare_matrix(endpoint.inputs, numbers)
 
 
 def _choose_key(document: Mapping[str, Any]) -> str:
@@ -212,14 +212,14 @@ def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> tuple[Arrays
     Raises:
         InvalidRequest: a row does not fit the graph, or rows differ in shape.
     """
-    values = _by_input(specs, rows)
+    values = _split_by_input(specs, rows)
     stacked = {spec.name: _stack(values[spec.name], spec) for spec in specs if spec.name in values}
     whole = len(rows) == 1 and all(is_whole for _, is_whole in stacked.values())
     arrays = tuple(stacked[spec.name][0] if spec.name in stacked else ABSENT for spec in specs)
     return arrays, whole
 
 
-def _bare_matrix(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
+def _convert_bare_matrix(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
     """Return the rows of a bare model as `stack_rows` does.
 
     None if the model's only input is not a matrix of floating-point numbers of this shape.
@@ -232,13 +232,13 @@ def _bare_matrix(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
     return convert_exactly(numbers, datatype) if datatype in _FLOAT_TYPES else None
 
 
-def _bare_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
+def _read_bare_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     """Read the inputs of a bare model: the array of its only input, or all of them by name.
 
     Raise `InvalidRequest` if a name, a value or a shape does not fit the graph.
     """
     if not isinstance(given, dict) or is_base64(given):
-        given = {_only_input(specs, "'inputs' is an array").name: given}
+        given = {_require_one_input(specs, "'inputs' is an array").name: given}
     _require_names(given, specs, "'inputs'")
     return tuple(
         _fit(_read_values(given[spec.name], spec), spec) if spec.name in given else ABSENT
@@ -246,7 +246,7 @@ def _bare_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     )
 
 
-def feature_rows(
+def decode_feature_rows(
     codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
 ) -> Array:
     """Decode rows of named features, as in the native protocol or as ``{"features": [row]}``.
@@ -256,16 +256,16 @@ def feature_rows(
         InvalidRequest: a row does not have the width of the graph's input.
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
-        return _feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
+        return _decode_feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
     return codec.decode_rows(rows, booleans=booleans)
 
 
-def _feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
+def _decode_feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
     """Decode the columns of a bundle: the matrix of the graph, or a list for each feature."""
     if not isinstance(given, dict):
-        return _feature_matrix(codec, spec, given)
+        return _decode_feature_matrix(codec, spec, given)
     if _is_tensor(given, codec):
-        return _feature_matrix(codec, spec, given[INPUT_NAME])
+        return _decode_feature_matrix(codec, spec, given[INPUT_NAME])
     lengths = {len(values) if isinstance(values, list) else 0 for values in given.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise InvalidRequest(
@@ -277,7 +277,7 @@ def _feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Ar
     )
 
 
-def _feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
+def _decode_feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
     """Decode the matrix of the graph's input, and check its values.
 
     Raise `InvalidRequest` if it does not have the graph's width or has no row, `InvalidInput` if
@@ -295,10 +295,12 @@ def _is_tensor(row: object, codec: FeatureCodec) -> bool:
     return isinstance(row, dict) and set(row) == {INPUT_NAME} and INPUT_NAME not in codec.names
 
 
-def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+def _split_by_input(
+    specs: Sequence[TensorSpec], rows: Sequence[Any]
+) -> Mapping[str, Sequence[Any]]:
     """Return the values of each input, one for each row."""
     if not isinstance(rows[0], dict) or is_base64(rows[0]):
-        return {_only_input(specs, "an instance is a bare value").name: rows}
+        return {_require_one_input(specs, "an instance is a bare value").name: rows}
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InvalidRequest(
@@ -339,7 +341,7 @@ def _read_values(data: object, spec: TensorSpec) -> Array:
     return read_natural(data, spec)
 
 
-def _only_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
+def _require_one_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
     if len(specs) != 1:
         names = listed([spec.name for spec in specs]) or "none"
         raise InvalidRequest(
@@ -355,7 +357,7 @@ def _shape_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
     )
 
 
-def _image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
+def _read_image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the images of ``inputs``, bare or by name; raise `InvalidRequest` if there is none."""
     if isinstance(given, dict) and set(given) == {KEY}:
         given = given[KEY]

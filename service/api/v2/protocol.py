@@ -13,9 +13,9 @@ from service.api.v2.request import (
     INTERVAL_ENDS,
     NO_BYTES,
     InputReader,
-    all_outputs,
+    find_single_tensor,
     read_response_format,
-    single_tensor,
+    select_all_outputs,
 )
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import (
@@ -94,7 +94,7 @@ class V2Protocol:
         """Decode a request with bytes after its JSON, which may be empty or known already."""
         reader = InputReader(endpoint, self._limits, self.regions, binary)
         if not text:
-            response = ResponseFormat(None, all_outputs(len(endpoint.outputs), binary=True))
+            response = ResponseFormat(None, select_all_outputs(len(endpoint.outputs), binary=True))
             return DecodedRequest(reader.read_raw(), response)
         template = endpoint.templates.get(text)
         if template is None:
@@ -206,7 +206,7 @@ def _cache_template(
     Its meaning depends only on its bytes and the model. If the response is binary, its JSON depends
     on that and on the shapes of the outputs, and the returned format has a cache for it.
     """
-    tensor, spec = single_tensor(document.get("inputs"), endpoint), endpoint.inputs[0]
+    tensor, spec = find_single_tensor(document.get("inputs"), endpoint), endpoint.inputs[0]
     if tensor is None or not isinstance(inputs, tuple) or len(text) > _MAX_TEMPLATE_BYTES:
         return response
     size = inputs[0].nbytes

@@ -72,7 +72,7 @@ class InputReader:
             InvalidInput: some files are not supported images.
         """
         endpoint, given = self._endpoint, document.get("inputs")
-        tensor = single_tensor(given, endpoint)
+        tensor = find_single_tensor(given, endpoint)
         if tensor is None:
             arrays = self._read_by_name(given)
         elif endpoint.images is not None and tensor.get("datatype") == "BYTES":
@@ -109,7 +109,7 @@ class InputReader:
             content = memoryview(join_elements([bytes(content)]))
             shape = tuple(example_shape(spec))
         else:
-            shape = _raw_shape(spec, len(content))
+            shape = _infer_raw_shape(spec, len(content))
             self._limits.require_rows(shape[0] if shape else 1)
         return (read_binary(content, shape, spec),)
 
@@ -121,7 +121,7 @@ class InputReader:
             raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, specs))}.")
         found = {
             name: self._read_tensor(tensor, specs[name])
-            for name, tensor in _named(given, list(specs), "input")
+            for name, tensor in _read_named(given, list(specs), "input")
         }
         if missing := [name for name in required if name not in found]:
             raise InvalidRequest(f"Input {missing[0]!r} is missing.")
@@ -154,7 +154,7 @@ class InputReader:
     def _read_images(self, tensor: Mapping[str, Any], codec: ImageCodec) -> Inputs:
         """Decode the elements of a BYTES tensor, which are image files."""
         spec = self._endpoint.inputs[0]
-        count = _image_count(tensor.get("shape"), spec.name)
+        count = _read_image_count(tensor.get("shape"), spec.name)
         self._limits.require_rows(count)
         content = self._read_bytes(tensor, spec)
         self._require_consumed()
@@ -254,12 +254,12 @@ def _read_outputs(
     binary = _read_flag(_read_parameters(document), "binary_data_output", default=False)
     given = document.get("outputs")
     if given is None or given == []:
-        return all_outputs(len(specs), binary=binary)
+        return select_all_outputs(len(specs), binary=binary)
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
     requested = []
-    for name, output in _named(given, names, "output"):
+    for name, output in _read_named(given, names, "output"):
         parameters = _read_parameters(output)
         classes = parameters.get("classification", 0)
         if not is_count(classes):
@@ -273,7 +273,7 @@ def _read_outputs(
     return tuple(requested)
 
 
-def _named(
+def _read_named(
     given: Sequence[object], known: Sequence[str], kind: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each object with its name, which must be a known one and not be given twice."""
@@ -291,7 +291,7 @@ def _named(
 
 
 @lru_cache(maxsize=64)
-def all_outputs(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
+def select_all_outputs(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
     """Return so many outputs in their order."""
     return tuple(RequestedOutput(index, binary) for index in range(count))
 
@@ -313,7 +313,7 @@ def _read_parameters(owner: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
+def find_single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
     """Return the only tensor of a request if it is the only input of the model, else None."""
     if not isinstance(given, list) or len(given) != 1 or len(endpoint.inputs) != 1:
         return None
@@ -323,7 +323,7 @@ def single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None
     return tensor
 
 
-def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
+def _infer_raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
     """Return the shape of a batch of one; the bytes determine one other axis of any length."""
     shape = list(spec.shape)
     if shape and shape[0] == -1:
@@ -342,7 +342,7 @@ def _element_prefix(number: int) -> str:
     return f"Element {number}: "
 
 
-def _image_count(shape: object, name: str) -> int:
+def _read_image_count(shape: object, name: str) -> int:
     """Return the number of files: the first axis, if all others have length one."""
     if isinstance(shape, list) and shape and all(map(is_count, shape)):
         count, *rest = shape
