@@ -103,11 +103,6 @@ class PredictResponseFormat(NamedTuple):
     warnings: Warnings = NO_WARNINGS
     files: Sequence[str] = ()
 
-    @property
-    def is_default(self) -> bool:
-        """Whether the response has the default parts."""
-        return self.parameters is DEFAULT_PARAMETERS and not self.files
-
 
 # Most requests have default parameters.
 _ONE, _SEVERAL = (
@@ -144,7 +139,9 @@ class NativeProtocol:
         numbers = parse_number_rows(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
         single = False
-        if matrix is None:
+        if matrix is not None:
+            self._limits.require_rows(len(matrix))
+        else:
             document = parse_json(body, lambda: orjson.dumps(codec.example))
             single = isinstance(document, dict) and (
                 INSTANCES not in document or INSTANCES in codec.names
@@ -156,12 +153,9 @@ class NativeProtocol:
                 return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
             matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
-        else:
-            self._limits.require_rows(len(matrix))
-        warned = (
-            NO_WARNINGS if parameters.warnings is False else codec.training_range.warnings(matrix)
-        )
-        return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warned))
+        is_checked = parameters.warnings is not False
+        warnings = codec.training_range.warnings(matrix) if is_checked else NO_WARNINGS
+        return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warnings))
 
     def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
         """Return the parameters of a query, which this model must support."""
@@ -188,13 +182,12 @@ class NativeProtocol:
         self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
     ) -> EncodedBody:
         """Encode the prediction of a single row, or ``{"predictions": [...]}``."""
-        if context.is_default and endpoint.writer is not None:
-            return EncodedBody(
-                endpoint.writer.write(outputs[0], context.warnings, single=context.single)
-            )
-        version = {"model_version": endpoint.version}
+        single, writer = context.single, endpoint.writer
+        is_default = context.parameters is DEFAULT_PARAMETERS and not context.files
+        if is_default and writer is not None:
+            return EncodedBody(writer.write(outputs[0], context.warnings, single=single))
         rows = self.predictions(endpoint, outputs, context)
-        body = response_body(rows, version, single=context.single)
+        body = response_body(rows, {"model_version": endpoint.version}, single=single)
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def predictions(

@@ -44,7 +44,7 @@ class V1ExamplesProtocol(BaseV1Protocol):
         super().__init__(limits)
         self._task = task
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[int]:  # noqa: ARG002 - of the interface
+    def decode(self, endpoint: Endpoint, body: bytes, _: RequestHead) -> DecodedRequest[int]:
         """Decode the examples; the response depends on their number."""
         manifest = endpoint.manifest
         if manifest is not None and not isinstance(manifest.output, self._task.output):
@@ -60,9 +60,8 @@ class V1ExamplesProtocol(BaseV1Protocol):
         if (codec := endpoint.features) is not None:
             scalars = dict.fromkeys(codec.names, 0)
             rows = [_match_ranks(example, scalars) for example in examples]
-            return DecodedRequest(
-                (decode_feature_rows(codec, endpoint.inputs[0], rows),), len(rows)
-            )
+            matrix = decode_feature_rows(codec, endpoint.inputs[0], rows)
+            return DecodedRequest((matrix,), len(rows))
         ranks = {spec.name: len(spec.shape) - 1 for spec in endpoint.inputs}
         rows = [_match_ranks(example, ranks) for example in examples]
         return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))

@@ -68,7 +68,7 @@ class BaseV1Protocol:
         """Return JSON, and what curl declares every body in TensorFlow Serving's examples."""
         return (JSON, FORM)
 
-    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
+    def json_bytes(self, body: bytes, _: RequestHead) -> int:
         """Return the length of the body, which is JSON."""
         return len(body)
 
@@ -76,12 +76,7 @@ class BaseV1Protocol:
 class V1Protocol(BaseV1Protocol):
     """Requests with either ``instances`` or ``inputs``."""
 
-    def decode(
-        self,
-        endpoint: Endpoint,
-        body: bytes,
-        head: RequestHead,  # noqa: ARG002 - of the interface
-    ) -> DecodedRequest[RowFormat]:
+    def decode(self, endpoint: Endpoint, body: bytes, _: RequestHead) -> DecodedRequest[RowFormat]:
         """Decode rows or columns, and check the values of named features."""
         numbers = parse_number_rows(body) if body.startswith(b"{") else None
         if numbers is not None and (matrix := _decode_numbers(endpoint, numbers)) is not None:
@@ -162,12 +157,8 @@ def _choose_key(document: Mapping[str, Any]) -> str:
 def read_document(body: bytes, example: Callable[[], bytes]) -> Mapping[str, Any]:
     """Parse the JSON object of a request; unknown keys are ignored, as TensorFlow Serving does.
 
-    Args:
-        body: of the request.
-        example: makes a valid request, for the message of an error.
-
-    Raises:
-        InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
+    ``example`` makes a valid request, for the message of an error. Raise `InvalidRequest` if the
+    body is not an object, or its ``signature_name`` is not a string.
     """
     document = parse_json(body, example)
     if not isinstance(document, dict):
