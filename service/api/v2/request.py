@@ -33,6 +33,7 @@ _MAX_ID_LENGTH = 1024
 INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 """The outputs that follow a model's own in a response with an interval."""
 NO_BYTES = memoryview(b"")
+_ELEMENT_PREFIX = "Element {}: ".format
 
 
 class InputReader:
@@ -58,8 +59,7 @@ class InputReader:
         self._endpoint = endpoint
         self._limits = limits
         self._regions = regions
-        self._binary = binary
-        self._taken = 0
+        self._rest = binary
         self._may_hold_booleans = may_hold_booleans
 
     def read(self, document: Mapping[str, Any]) -> Inputs:
@@ -79,7 +79,7 @@ class InputReader:
             return self._read_images(tensor, endpoint.images)
         else:
             arrays = (self._read_tensor(tensor, endpoint.inputs[0]),)
-        if self._binary:
+        if self._rest:
             self._require_consumed()
         return arrays
 
@@ -95,9 +95,9 @@ class InputReader:
 
         Raise `InvalidRequest` if the model has several inputs, or the length does not fit.
         """
-        endpoint, content = self._endpoint, self._binary
+        endpoint, content = self._endpoint, self._rest
         if endpoint.images is not None and not endpoint.images.is_raw(content):
-            return endpoint.images.decode([bytes(content)], _element_prefix)
+            return endpoint.images.decode([bytes(content)], _ELEMENT_PREFIX)
         if len(endpoint.inputs) != 1:
             raise InvalidRequest(
                 f"A raw binary request needs a model with one input; {endpoint.name!r} has "
@@ -169,7 +169,7 @@ class InputReader:
             raise InvalidRequest(
                 f"Input {spec.name!r}: {found} images were sent, and its shape holds {count}."
             )
-        return codec.decode(files, _element_prefix)
+        return codec.decode(files, _ELEMENT_PREFIX)
 
     def _read_bytes(self, tensor: Mapping[str, Any], spec: TensorSpec) -> memoryview | None:
         """Return the bytes of an input from the body or shared memory; None if it has JSON data."""
@@ -190,17 +190,17 @@ class InputReader:
             raise InvalidRequest(
                 f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
             )
-        left = len(self._binary) - self._taken
+        left = len(self._rest)
         if size > left:
             raise InvalidRequest(
                 f"Input {name!r}: binary_data_size is {size}, and the body has {left} bytes left."
             )
-        self._taken += size
-        return self._binary[self._taken - size : self._taken]
+        content, self._rest = self._rest[:size], self._rest[size:]
+        return content
 
     def _require_consumed(self) -> None:
-        if left := len(self._binary) - self._taken:
-            raise InvalidRequest(f"{left} bytes of the body belong to no input.")
+        if self._rest:
+            raise InvalidRequest(f"{len(self._rest)} bytes of the body belong to no input.")
 
 
 def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
@@ -336,10 +336,6 @@ def _infer_raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
         known = DTYPES[spec.datatype].itemsize * prod(max(axis, 1) for axis in shape)
         shape[shape.index(-1)] = size // known
     return tuple(shape)
-
-
-def _element_prefix(number: int) -> str:
-    return f"Element {number}: "
 
 
 def _read_image_count(shape: object, name: str) -> int:
