@@ -310,7 +310,7 @@ class Spool:
                 self._read += len(data)
                 if self._read == self._written:
                     self._read = self._written = 0
-                    # An empty file does not need more.
+                    # An empty file needs no more than one step.
                     self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
             else:
                 return None

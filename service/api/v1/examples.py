@@ -9,9 +9,11 @@ import orjson
 from service.api.body import RequestHead
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
+    IMAGE,
     INSTANCE_PREFIX,
     BaseV1Protocol,
     decode_feature_rows,
+    example_request,
     read_document,
     read_rows,
     stack_rows,
@@ -52,7 +54,9 @@ class V1ExamplesProtocol(BaseV1Protocol):
                 f"Model {endpoint.name!r} is a {manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        document = read_document(body, lambda: _example(endpoint))
+        document = read_document(
+            body, lambda: example_request(endpoint, _EXAMPLES, "…", {KEY: IMAGE})
+        )
         examples = self._read_examples(document)
         if endpoint.images is not None:
             images = list(examples)
@@ -88,16 +92,6 @@ class V1ExamplesProtocol(BaseV1Protocol):
                     "one."
                 )
             yield {**context, **example}
-
-
-def _example(endpoint: Endpoint) -> bytes:
-    """Return a valid request for the model."""
-    row: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
-    if endpoint.images is not None:
-        row = {KEY: {"b64": "the image's file in base64"}}
-    elif endpoint.features is not None:
-        row = endpoint.features.example
-    return orjson.dumps({_EXAMPLES: [row]})
 
 
 def _match_ranks(example: Mapping[str, Any], ranks: Mapping[str, int]) -> Mapping[str, Any]:

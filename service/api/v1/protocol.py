@@ -30,13 +30,15 @@ from service.spelling import closest_name
 from service.values import listed, shown, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
-# In a document with neither key, the most keys that are compared.
+# In a document with neither key, so many of its keys are compared with them.
 _MAX_KEYS_COMPARED = 10
 
+IMAGE = {"b64": "the image's file in base64"}
+"""An image in an example of a request."""
 INSTANCE_PREFIX = "Instance {}: ".format
 """Returns the start of a message about an instance."""
 _MATRIX_AXES = 2
-# For other data types, fractions must be rejected.
+# Of other types, each number is checked, because fractions must be rejected.
 _FLOAT_TYPES = {"FP32", "FP64"}
 # TensorFlow Serving encodes the strings of outputs with this suffix in base64.
 _BINARY_SUFFIX = "_bytes"
@@ -82,7 +84,7 @@ class V1Protocol(BaseV1Protocol):
         if numbers is not None and (matrix := _decode_numbers(endpoint, numbers)) is not None:
             self._limits.require_rows(len(matrix))
             return DecodedRequest((matrix,), RowFormat(len(matrix)))
-        document = read_document(body, lambda: _example(endpoint))
+        document = read_document(body, lambda: example_request(endpoint, _ROWS, ["…"], IMAGE))
         if _choose_key(document) == _COLUMNS:
             return DecodedRequest(self._read_columns(endpoint, document[_COLUMNS]), RowFormat())
         rows = read_rows(document, _ROWS)
@@ -119,14 +121,14 @@ class V1Protocol(BaseV1Protocol):
         return _read_bare_columns(endpoint.inputs, given)
 
 
-def _example(endpoint: Endpoint) -> bytes:
-    """Return a valid request for the model."""
-    row: object = {spec.name: ["…"] for spec in endpoint.inputs}
+def example_request(endpoint: Endpoint, key: str, value: object, image: object) -> bytes:
+    """Return a request for the model with one row, whose values or image these are."""
+    row: object = {spec.name: value for spec in endpoint.inputs}
     if endpoint.images is not None:
-        row = {"b64": "the image's file in base64"}
+        row = image
     elif endpoint.features is not None:
         row = endpoint.features.example
-    return orjson.dumps({_ROWS: [row]})
+    return orjson.dumps({key: [row]})
 
 
 def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:

@@ -27,7 +27,7 @@ from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import is_number, shown, suggestion
 
-# The client of KServe repeats the model's name of the path.
+# KServe's client repeats the model's name, which the path has too.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
 _MAX_ID_LENGTH = 1024
 INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
