@@ -66,6 +66,9 @@ FAILURES: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "the graph fails": ("/v2/models/failing/infer", VALUES, {}),
 }
 
+# The status if it is not 400. That of a table is sent before its last records arrive.
+STATUS = {"csv: a record is too large": 200, "ndjson: a record is too large": 413}
+
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failed_request_retains_no_memory(models: Path, start: StartApp, name: str) -> None:
@@ -85,7 +88,7 @@ def test_a_failed_request_retains_no_memory(models: Path, start: StartApp, name:
                 response.read()
                 return response.status
 
-    assert status() in {200, 400, 413}
+    assert status() == STATUS.get(name, 400)
     gc.collect()
     gc.disable()
     tracemalloc.start()
