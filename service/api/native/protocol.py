@@ -132,7 +132,8 @@ class NativeProtocol:
     ) -> DecodedRequest[PredictResponseFormat]:
         """Decode one object, an array of rows, ``{"instances": [rows]}``, or images."""
         manifest = endpoint.manifest or endpoint.require_manifest()
-        parameters = self._parameters(manifest, head.query) if head.query else DEFAULT_PARAMETERS
+        query = head.query
+        parameters = self._read_parameters(manifest, query) if query else DEFAULT_PARAMETERS
         if endpoint.images is not None:
             return self._decode_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
@@ -157,7 +158,7 @@ class NativeProtocol:
         warnings = codec.training_range.warnings(matrix) if is_checked else NO_WARNINGS
         return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warnings))
 
-    def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
+    def _read_parameters(self, manifest: Manifest, query: bytes) -> Parameters:
         """Return the parameters of a query, which this model must support."""
         self._limits.require_query(query)
         parameters = read_parameters(query)

@@ -102,10 +102,10 @@ def _model_router(worker: Worker) -> APIRouter:
         if version is not None:
             version = registry.entry(name, version).version
             known = [entry for entry in known if entry.version == version]
-        return json_response(_status(name, known, draining=readiness.is_draining))
+        return json_response(_format_status(name, known, draining=readiness.is_draining))
 
     async def model_metadata(_: Request, name: str, version: str | None) -> Response:
-        return json_response(_metadata(await worker.reconciler.model_info(name, version)))
+        return json_response(_format_metadata(await worker.reconciler.model_info(name, version)))
 
     for path, summary, handler, responses in (
         (
@@ -139,20 +139,20 @@ def _unsupported_router(registry: Registry) -> APIRouter:
     return router
 
 
-def _status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, object]:
+def _format_status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, object]:
     """Return TensorFlow Serving's ``model_version_status`` and KServe's ``ready`` in one object."""
     return {
         "name": name,
         "ready": not draining and any(entry.state is State.READY for entry in entries),
-        "model_version_status": [_version_status(entry) for entry in entries],
+        "model_version_status": [_format_version(entry) for entry in entries],
     }
 
 
-def _metadata(info: ModelInfo) -> dict[str, object]:
+def _format_metadata(info: ModelInfo) -> dict[str, object]:
     """Return the tensors of the graph as the only signature of the model."""
     signature = {
-        "inputs": {spec.name: _tensor(spec) for spec in info.inputs},
-        "outputs": {spec.name: _tensor(spec) for spec in info.outputs},
+        "inputs": {spec.name: _format_tensor(spec) for spec in info.inputs},
+        "outputs": {spec.name: _format_tensor(spec) for spec in info.outputs},
         "method_name": "tensorflow/serving/predict",
     }
     return {
@@ -162,7 +162,7 @@ def _metadata(info: ModelInfo) -> dict[str, object]:
     }
 
 
-def _version_status(entry: Entry) -> dict[str, object]:
+def _format_version(entry: Entry) -> dict[str, object]:
     failed = entry.state is not State.READY and bool(entry.reason)
     return {
         "version": entry.version,
@@ -174,7 +174,7 @@ def _version_status(entry: Entry) -> dict[str, object]:
     }
 
 
-def _tensor(spec: TensorSpec) -> dict[str, object]:
+def _format_tensor(spec: TensorSpec) -> dict[str, object]:
     return {
         "dtype": f"DT_{_TYPES.get(spec.datatype, spec.datatype)}",
         "tensor_shape": {

@@ -231,7 +231,9 @@ def _model_router(
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
     async def model_metadata(_: Request, name: str, version: str | None) -> Response:
-        return json_response(_metadata(await worker.reconciler.model_info(name, version), registry))
+        return json_response(
+            _format_metadata(await worker.reconciler.model_info(name, version), registry)
+        )
 
     async def model_ready(_: Request, name: str, version: str | None) -> Response:
         serves = registry.entry(name, version).serves
@@ -239,7 +241,7 @@ def _model_router(
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def model_config(_: Request, name: str, version: str | None) -> Response:
-        return json_response(_config(await worker.reconciler.model_info(name, version)))
+        return json_response(_format_config(await worker.reconciler.model_info(name, version)))
 
     async def model_statistics(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
@@ -270,7 +272,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         if document.get("ready"):
             entries = [entry for entry in entries if entry.state is State.READY]
         return json_response(
-            [_index_entry(entry, registry.published(entry.name)) for entry in entries]
+            [_format_entry(entry, registry.published(entry.name)) for entry in entries]
         )
 
     @router.post(
@@ -296,7 +298,7 @@ def _repository_router(worker: Worker) -> APIRouter:
     return router
 
 
-def _index_entry(entry: Entry, published: PublishedVersions) -> dict[str, object]:
+def _format_entry(entry: Entry, published: PublishedVersions) -> dict[str, object]:
     """Return the four fields of the protocol, and the aliases of the version if it has any."""
     routes = published.routes
     aliases = [alias for alias in published.aliases if routes.get(alias) == entry.version]
@@ -320,7 +322,7 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
     )
     @router.get(f"{region}/status", summary="One region of it", responses=_IF_ALLOWED)
     async def status(request: Request) -> Response:
-        return json_response(regions.registered(request.path_params.get("name")))
+        return json_response(regions.list_regions(request.path_params.get("name")))
 
     @router.post(
         f"{region}/register",
@@ -340,11 +342,11 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         regions.unregister(request.path_params.get("name"))
         return json_response({})
 
-    _add_cuda(router)
+    _add_cuda_routes(router)
     return router
 
 
-def _add_cuda(router: APIRouter) -> None:
+def _add_cuda_routes(router: APIRouter) -> None:
     @router.get("/cudasharedmemory/status", summary="No CUDA memory is ever registered")
     async def status() -> Response:
         return json_response([])
@@ -366,25 +368,25 @@ def _add_cuda(router: APIRouter) -> None:
         return json_response({})
 
 
-def _metadata(info: ModelInfo, registry: Registry) -> dict[str, object]:
+def _format_metadata(info: ModelInfo, registry: Registry) -> dict[str, object]:
     """Return the versions that serve, and the tensors of the graph."""
     ready = [entry.version for entry in registry.versions(info.name) if entry.serves]
     return {
         "name": info.name,
         "versions": sorted(ready, key=int),
         "platform": "onnx_onnxv1",
-        "inputs": [_tensor(spec) for spec in info.inputs],
-        "outputs": [_tensor(spec) for spec in info.outputs],
+        "inputs": [_format_tensor(spec) for spec in info.inputs],
+        "outputs": [_format_tensor(spec) for spec in info.outputs],
     }
 
 
-def _tensor(spec: TensorSpec) -> dict[str, object]:
+def _format_tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def _config(info: ModelInfo) -> dict[str, object]:
+def _format_config(info: ModelInfo) -> dict[str, object]:
     """Return Triton's model configuration; with a batch size, dims omit the first axis."""
-    size = _max_batch_size(info)
+    size = _find_max_batch_size(info)
     first = 1 if size else 0
     return {
         "name": info.name,
@@ -392,14 +394,15 @@ def _config(info: ModelInfo) -> dict[str, object]:
         "backend": "onnxruntime",
         "max_batch_size": size,
         "input": [
-            _tensor_config(spec, first) | {"format": _image_format(info, spec.shape[first:])}
+            _format_tensor_config(spec, first)
+            | {"format": _guess_image_format(info, spec.shape[first:])}
             for spec in info.inputs
         ],
-        "output": [_tensor_config(spec, first) for spec in info.outputs],
+        "output": [_format_tensor_config(spec, first) for spec in info.outputs],
     }
 
 
-def _max_batch_size(info: ModelInfo) -> int:
+def _find_max_batch_size(info: ModelInfo) -> int:
     """Return the longest batch axis that all tensors share; 0 if they share none."""
     rows = {spec.shape[0] if spec.shape else 0 for spec in (*info.inputs, *info.outputs)}
     if rows == {-1}:
@@ -407,7 +410,7 @@ def _max_batch_size(info: ModelInfo) -> int:
     return 1 if rows == {1} else 0
 
 
-def _tensor_config(spec: TensorSpec, first_axis: int) -> dict[str, object]:
+def _format_tensor_config(spec: TensorSpec, first_axis: int) -> dict[str, object]:
     data_type = "STRING" if spec.datatype == "BYTES" else spec.datatype
     return {
         "name": spec.name,
@@ -416,7 +419,7 @@ def _tensor_config(spec: TensorSpec, first_axis: int) -> dict[str, object]:
     }
 
 
-def _image_format(info: ModelInfo, dims: Sequence[int]) -> str:
+def _guess_image_format(info: ModelInfo, dims: Sequence[int]) -> str:
     """Return the layout of images in a tensor, guessed from the axis of channels."""
     if info.manifest is not None:
         return "FORMAT_NHWC" if isinstance(info.manifest.input, ImageInput) else "FORMAT_NONE"

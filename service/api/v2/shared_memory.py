@@ -40,8 +40,8 @@ def read_slot(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | 
         return None
     if not isinstance(region, str):
         raise InvalidRequest(f"{tensor!r}: shared_memory_region is {shown(region)}, not a name.")
-    offset = _length(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
-    size = _length(parameters.get("shared_memory_byte_size"), "shared_memory_byte_size")
+    offset = _read_length(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
+    size = _read_length(parameters.get("shared_memory_byte_size"), "shared_memory_byte_size")
     return SharedMemorySlot(region, offset, size)
 
 
@@ -69,8 +69,8 @@ class Regions:
         region = Region(
             name,
             document["key"],
-            _length(document.get("offset", 0), "offset"),
-            _length(document.get("byte_size"), "byte_size"),
+            _read_length(document.get("offset", 0), "offset"),
+            _read_length(document.get("byte_size"), "byte_size"),
         )
         if name in self._regions:
             raise InvalidRequest(f"Region {name!r} is registered already; unregister it first.")
@@ -87,10 +87,10 @@ class Regions:
         else:
             self._regions.pop(name, None)
 
-    def registered(self, name: str | None = None) -> list[Region]:
+    def list_regions(self, name: str | None = None) -> list[Region]:
         """Return all regions, or that of a name; raise `InvalidRequest` if the name is unknown."""
         self._require_allowed()
-        return list(self._regions.values()) if name is None else [self._region(name)]
+        return list(self._regions.values()) if name is None else [self._find(name)]
 
     def read(self, slot: SharedMemorySlot) -> memoryview:
         """Read the bytes of a slot; raise `InvalidRequest` if it is not within a region."""
@@ -113,7 +113,7 @@ class Regions:
     def _open(self, slot: SharedMemorySlot) -> FileIO:
         """Open the memory at the start of a slot."""
         self._require_allowed()
-        region = self._region(slot.region)
+        region = self._find(slot.region)
         if slot.offset + slot.byte_size > region.byte_size:
             raise InvalidRequest(
                 f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
@@ -123,7 +123,7 @@ class Regions:
         file.seek(region.offset + slot.offset)
         return file
 
-    def _region(self, name: str) -> Region:
+    def _find(self, name: str) -> Region:
         if name not in self._regions:
             raise InvalidRequest(
                 f"Unknown shared memory region {shown(name)}; "
@@ -162,7 +162,7 @@ def _open_memory(region: Region) -> FileIO:
     )
 
 
-def _length(value: object, name: str) -> int:
+def _read_length(value: object, name: str) -> int:
     if not is_count(value):
         raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
     return value

@@ -39,13 +39,13 @@ class ClusterStatistics:
 
     async def _read_own(self, versions: list[list[str]] | None) -> list[ModelStatistics]:
         return [
-            _statistics(model)
+            _format_statistics(model)
             for model in self._registry.model_infos()
             if versions is None or [model.name, model.version] in versions
         ]
 
 
-def _statistics(model: ModelInfo) -> ModelStatistics:
+def _format_statistics(model: ModelInfo) -> ModelStatistics:
     statistics, fail = model.statistics, model.statistics.fail
     successes, seconds = statistics.successes, statistics.phase_seconds
     decode, queue, compute, encode = seconds
@@ -56,28 +56,28 @@ def _statistics(model: ModelInfo) -> ModelStatistics:
         "inference_count": statistics.inference_count,
         "execution_count": statistics.execution_count,
         "inference_stats": {
-            "success": _duration(successes, sum(seconds)),
-            "fail": _duration(fail.count, fail.seconds),
-            "queue": _duration(successes, queue),
-            "compute_input": _duration(successes, decode),
-            "compute_infer": _duration(successes, compute),
-            "compute_output": _duration(successes, encode),
-            "cache_hit": _duration(0, 0),
-            "cache_miss": _duration(0, 0),
+            "success": _format_duration(successes, sum(seconds)),
+            "fail": _format_duration(fail.count, fail.seconds),
+            "queue": _format_duration(successes, queue),
+            "compute_input": _format_duration(successes, decode),
+            "compute_infer": _format_duration(successes, compute),
+            "compute_output": _format_duration(successes, encode),
+            "cache_hit": _format_duration(0, 0),
+            "cache_miss": _format_duration(0, 0),
         },
         "batch_stats": [
             {
                 "batch_size": rows,
-                "compute_input": _duration(runs.count, 0),
-                "compute_infer": _duration(runs.count, runs.seconds),
-                "compute_output": _duration(runs.count, 0),
+                "compute_input": _format_duration(runs.count, 0),
+                "compute_infer": _format_duration(runs.count, runs.seconds),
+                "compute_output": _format_duration(runs.count, 0),
             }
             for rows, runs in sorted(statistics.runs_by_rows.items())
         ],
     }
 
 
-def _duration(count: int, seconds: float) -> dict[str, int]:
+def _format_duration(count: int, seconds: float) -> dict[str, int]:
     return {"count": count, "ns": round(seconds * 1e9)}
 
 

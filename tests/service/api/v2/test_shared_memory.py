@@ -210,7 +210,7 @@ def test_the_number_of_regions_is_limited() -> None:
     regions.unregister("0")
     regions.register("another", region)
 
-    assert len(regions.registered()) == 1000
+    assert len(regions.list_regions()) == 1000
 
 
 def test_a_region_is_listed_and_unregistered_by_name(
