@@ -58,16 +58,10 @@ _BYTES: Schema = {
         "the tensors; if that header is 0, only the bytes of the one input.",
     }
 }
-
-
-def _array(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
 _TENSOR = object_schema(
     {
         "name": _STRING,
-        "shape": _array(_SIZE),
+        "shape": {"type": "array", "items": _SIZE},
         "datatype": {"type": "string", "enum": list(DTYPES)},
         "parameters": _PARAMETERS,
         "data": {"type": "array", "description": "Flat, row by row, or nested."},
@@ -82,8 +76,8 @@ _REQUEST = object_schema(
         "id": {"type": ["string", "null"]},
         "model_name": _STRING,
         "parameters": _PARAMETERS,
-        "inputs": _array(_TENSOR),
-        "outputs": _array(_REQUESTED_OUTPUT),
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {"type": "array", "items": _REQUESTED_OUTPUT},
     },
     "inputs",
     closed=True,
@@ -93,7 +87,7 @@ _RESPONSE = object_schema(
         "model_name": _STRING,
         "model_version": _STRING,
         "id": _STRING,
-        "outputs": _array(_TENSOR),
+        "outputs": {"type": "array", "items": _TENSOR},
     },
     "model_name",
     "model_version",
@@ -123,7 +117,7 @@ _INDEX_ENTRY = object_schema(
         "version": _STRING,
         "state": {"type": "string", "enum": [state.value for state in State]},
         "reason": _STRING,
-        "aliases": _array(_STRING),
+        "aliases": {"type": "array", "items": _STRING},
     },
     "name",
     "version",
@@ -134,7 +128,8 @@ _INDEX: dict[str, Any] = {
     "openapi_extra": _body(
         {"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False
     ),
-    "responses": BODY_ERRORS | {"200": {"content": {JSON: {"schema": _array(_INDEX_ENTRY)}}}},
+    "responses": BODY_ERRORS
+    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEX_ENTRY}}}}},
 }
 
 _REGION = _body(
@@ -231,9 +226,8 @@ def _model_router(
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
     async def model_metadata(_: Request, name: str, version: str | None) -> Response:
-        return json_response(
-            _format_metadata(await worker.reconciler.model_info(name, version), registry)
-        )
+        info = await worker.reconciler.model_info(name, version)
+        return json_response(_format_metadata(info, registry))
 
     async def model_ready(_: Request, name: str, version: str | None) -> Response:
         serves = registry.entry(name, version).serves
@@ -412,11 +406,7 @@ def _find_max_batch_size(info: ModelInfo) -> int:
 
 def _format_tensor_config(spec: TensorSpec, first_axis: int) -> dict[str, object]:
     data_type = "STRING" if spec.datatype == "BYTES" else spec.datatype
-    return {
-        "name": spec.name,
-        "data_type": f"TYPE_{data_type}",
-        "dims": spec.shape[first_axis:],
-    }
+    return {"name": spec.name, "data_type": f"TYPE_{data_type}", "dims": spec.shape[first_axis:]}
 
 
 def _guess_image_format(info: ModelInfo, dims: Sequence[int]) -> str:
