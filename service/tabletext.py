@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SEPARATORS = ",;\t|"
 
@@ -62,7 +62,7 @@ _NAMES: Mapping[str, str] = {
 _CODECS = {name: codec for codec, names in _NAMES.items() for name in names.split()}
 
 # Longest first: UTF-32's little-endian mark begins with that of UTF-16.
-_MARKS = {
+_BYTE_ORDER_MARKS = {
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -81,41 +81,38 @@ TRUTHS: Mapping[str, bool] = dict.fromkeys(("true", "yes", "t", "y", "1", "1.0")
 )
 """By the word in lower case."""
 
+INFINITY = ("inf", "infinity")
+"""Words for infinity in lower case, without a sign."""
+
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]
 
-BLANKS = " \u00a0\u2009\u202f"
-APOSTROPHES = "'\u2019"
-# By the thousands mark, the pattern of the characters that write it.
-THOUSANDS: Mapping[str, str] = {
-    ",": ",",
-    ".": r"\.",
-    " ": f"[{BLANKS}]",
-    "'": f"[{APOSTROPHES}]",
-}
-POINTS: Mapping[str, str] = {".": r"\.", ",": ","}
+_BLANKS = " \u00a0\u2009\u202f"
+_APOSTROPHES = "'\u2019"
+_MARKS = f".,{_APOSTROPHES}{_BLANKS}"
+_USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
+
+# Patterns for `re` and for Polars: text next to a number, digits with any marks between them, and
+# what resembles a number, such as a date or a misplaced mark.
+CURRENCY = (
+    "[A-Z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20cf\ufdfc]"
+    "|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
+)
+UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
+DIGITS = rf"[0-9](?:[0-9{_MARKS}]*[0-9])?"
+NUMBER_LIKE = rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?"
 
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
-_GROUPED = {
-    (decimal, thousands): re.compile(
-        rf"[+-]?[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})++(?:{point}[0-9]*+)?"
-    )
-    for decimal, point in POINTS.items()
-    for thousands, mark in THOUSANDS.items()
-    if decimal != thousands
-}
-_WITHOUT: Mapping[str, Mapping[int, None]] = {
-    thousands: dict.fromkeys(map(ord, marks))
-    for thousands, marks in ((",", ","), (".", "."), (" ", BLANKS), ("'", APOSTROPHES))
-}
-_FRACTION: Mapping[Decimal, re.Pattern[str]] = {
-    ",": re.compile(r"[+-]?\d*+,\d++"),
-    ".": re.compile(r"[+-]?\d*+\.\d++(?:[eE][+-]?\d++)?"),
-}
-# One group of three digits after a mark: a fraction, or thousands.
-_AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
-_UNGROUPED = re.compile(r"[+-]?\d{4,}+(?:[.,]\d++)?")
+_NUMBER = re.compile(
+    r"[+-]?(?=\.?[0-9])(?P<whole>[0-9]*+)(?:(?P<point>\.)[0-9]++|\.?+)(?:[eE][+-]?[0-9]++)?"
+)
+_GROUPED = re.compile(
+    r"[+-]?[1-9][0-9]{0,2}(?P<thousands>[., '])[0-9]{3}(?:(?P=thousands)[0-9]{3})*+"
+    r"(?:(?!(?P=thousands))(?P<decimal>[.,])[0-9]*+)?"
+)
+_GROUP_DIGITS = 3
+_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s?([+-]?{DIGITS})\s?({UNIT}[23]?)?")
+_NUMBER_LIKE = re.compile(NUMBER_LIKE)
 
 
 @dataclass(frozen=True)
@@ -239,7 +236,9 @@ def _separator(lines: Sequence[str], names: Sequence[str], quote: str, separator
 
 def marked_codec(start: bytes) -> str | None:
     """Return the codec of bytes that begin with a byte-order mark; it removes the mark."""
-    return next((codec for mark, codec in _MARKS.items() if start.startswith(mark)), None)
+    return next(
+        (codec for mark, codec in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None
+    )
 
 
 def codec_of(name: str, start: bytes) -> str | None:
@@ -288,6 +287,23 @@ class Numerals:
 POINT = Numerals()
 
 
+class Marks(NamedTuple):
+    """The marks in one number; one that it does not have is empty.
+
+    The mark in 1,234 may be of decimals or of thousands, so it is both. ``ungrouped`` says whether
+    the number has four digits without a mark, which it would not have with a thousands mark.
+    """
+
+    decimal: str
+    thousands: str
+    ungrouped: bool = False
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether its mark may be of decimals or of thousands."""
+        return self.decimal == self.thousands != ""
+
+
 class MixedDecimals(ValueError):
     """A table has decimals with a comma and with a point.
 
@@ -300,11 +316,14 @@ class MixedDecimals(ValueError):
 
 
 class AmbiguousMark(ValueError):
-    """A mark in a table may be of decimals or of thousands."""
+    """A mark in a table may be of decimals or of thousands.
 
-    def __init__(self, line: int, cell: str, mark: Decimal) -> None:
+    ``numbers`` are the two that its first cell may mean, without thousands and with decimals.
+    """
+
+    def __init__(self, line: int, cell: str, numbers: Sequence[str]) -> None:
         super().__init__(f"line {line}: {cell!r} may have decimals or thousands")
-        self.line, self.cell, self.mark = line, cell, mark
+        self.line, self.cell, self.numbers = line, cell, numbers
 
 
 def folded(words: Collection[str]) -> frozenset[str]:
@@ -326,14 +345,61 @@ def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None
     if affix:
         text = without_affix(text, affix)
     if numerals.thousands:
-        grouped = _GROUPED[numerals.decimal, numerals.thousands]
-        if grouped.fullmatch(text):
-            text = text.translate(_WITHOUT[numerals.thousands])
+        text = text.translate(_USUAL_MARKS)
+        grouped = _GROUPED.fullmatch(text)
+        if (
+            grouped is not None
+            and grouped["thousands"] == numerals.thousands
+            and grouped["decimal"] in (None, numerals.decimal)
+        ):
+            text = text.replace(numerals.thousands, "")
     if numerals.decimal == ",":
         if "." in text:
             return None
         text = text.replace(",", ".")
     return text if _NUMBER.fullmatch(text) else None
+
+
+def find_marks(text: str) -> Marks | None:
+    """Return the marks in a number that may have any; None if the text is no number."""
+    if not text.isascii():
+        text = text.translate(_USUAL_MARKS)
+    if grouped := _GROUPED.fullmatch(text):
+        thousands, decimal = grouped["thousands"], grouped["decimal"] or ""
+        if not decimal and thousands in ".," and text.count(thousands) == 1:
+            decimal = thousands
+        return Marks(decimal, thousands)
+    plain = _NUMBER.fullmatch(text.replace(",", "."))
+    if plain is None:
+        return None
+    whole, point = plain.groups()
+    decimal = "" if point is None else text[plain.end("whole")]
+    return Marks(decimal, "", len(whole) > _GROUP_DIGITS)
+
+
+def resembles_number(text: str) -> bool:
+    """Return whether a text is probably meant as a number, with any marks at any position."""
+    return _NUMBER_LIKE.fullmatch(text) is not None
+
+
+def possible_numbers(text: str, marks: Marks) -> list[str]:
+    """Return what a number with these marks can mean, in the notation of Python.
+
+    An ambiguous one has two meanings: without thousands marks, and with decimals.
+    """
+    text = text.translate(_USUAL_MARKS)
+    meanings = [text.replace(marks.thousands, "")]
+    if marks.ambiguous:
+        meanings.append(text)
+    return [meaning.replace(",", ".") for meaning in meanings]
+
+
+def split_affix(text: str) -> tuple[str, str] | None:
+    """Return a number with any marks and the text after it; None if there is no text next to it."""
+    found = _WITH_AFFIX.fullmatch(text)
+    if found is None or found[1] == text or find_marks(found[1]) is None:
+        return None
+    return found[1], found[2] or ""
 
 
 def without_affix(text: str, affix: str) -> str:
@@ -358,30 +424,23 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     """
     if separator == ",":
         return "."
-    examples: dict[Decimal, tuple[int, str]] = {}
+    examples: dict[str, tuple[int, str]] = {}
     ambiguous = True
     for line, cell in cells:
-        found: Decimal = "," if "," in cell else "."
-        if _FRACTION[found].fullmatch(cell):
-            examples.setdefault(found, (line, cell))
-            ambiguous = ambiguous and is_ambiguous(cell)
-        ambiguous = ambiguous and _UNGROUPED.fullmatch(cell) is None
+        marks = find_marks(cell)
+        if marks is None:
+            continue
+        if marks.decimal and marks.thousands in ("", marks.decimal):
+            examples.setdefault(marks.decimal, (line, cell))
+            ambiguous = ambiguous and marks.ambiguous
+        ambiguous = ambiguous and not marks.ungrouped
     usual: Decimal = "," if separator == ";" else "."
     if not examples:
         return usual
     if len(examples) > 1:
         raise MixedDecimals(tuple(examples.values()))
-    ((decimal, (line, cell)),) = examples.items()
+    decimal: Decimal = "," if "," in examples else "."
+    line, cell = examples[decimal]
     if ambiguous and decimal != usual:
-        raise AmbiguousMark(line, cell, decimal)
+        raise AmbiguousMark(line, cell, possible_numbers(cell, Marks(decimal, decimal)))
     return decimal
-
-
-def is_fraction(text: str, decimal: Decimal) -> bool:
-    """Return whether a cell is a fraction with this decimal mark, and nothing else."""
-    return _FRACTION[decimal].fullmatch(text) is not None
-
-
-def is_ambiguous(text: str) -> bool:
-    """Return whether the mark in a number may be of decimals or of thousands."""
-    return _AMBIGUOUS.fullmatch(text) is not None

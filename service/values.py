@@ -1,7 +1,6 @@
 """Single values in requests: which are numbers, and how messages show them."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TypeGuard
 
@@ -10,14 +9,11 @@ import orjson
 
 from service.bundle.features import WHOLE_MAX
 from service.spelling import LONGEST_WORD, closest_name, join_names
+from service.tabletext import INFINITY, find_marks, possible_numbers, split_affix
 
 # The largest number that rounds to a finite 32-bit one.
 FLOAT32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
-# Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
-_DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
 _MOST_DIGITS = 18
-_WITH_UNIT = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -43,9 +39,10 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
 
 
 def _hint_for_text(text: str) -> str:
-    if text.casefold() in {"nan", "inf", "-inf", "infinity", "-infinity"}:
+    if text.casefold().lstrip("+-") in ("nan", *INFINITY):
         return "NaN and infinity are not accepted; send null where a value may be missing."
-    return _hint_for_digits(text) or "Send a JSON number, without quotes or unit."
+    hint = None if len(text) > LONGEST_WORD else _hint_for_number(text)
+    return hint or "Send a JSON number, without quotes or unit."
 
 
 def _is_json_number(text: str) -> bool:
@@ -55,22 +52,20 @@ def _is_json_number(text: str) -> bool:
         return False
 
 
-def _hint_for_digits(text: str) -> str | None:
-    if len(text) > LONGEST_WORD:
-        return None
+def _hint_for_number(text: str) -> str | None:
     if _is_json_number(text):
         return f"Send {text} without the quotes."
-    point = text.replace(",", ".")
-    if _THOUSANDS.fullmatch(text):
-        decimals = f", or {point} if the comma marks decimals"
-        alternative = decimals if _DECIMAL_COMMA.fullmatch(text) else ""
-        number = text.replace(",", "")
-        return f"Send {number}{alternative}; without a thousands separator and quotes."
-    if _DECIMAL_COMMA.fullmatch(text):
-        return f"Send {point}: a point marks the decimals, and no quotes."
-    if found := _WITH_UNIT.fullmatch(text):
-        what = "percent sign" if found[2] == "%" else "unit"
-        return f"Send {found[1]} without the {what} and the quotes."
+    marks = find_marks(text)
+    numbers = possible_numbers(text, marks) if marks else [""]
+    if marks and all(map(_is_json_number, numbers)):
+        if not marks.thousands:
+            return f"Send {numbers[0]}: a point marks the decimals, and no quotes."
+        decimals = f", or {numbers[1]} if the comma marks decimals" if marks.ambiguous else ""
+        return f"Send {numbers[0]}{decimals}; without a thousands separator and quotes."
+    number, after = split_affix(text) or ("", "")
+    if _is_json_number(number):
+        what = "percent sign" if after == "%" else "unit"
+        return f"Send {number} without the {what} and the quotes."
     return None
 
 

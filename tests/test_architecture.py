@@ -25,9 +25,9 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.decompression": {"service.errors", "service.limits"},
     # What training shares.
     "service.bundle": {"service.spelling"},
-    "service.values": {"service.bundle", "service.spelling"},
-    "service.imaging": {"service.bundle", "service.filetypes"},
     "service.tabletext": set(),
+    "service.values": {"service.bundle", "service.spelling", "service.tabletext"},
+    "service.imaging": {"service.bundle", "service.filetypes"},
     "service.predictions": {"service.bundle"},
     "service.observability": set(),
     "service.engine": {

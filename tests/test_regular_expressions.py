@@ -173,7 +173,7 @@ def test_time_grows_at_most_linearly(where: str) -> None:
 def test_patterns_are_found() -> None:
     """Patterns are found in globals, in containers, and as literals within functions."""
     assert len(FOUND) > 30
-    assert any("tabletext._FRACTION" in where for where in FOUND)
+    assert any("tabletext._GROUPED" in where for where in FOUND)
     assert any("line" in where and "header" in where for where in FOUND)
 
 

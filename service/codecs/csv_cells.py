@@ -1,6 +1,5 @@
 """Decode cells of text as numbers: whole columns at once, and single cells with messages."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,15 +18,16 @@ from service.codecs.messages import describe
 from service.errors import Problem
 from service.spelling import LONGEST_WORD, closest_name
 from service.tabletext import (
+    INFINITY,
     MISSING,
     POINT,
     TRUTHS,
-    Decimal,
     Numerals,
+    find_marks,
     folded,
-    is_ambiguous,
-    is_fraction,
     plain_number,
+    possible_numbers,
+    split_affix,
     without_affix,
 )
 from service.values import is_number, shown
@@ -39,14 +39,6 @@ INVALID = np.inf
 
 # Limits of the cache of a column of words.
 _MAX_CACHED, _LONGEST_CACHED = 10_000, 100
-_GROUPED = re.compile(
-    r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
-)
-_WITHIN = re.compile(
-    r"(?:[^\W\d_]|[€$£¥]){0,4}\s*+([+-]?\d++(?:[.,]\d++)?)\s*+"
-    r"(%|(?:[^\W\d_]|[€$£¥°])\D{0,10}[23²³]?)?"
-)
-_INFINITY = {"inf", "infinity"}
 
 
 def marks_of(feature: Feature) -> Numerals | None:
@@ -205,7 +197,7 @@ def numeric_cells(
 
 def number_hint(cell: str, numerals: Numerals = POINT) -> str:
     """Say what to write instead of a cell that is not a number, without white space around it."""
-    if cell.casefold().lstrip("+-") in _INFINITY:
+    if cell.casefold().lstrip("+-") in INFINITY:
         return "Infinity is not accepted."
     if len(cell) > LONGEST_WORD:
         return "Write a number."
@@ -215,32 +207,25 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
 
 
 def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
-    decimal = numerals.decimal
-    if grouped := _GROUPED.fullmatch(cell):
-        return _hint_on_groups(cell, grouped[1], numerals)
-    other: Decimal = "." if decimal == "," else ","
-    if not is_fraction(cell, other):
+    decimal, marks = numerals.decimal, find_marks(cell)
+    if marks is None or (not marks.thousands and marks.decimal in ("", decimal)):
         return None
-    name = "comma" if decimal == "," else "point"
-    return f"Write {cell.replace(other, decimal)}: a {name} marks the decimals of this table."
-
-
-def _hint_on_affix(cell: str) -> str | None:
-    within = _WITHIN.fullmatch(cell)
-    if within is None:
-        return None
-    if within[2] == "%":
-        return f"Write {within[1]}, without the percent sign."
-    return f"Write {within[1]}, without anything next to the number."
-
-
-def _hint_on_groups(cell: str, mark: str, numerals: Numerals) -> str:
-    """Return a hint for digits in groups of three; a single group may also be decimals."""
-    decimal = numerals.decimal
-    bare = cell.replace(mark, "").replace(",", ".").replace(".", decimal)
+    numbers = [number.replace(".", decimal) for number in possible_numbers(cell, marks)]
+    if not marks.thousands:
+        name = "comma" if decimal == "," else "point"
+        return f"Write {numbers[0]}: a {name} marks the decimals of this table."
     separated = "remove the thousands separators"
     if numerals.thousands:
         separated = f"only {shown(numerals.thousands)} may separate the thousands of this table"
-    if is_ambiguous(cell):
-        return f"Write {bare}, or {cell.replace(mark, decimal)} if those are decimals; {separated}."
-    return f"Write {bare}: {separated}."
+    if marks.ambiguous:
+        return f"Write {numbers[0]}, or {numbers[1]} if those are decimals; {separated}."
+    return f"Write {numbers[0]}: {separated}."
+
+
+def _hint_on_affix(cell: str) -> str | None:
+    found = split_affix(cell)
+    if found is None:
+        return None
+    number, after = found
+    what = "the percent sign" if after == "%" else "anything next to the number"
+    return f"Write {number}, without {what}."

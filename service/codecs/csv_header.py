@@ -32,6 +32,7 @@ from service.tabletext import (
     is_title,
     marked_codec,
     plain_number,
+    resembles_number,
     sniff,
     titles_above,
     unmarked_codec,
@@ -48,7 +49,6 @@ _VERY_SIMILAR = 0.85
 _MAX_SEARCHES, _MAX_SEARCHED = 20, 100
 _MAX_COLUMNS = 16_384  # of a spreadsheet
 _MAX_SHOWN = 12
-_NUMBER = re.compile(r"[+-]?(?:\d++(?:[.,]\d++)?|[.,]\d++)(?:[eE][+-]?\d++)?")
 _SAVE = "Save the table as CSV, in UTF-8, and send that."
 _EMPTY = "The table is empty; send a first line with the columns' names, and rows below it."
 _JSON = (
@@ -312,10 +312,11 @@ def _find_decimal(cells: Sequence[NumericCell], separator: str) -> Decimal:
             f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
         ) from None
     except AmbiguousMark as mark:
+        whole, fraction = mark.numbers
         raise InvalidRequest(
-            f"Line {mark.line}: {shown(mark.cell)} may be {mark.cell.replace(',', '.')} or "
-            f"{mark.cell.replace(mark.mark, '')}. Say which mark the decimals have by the "
-            "parameter decimal=point or decimal=comma; remove the thousands separators."
+            f"Line {mark.line}: {shown(mark.cell)} may be {fraction} or {whole}. Say which "
+            "mark the decimals have by the parameter decimal=point or decimal=comma; remove the "
+            "thousands separators."
         ) from None
 
 
@@ -356,7 +357,7 @@ def _require_columns(
 ) -> None:
     """Reject a header unless all features that it lacks are optional, and none is repeated."""
     found = ProblemCollector()
-    if len(lacking) == len(features) and any(map(_NUMBER.fullmatch, names)):
+    if len(lacking) == len(features) and any(map(resembles_number, names)):
         found.add(1, [_missing_header_problem(names, features, line)])
         found.raise_any()
     if len(names) == 1 and len(lacking) == len(features) > 1:

@@ -9,24 +9,24 @@ import numpy as np
 import polars as pl
 
 from service.tabletext import (
-    APOSTROPHES,
-    BLANKS,
+    CURRENCY,
+    DIGITS,
+    NUMBER_LIKE,
     POINT,
-    POINTS,
-    THOUSANDS,
+    UNIT,
     Decimal,
+    Marks,
     Numerals,
     Thousands,
+    find_marks,
     plain_number,
 )
 
 _LARGEST = float(np.finfo(np.float32).max)
-_MARKS = f".,{APOSTROPHES}{BLANKS}"
-_CURRENCY = r"[A-Z]{0,3}\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
-_UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
-_BODY = rf"^[+-]?\s?(?:{_CURRENCY})?\s?[+-]?(\d[\d{_MARKS}]*?)\s?(?:{_UNIT})?$"
-_COMMA = r"^[+-]?\d+(?:,\d+)?$"
+_BODY = rf"^[+-]?\s?(?:{CURRENCY})?\s?[+-]?({DIGITS})\s?(?:{UNIT})?$"
 _MIN_SMALL_NUMBERS = 3
+# Whole numbers without marks, of four digits or more and of fewer.
+_LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
 
 
 def as_number(cell: str) -> float | None:
@@ -47,7 +47,8 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
     """
     text = cells.alias("cell")
     if numerals.decimal == ",":
-        text = text.set(~text.str.contains(_COMMA), None).str.replace(",", ".", literal=True)
+        text = text.set(text.str.contains(".", literal=True), None)
+        text = text.str.replace(",", ".", literal=True)
     numbers = text.cast(pl.Float64, strict=False)
     others = cells.filter(numbers.is_null() & cells.is_not_null()).unique()
     read = {
@@ -65,8 +66,8 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
 def common_affix(cells: pl.Series) -> str | None:
     """Return the unit or currency in most of the cells, if there is one."""
     written = [
-        cells.str.extract(rf"^[+-]?\s?({_CURRENCY})\s?[+-]?\d"),
-        cells.str.extract(rf"^[+-]?\d[\d{_MARKS}]*?({_UNIT})$"),
+        cells.str.extract(rf"^[+-]?\s?({CURRENCY})\s?[+-]?[0-9]"),
+        cells.str.extract(rf"^[+-]?{DIGITS}\s?({UNIT})$"),
     ]
     for affixes in written:
         found = Counter[str](affixes.drop_nulls().str.strip_chars())
@@ -78,7 +79,7 @@ def common_affix(cells: pl.Series) -> str | None:
 
 def resembles_number(cells: pl.Series) -> pl.Series:
     """Return whether each cell resembles a number, with any marks."""
-    return cells.str.contains(rf"^[+-]?[.,]?\d[\d{_MARKS}]*(?:[eE][+-]?\d+)?$")
+    return cells.str.contains(rf"^{NUMBER_LIKE}$")
 
 
 def detect_numerals(frame: pl.DataFrame, separator: str) -> tuple[Numerals, str]:
@@ -103,26 +104,22 @@ class _MarkCounts:
         """An ambiguous cell of each mark that its column does not decide."""
 
     def add(self, cells: pl.Series) -> None:
-        bodies = cells.str.extract(_BODY).drop_nulls().unique()
+        counts, examples = _count_marks(cells)
         for mark in (" ", "'"):
-            self.thousands[mark] += _count(bodies, _groups(THOUSANDS[mark], r"(?:[.,]\d+)?"))
-        for mark, other in ((",", "."), (".", ",")):
-            self._count_mark(bodies, mark, other)
-
-    def _count_mark(self, bodies: pl.Series, mark: str, other: str) -> None:
-        m, o = POINTS[mark], POINTS[other]
-        blanks = rf"[^\d{m}]"
-        either = bodies.filter(bodies.str.contains(rf"^[1-9]\d{{0,2}}{m}\d{{3}}$"))
-        fractions = _count(bodies, rf"^(?:\d+|[1-9]\d{{0,2}}(?:{blanks}\d{{3}})+){m}\d+$")
-        fractions -= len(either)
-        groups = _count(bodies, rf"^[1-9]\d{{0,2}}(?:{m}\d{{3}}){{2,}}$")
-        groups += _count(bodies, rf"^[1-9]\d{{0,2}}(?:{m}\d{{3}})+{o}\d+$")
-        if fractions > groups or (not groups and _count(bodies, r"^\d{4,}$")):
-            self.decimal[mark] += fractions + len(either)
-        elif groups or _count(bodies, r"^[1-9]\d{0,2}$") >= _MIN_SMALL_NUMBERS:
-            self.thousands[mark] += groups + len(either)
-        elif len(either):
-            self.ambiguous.setdefault(mark, str(either.min()))
+            self.thousands[mark] += sum(
+                counts[marks] for marks in counts if marks.thousands == mark
+            )
+        for mark in (",", "."):
+            ambiguous = Marks(mark, mark)
+            either = counts[ambiguous]
+            fractions = sum(counts[marks] for marks in counts if marks.decimal == mark) - either
+            groups = sum(counts[marks] for marks in counts if marks.thousands == mark) - either
+            if fractions > groups or (not groups and counts[_LARGE]):
+                self.decimal[mark] += fractions + either
+            elif groups or counts[_SMALL] >= _MIN_SMALL_NUMBERS:
+                self.thousands[mark] += groups + either
+            elif either:
+                self.ambiguous.setdefault(mark, examples[ambiguous])
 
     def result(self, separator: str) -> tuple[Numerals, str]:
         comma = self.decimal[","] + self.thousands["."]
@@ -142,9 +139,16 @@ class _MarkCounts:
         return numerals, next(iter(self.ambiguous.values())) if is_ambiguous else ""
 
 
-def _groups(mark: str, rest: str) -> str:
-    return rf"^[1-9]\d{{0,2}}(?:{mark}\d{{3}})+{rest}$"
-
-
-def _count(bodies: pl.Series, pattern: str) -> int:
-    return int(bodies.str.contains(pattern).sum())
+def _count_marks(cells: pl.Series) -> tuple[Counter[Marks], dict[Marks, str]]:
+    """Count the distinct numbers of a column by their marks; return an example of each too."""
+    bodies = pl.DataFrame({"body": cells.str.extract(_BODY).drop_nulls().unique()})
+    # Digits do not matter, so that a whole column has few shapes of numbers.
+    shape = pl.col("body").str.replace_all("[1-9]", "1").str.replace_all("[0-9]{4,}", "1111")
+    shapes = bodies.group_by(shape.alias("shape")).agg(pl.len(), pl.col("body").min())
+    counts = Counter[Marks]()
+    examples: dict[Marks, str] = {}
+    for text, count, body in shapes.rows():
+        if (marks := find_marks(text)) is not None:
+            counts[marks] += count
+            examples[marks] = min(body, examples.get(marks, body))
+    return counts, examples
