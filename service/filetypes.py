@@ -105,7 +105,7 @@ def identify(content: bytes) -> FileType | None:
     return next((known for known in FILE_TYPES if known.signature.match(start)), None)
 
 
-def recognised(content: bytes) -> str | None:
+def describe_file_type(content: bytes) -> str | None:
     """Describe a body that is certainly neither a table nor JSON; None for any other."""
     found = identify(content)
     return None if found is None or found.resembles_text else found.description

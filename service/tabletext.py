@@ -158,8 +158,8 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
     if declaration:
         separator = separator or declaration[1]
         lines = lines[1:] or [""]
-    quote = quote or _quote(lines)
-    separator = separator or _separator(lines, names, quote, separators)
+    quote = quote or _find_quote(lines)
+    separator = separator or _find_separator(lines, names, quote, separators)
     end = "\r\n" if "\r\n" in text else line_end
     return CsvDialect(encoding, separator, quote, end, marked, declaration is not None)
 
@@ -169,7 +169,7 @@ def begins_like_json(text: str) -> bool:
     return _JSON.match(text) is not None
 
 
-def decoded(sample: bytes, encoding: str) -> str:
+def decode_start(sample: bytes, encoding: str) -> str:
     """Return the first bytes of a table as text, without an incomplete character at the end.
 
     Raises `UnicodeDecodeError` if the bytes are in another encoding.
@@ -177,7 +177,7 @@ def decoded(sample: bytes, encoding: str) -> str:
     return codecs.getincrementaldecoder(encoding)().decode(sample)
 
 
-def quoted(cell: str, separator: str, quote: str = '"') -> str:
+def quote_cell(cell: str, separator: str, quote: str = '"') -> str:
     """Return a cell as CSV, in quotes if it needs them."""
     if (
         separator in cell
@@ -191,7 +191,7 @@ def quoted(cell: str, separator: str, quote: str = '"') -> str:
     return cell
 
 
-def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
+def count_titles(rows: Sequence[Sequence[str | None]]) -> int:
     """Return the number of titles above the header, among the first ten rows of a table."""
     return next((k for k, row in enumerate(rows[:MAX_TITLES]) if not is_title(row)), 0)
 
@@ -211,14 +211,14 @@ def column_name(number: int, cell: str | None = None) -> str:
     return " ".join(lines) or f"column_{number}"
 
 
-def _quote(lines: Sequence[str]) -> str:
+def _find_quote(lines: Sequence[str]) -> str:
     """Return a single quote if many cells begin or end with it and no double quote occurs."""
     text = "\n".join(lines)
     single = sum(text.count(f"{mark}'") + text.count(f"'{mark}") for mark in SEPARATORS)
     return "'" if '"' not in text and single >= len(lines) else '"'
 
 
-def _separator(lines: Sequence[str], names: Sequence[str], quote: str, separators: str) -> str:
+def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, separators: str) -> str:
     """Return the separator with most of the names in the first line, or with the most even rows."""
     known = set(names)
 
@@ -234,14 +234,14 @@ def _separator(lines: Sequence[str], names: Sequence[str], quote: str, separator
     return max(separators, key=fitness)
 
 
-def marked_codec(start: bytes) -> str | None:
+def find_marked_codec(start: bytes) -> str | None:
     """Return the codec of bytes that begin with a byte-order mark; it removes the mark."""
     return next(
         (codec for mark, codec in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None
     )
 
 
-def codec_of(name: str, start: bytes) -> str | None:
+def find_codec(name: str, start: bytes) -> str | None:
     """Return the codec of an encoding, for text without a byte-order mark; None if unknown.
 
     The byte order of UTF-16 and UTF-32 shows in the zero bytes of ASCII characters, which every
@@ -259,7 +259,7 @@ def codec_of(name: str, start: bytes) -> str | None:
     return f"{codec}-{'le' if last > first else 'be'}"
 
 
-def unmarked_codec(start: bytes) -> str | None:
+def find_unmarked_codec(start: bytes) -> str | None:
     """Return the codec of bytes without a byte-order mark, by their zero bytes.
 
     In UTF-16, Latin letters have a zero in every second byte. Bytes without zeros are taken for
@@ -326,7 +326,7 @@ class AmbiguousMark(ValueError):
         self.line, self.cell, self.numbers = line, cell, numbers
 
 
-def folded(words: Collection[str]) -> frozenset[str]:
+def lower_words(words: Collection[str]) -> frozenset[str]:
     """Return missing words in lower case, as columns of numbers and booleans compare them.
 
     Columns of categories compare the case too: "none" may be a category and "None" missing.
@@ -343,7 +343,7 @@ def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None
         affix: a unit or currency that may be at either end of the number.
     """
     if affix:
-        text = without_affix(text, affix)
+        text = remove_affix(text, affix)
     if numerals.thousands:
         text = text.translate(_USUAL_MARKS)
         grouped = _GROUPED.fullmatch(text)
@@ -402,7 +402,7 @@ def split_affix(text: str) -> tuple[str, str] | None:
     return found[1], found[2] or ""
 
 
-def without_affix(text: str, affix: str) -> str:
+def remove_affix(text: str, affix: str) -> str:
     """Return the text without the affix at its end, at its beginning, or after its sign."""
     sign = text[:1] if text[:1] in ("+", "-") else ""
     rest = text[len(sign) :].lstrip()

@@ -18,7 +18,7 @@ from tests.conftest import StartApp
 from training.__main__ import main as train
 from training.autorecipe.draft import draft
 from training.cli import new, write_recipe
-from training.data.csv import UNKNOWN, layout_of, read_csv
+from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
 from training.evaluation.published import open_model
@@ -224,7 +224,7 @@ def test_a_messy_csv_is_trained_scored_and_predicted(
 
     published = open_model(models, "messy")
     features = encode_features(
-        read_csv(Path("messy.csv"), layout_of(published.recipe.data)), published.columns
+        read_csv(Path("messy.csv"), create_layout(published.recipe.data)), published.columns
     )
     expected = published.graph.predict(features)[:, 0]
     assert response.status_code == 200

@@ -32,7 +32,7 @@ from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.imaging.preprocess import create_example_image
-from service.tabletext import quoted
+from service.tabletext import quote_cell
 from service.values import FLOAT32_MAX
 
 # A category that is the canonical text of an integer.
@@ -309,11 +309,11 @@ def _parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
 def _table_requests(model_input: FeaturesInput) -> Schema:
     """Return the request bodies of tables by media type, each with a working example."""
     example = {feature.name: feature.example for feature in model_input.features}
-    names = ",".join(quoted(name, ",") for name in example)
+    names = ",".join(quote_cell(name, ",") for name in example)
     cells = (
         str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in example.values()
     )
-    row = ",".join(quoted(cell, ",") for cell in cells)
+    row = ",".join(quote_cell(cell, ",") for cell in cells)
     pattern = "^" + _SPECIAL.sub(r"\\\g<0>", names) + _ROWS_OF_TEXT
     line = orjson.dumps(example).decode()
     return {

@@ -32,7 +32,7 @@ from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
 from service.scoring import Form, ScoringOptions, TableForm, open_pipeline, peek
 from service.settings import Settings
-from service.tabletext import CsvDialect, quoted
+from service.tabletext import CsvDialect, quote_cell
 
 _STANDARD = "-"
 _FAILED, _INTERRUPTED = 1, 130
@@ -200,7 +200,7 @@ async def _score_images(options: argparse.Namespace) -> int:
                 progress.begin(1)
                 scores, errors = await _predict_image(model, endpoint.images, path)
                 failed += len(errors)
-                name = quoted(path.relative_to(folder).as_posix(), ",")
+                name = quote_cell(path.relative_to(folder).as_posix(), ",")
                 row = writer.write(RowBatch(_NO_ROWS, errors, [done]), scores, {})
                 target.write(name.encode("utf-8", "surrogateescape") + b"," + row)
                 progress.show(done, failed)

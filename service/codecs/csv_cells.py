@@ -1,7 +1,6 @@
 """Decode cells of text as numbers: whole columns at once, and single cells with messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +14,24 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.codecs.messages import describe
-from service.errors import Problem
+from service.errors import InvalidRequest, Problem
 from service.spelling import LONGEST_WORD, closest_name
 from service.tabletext import (
     INFINITY,
     MISSING,
     POINT,
     TRUTHS,
+    AmbiguousMark,
+    Decimal,
+    MixedDecimals,
     Numerals,
+    find_decimal,
     find_marks,
-    folded,
+    lower_words,
     plain_number,
     possible_numbers,
+    remove_affix,
     split_affix,
-    without_affix,
 )
 from service.values import is_number, shown
 
@@ -41,7 +44,7 @@ INVALID = np.inf
 _MAX_CACHED, _LONGEST_CACHED = 10_000, 100
 
 
-def marks_of(feature: Feature) -> Numerals | None:
+def trained_numerals(feature: Feature) -> Numerals | None:
     """Return the marks that training read in the cells of a feature, if the manifest has them."""
     if not isinstance(feature, NumberFeature | IntegerFeature) or feature.decimal is None:
         return None
@@ -57,7 +60,7 @@ class CellReader:
         is_numeric = isinstance(feature, NumberFeature | IntegerFeature)
         self._affix = feature.affix if isinstance(feature, NumberFeature | IntegerFeature) else None
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
-        self._missing = words if isinstance(feature, CategoryFeature) else folded(words)
+        self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(
             self._plain(word) for word in words if any(map(str.isdecimal, word))
@@ -106,7 +109,7 @@ class CellReader:
         text = cell.strip()
         if text.lower() in self._missing:
             return None
-        return without_affix(text, self._affix) if self._affix else text
+        return remove_affix(text, self._affix) if self._affix else text
 
     def problem(self, cell: str) -> Problem:
         """Describe an invalid cell."""
@@ -148,7 +151,7 @@ class CellReader:
             return f"Did you mean {shown(close)}?" if close else None
         if not isinstance(self._number(text), str):
             return None
-        return number_hint(without_affix(text, self._affix or ""), self._numerals)
+        return number_hint(remove_affix(text, self._affix or ""), self._numerals)
 
 
 class _CodeCache(dict[str, float]):
@@ -165,26 +168,49 @@ class _CodeCache(dict[str, float]):
         return number
 
 
-@dataclass(frozen=True)
-class NumericCell:
-    """A cell of a numeric feature without its affix, and the marks that training read there."""
-
-    line: int
-    text: str
-    trained: Numerals | None
-
-
-def numeric_cells(
+def find_numerals(
     rows: Sequence[tuple[int, Sequence[str]]],
     columns: Mapping[int, int],
     features: Sequence[Feature],
-) -> Iterator[NumericCell]:
-    """Yield the cells of numeric features that are not missing.
+    separator: str,
+    decimal: Decimal | None,
+) -> Sequence[Numerals]:
+    """Return the marks of each feature's numbers in a table.
 
-    Each row has its line, and ``columns`` the column of each feature.
+    They are those that training read, unless the client states a decimal mark, or another decimal
+    mark makes more cells numbers.
+
+    Args:
+        rows: the first ones, each with its line.
+        columns: by position of a feature, its column.
+        features: of the model.
+        separator: of the table.
+        decimal: the decimal mark, if the client states it.
+
+    Raises:
+        InvalidRequest: the table has two decimal marks, or one that may be of thousands.
     """
+    trained = [trained_numerals(feature) for feature in features]
+    cells = list(_numeric_cells(rows, columns, features))
+    if decimal is None and any(trained):
+        counts = [
+            sum(plain_number(text, numerals or own or POINT) is not None for _, text, own in cells)
+            for numerals in (None, Numerals("."), Numerals(","))
+        ]
+        if counts[0] == max(counts):
+            return [numerals or POINT for numerals in trained]
+    found = Numerals(decimal or _find_decimal(cells, separator))
+    return [own if own and own.decimal == found.decimal else found for own in trained]
+
+
+def _numeric_cells(
+    rows: Sequence[tuple[int, Sequence[str]]],
+    columns: Mapping[int, int],
+    features: Sequence[Feature],
+) -> Iterator[tuple[int, str, Numerals | None]]:
+    """Yield the line, the text and the trained marks of each cell that should be a number."""
     readers = [
-        (column, CellReader(feature), marks_of(feature))
+        (column, CellReader(feature), trained_numerals(feature))
         for position, column in columns.items()
         if isinstance(feature := features[position], NumberFeature | IntegerFeature)
     ]
@@ -192,7 +218,24 @@ def numeric_cells(
         for column, reader, trained in readers:
             text = reader.number_text(row[column]) if column < len(row) else None
             if text is not None:
-                yield NumericCell(line, text, trained)
+                yield line, text, trained
+
+
+def _find_decimal(cells: Sequence[tuple[int, str, Numerals | None]], separator: str) -> Decimal:
+    try:
+        return find_decimal(((line, text) for line, text, _ in cells), separator)
+    except MixedDecimals as mixed:
+        both = " and ".join(f"{shown(cell)} in line {line}" for line, cell in mixed.cells)
+        raise InvalidRequest(
+            f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
+        ) from None
+    except AmbiguousMark as mark:
+        whole, fraction = mark.numbers
+        raise InvalidRequest(
+            f"Line {mark.line}: {shown(mark.cell)} may be {fraction} or {whole}. Say which "
+            "mark the decimals have by the parameter decimal=point or decimal=comma; remove the "
+            "thousands separators."
+        ) from None
 
 
 def number_hint(cell: str, numerals: Numerals = POINT) -> str:

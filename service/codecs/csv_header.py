@@ -8,34 +8,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from service.bundle.features import Feature, TableFormat
-from service.codecs.csv_cells import CellReader, NumericCell, marks_of, numeric_cells
-from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decoded_again
+from service.codecs.csv_cells import CellReader, find_numerals, trained_numerals
+from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_again
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import ProblemCollector, describe
-from service.errors import InvalidRequest, Problem
-from service.filetypes import GZIP_SIGNATURE, recognised
+from service.errors import InvalidInput, InvalidRequest, Problem
+from service.filetypes import GZIP_SIGNATURE, describe_file_type
 from service.spelling import closest_name, join_names
 from service.tabletext import (
     MAX_TITLES,
-    POINT,
     SEPARATORS,
-    AmbiguousMark,
     CsvDialect,
     Decimal,
-    MixedDecimals,
-    Numerals,
     begins_like_json,
-    codec_of,
     column_name,
-    decoded,
-    find_decimal,
+    count_titles,
+    decode_start,
+    find_codec,
+    find_marked_codec,
+    find_unmarked_codec,
     is_title,
-    marked_codec,
-    plain_number,
     resembles_number,
     sniff,
-    titles_above,
-    unmarked_codec,
 )
 from service.values import listed, shown
 
@@ -108,11 +102,12 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     if not header.columns:  # a model may have no required feature
         _require_table(head)
     sample_rows = _sample_rows(lines, dialect)
-    cells = list(numeric_cells(sample_rows, header.columns, codec.features))
-    marks = _find_marks(cells, codec, dialect.separator, decimal)
+    numerals = find_numerals(
+        sample_rows, header.columns, codec.features, dialect.separator, decimal
+    )
     lines.feed(sample[len(head) :])
     columns = {
-        column: (position, CellReader(codec.features[position], marks[position]))
+        column: (position, CellReader(codec.features[position], numerals[position]))
         for position, column in header.columns.items()
     }
     width = len(header.names)
@@ -125,8 +120,8 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         least_width=_least_width(width, sample_rows, header, codec),
         first=first,
     )
-    numeric = [position for position, feature in enumerate(codec.features) if marks_of(feature)]
-    table_decimal = marks[numeric[0] if numeric else 0].decimal
+    trained = [k for k, feature in enumerate(codec.features) if trained_numerals(feature)]
+    table_decimal = numerals[trained[0] if trained else 0].decimal
     return reader, CsvFormat(dialect, header, table_decimal)
 
 
@@ -136,8 +131,7 @@ def _read_head(
     """Return the dialect, the remaining lines, the header, and rows that were read below it."""
     trained = codec.table or TableFormat()
     dialect, fallback = _sniff_dialect(head, charset, codec, trained)
-    line_end = "\r" if dialect.line_end == "\r" else "\n"
-    lines = Lines(dialect.encoding, longest, line_end, fallback)
+    lines = Lines(dialect.encoding, longest, dialect.line_end[-1], fallback)
     lines.feed(head)
     if whole:
         lines.end()
@@ -161,7 +155,7 @@ def _require_table(head: bytes) -> None:
         raise InvalidRequest(
             "The body is compressed with gzip; send the header Content-Encoding: gzip."
         )
-    kind = None if marked_codec(head) else recognised(head)
+    kind = None if find_marked_codec(head) else describe_file_type(head)
     if kind is not None:
         raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
 
@@ -173,7 +167,7 @@ def _sniff_dialect(
     encoding, marked = _find_encoding(head, charset)
     fallback = None
     if charset is None and encoding == "utf-8" and trained.encoding is not None:
-        fallback = codec_of(trained.encoding, head)
+        fallback = find_codec(trained.encoding, head)
     text = _decode_head(head, encoding, fallback)
     if not text.strip():
         raise InvalidRequest(_EMPTY)
@@ -182,7 +176,7 @@ def _sniff_dialect(
     quote = trained.quote if trained.quote is not None and '"' not in text else None
     dialect = sniff(
         # A first line may be longer than the sample; its beginning is enough.
-        text[text.index(text.lstrip()[0]) :][:SAMPLE_BYTES],
+        text.lstrip()[:SAMPLE_BYTES],
         encoding,
         marked=marked,
         names=trained.columns or [feature.name for feature in codec.features],
@@ -194,39 +188,31 @@ def _sniff_dialect(
 
 def _find_encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
     """Return the encoding of a table, and whether it begins with a byte-order mark."""
-    marked = marked_codec(head)
-    if marked is not None:
-        return marked, True
-    found = unmarked_codec(head) if charset is None else codec_of(charset, head)
-    if found is not None:
-        return found, False
-    if charset is None:
-        raise InvalidRequest(_not_text(head))
-    raise InvalidRequest(
-        f"Content-Type names the charset {shown(charset)}, which is not known here. {_SAVE}"
-    )
+    marked = find_marked_codec(head)
+    found = marked or (find_unmarked_codec(head) if charset is None else find_codec(charset, head))
+    if found is None and charset is not None:
+        raise InvalidRequest(
+            f"Content-Type names the charset {shown(charset)}, which is not known here. {_SAVE}"
+        )
+    if found is None or (found.startswith("utf-8") and b"\0" in head):
+        raise InvalidRequest(f"The body is not text: byte {head.index(0)} is 0x00. {_SAVE}")
+    return found, marked is not None
 
 
 def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
     """Return the first bytes as text, without an incomplete character at their end."""
-    if encoding.startswith("utf-8") and b"\0" in head:
-        raise InvalidRequest(_not_text(head))
     try:
-        return decoded(head, encoding)
+        return decode_start(head, encoding)
     except UnicodeDecodeError as error:
         if fallback is not None:
             lines = head.decode(encoding, "surrogateescape").split("\n")
-            return "\n".join(decoded_again(line, fallback) for line in lines)
+            return "\n".join(decode_again(line, fallback) for line in lines)
         line = 1 + head.count(b"\n", 0, error.start)
         raise InvalidRequest(
             f"Line {line} holds the byte 0x{head[error.start]:02X}, which is not {encoding}. "
             "Save the table in UTF-8, or name its encoding, for example "
             "Content-Type: text/csv; charset=windows-1252."
         ) from None
-
-
-def _not_text(head: bytes) -> str:
-    return f"The body is not text: byte {head.index(0)} is 0x00. {_SAVE}"
 
 
 def _read_header(
@@ -249,7 +235,7 @@ def _read_header(
         if not following or following[0].error is not None:
             break
         rows += following
-    titles = titles_above([row.cells for row in rows])
+    titles = count_titles([row.cells for row in rows])
     record = rows[titles]
     columns = trained.columns or ()
     if len(record.cells) == len(columns) and not _names_any(record, known):
@@ -278,46 +264,6 @@ def _least_width(
     needed = [column for k, column in header.columns.items() if not codec.features[k].optional]
     first = next((len(row) for _, row in rows), width)
     return min(width, max([first, *(column + 1 for column in needed)]))
-
-
-def _find_marks(
-    cells: Sequence[NumericCell], codec: FeatureCodec, separator: str, decimal: Decimal | None
-) -> Sequence[Numerals]:
-    """Return the marks of each feature's numbers in this table.
-
-    They are those that training read, unless the client states a decimal mark, or another decimal
-    mark makes more cells numbers.
-    """
-    trained = [marks_of(feature) for feature in codec.features]
-    if decimal is None and any(trained):
-        counts = [
-            sum(
-                plain_number(cell.text, marks or cell.trained or POINT) is not None
-                for cell in cells
-            )
-            for marks in (None, Numerals("."), Numerals(","))
-        ]
-        if counts[0] == max(counts):
-            return [marks or POINT for marks in trained]
-    found = Numerals(decimal or _find_decimal(cells, separator))
-    return [marks if marks and marks.decimal == found.decimal else found for marks in trained]
-
-
-def _find_decimal(cells: Sequence[NumericCell], separator: str) -> Decimal:
-    try:
-        return find_decimal(((cell.line, cell.text) for cell in cells), separator)
-    except MixedDecimals as mixed:
-        both = " and ".join(f"{shown(cell)} in line {line}" for line, cell in mixed.cells)
-        raise InvalidRequest(
-            f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
-        ) from None
-    except AmbiguousMark as mark:
-        whole, fraction = mark.numbers
-        raise InvalidRequest(
-            f"Line {mark.line}: {shown(mark.cell)} may be {fraction} or {whole}. Say which "
-            "mark the decimals have by the parameter decimal=point or decimal=comma; remove the "
-            "thousands separators."
-        ) from None
 
 
 def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Header:
@@ -356,13 +302,20 @@ def _require_columns(
     line: int,
 ) -> None:
     """Reject a header unless all features that it lacks are optional, and none is repeated."""
-    found = ProblemCollector()
     if len(lacking) == len(features) and any(map(resembles_number, names)):
-        found.add(1, [_missing_header_problem(names, features, line)])
-        found.raise_any()
+        wanted = ",".join(feature.name for feature in features)
+        problem = Problem(
+            f"Line {line} holds values ({listed(names, 4)}) where the columns must be named.",
+            hint=f"Put a line with the names above it, such as {wanted}",
+        )
+        raise InvalidInput([problem])
     if len(names) == 1 and len(lacking) == len(features) > 1:
-        found.add(1, [_single_cell_problem(names[0], line)])
-        found.raise_any()
+        problem = Problem(
+            f"Line {line} is a single cell, {shown(names[0])}.",
+            hint="Cells are separated by a comma, a semicolon, a tab or |; write the table so.",
+        )
+        raise InvalidInput([problem])
+    found = ProblemCollector()
     found.add(len(repeated), (_repeated_problem(feature, names, line) for feature in repeated))
     known = {feature.name for feature in features}
     free = [name for name in dict.fromkeys(names) if name not in known][:_MAX_SEARCHED]
@@ -374,23 +327,6 @@ def _require_columns(
         elif not feature.optional:
             found.add(1, [_missing(feature, names, line)])
     found.raise_any()
-
-
-def _missing_header_problem(
-    names: Sequence[str], features: Sequence[Feature], line: int
-) -> Problem:
-    wanted = ",".join(feature.name for feature in features)
-    return Problem(
-        f"Line {line} holds values ({listed(names, 4)}) where the columns must be named.",
-        hint=f"Put a line with the names above it, such as {wanted}",
-    )
-
-
-def _single_cell_problem(name: str, line: int) -> Problem:
-    return Problem(
-        f"Line {line} is a single cell, {shown(name)}.",
-        hint="Cells are separated by a comma, a semicolon, a tab or |; write the table so.",
-    )
 
 
 def _repeated_problem(feature: Feature, names: Sequence[str], line: int) -> Problem:

@@ -19,7 +19,7 @@ from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import SURPLUS_SHOWN, Matrix, RowBatch, RowError, width_error
 from service.errors import InvalidInput, Problem, RecordTooLarge
-from service.tabletext import CsvDialect, quoted
+from service.tabletext import CsvDialect, quote_cell
 
 # Records are bounded before the csv module sees them.
 csv.field_size_limit(sys.maxsize)
@@ -112,12 +112,12 @@ class Lines:
             self._too_long = True
         if self._fallback is not None:
             whole = [
-                line if line.isascii() else decoded_again(line, self._fallback) for line in whole
+                line if line.isascii() else decode_again(line, self._fallback) for line in whole
             ]
         self.waiting += whole
 
 
-def decoded_again(line: str, encoding: str) -> str:
+def decode_again(line: str, encoding: str) -> str:
     """Return a line decoded in another encoding if it has bytes that are not UTF-8."""
     if _SURROGATE.search(line) is None:
         return line
@@ -426,8 +426,8 @@ class CsvReader(TableReader):
 
     def _fit(self, cells: Sequence[str]) -> str:
         """Return a row with the first cells, and empty ones up to the width of the table."""
-        fitting = cells[: self._width]
-        text = self._separator.join(quoted(cell, self._separator, self._quote) for cell in fitting)
+        quoted = [quote_cell(cell, self._separator, self._quote) for cell in cells[: self._width]]
+        text = self._separator.join(quoted)
         return text + self._separator * (self._width - max(len(cells), 1))
 
 

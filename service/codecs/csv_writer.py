@@ -11,7 +11,7 @@ from service.codecs.messages import RowBatch, RowError
 from service.codecs.outputs import Parameters, finite_ends
 from service.engine.tensors import Array
 from service.predictions import classify, label_probabilities, most_probable
-from service.tabletext import quoted
+from service.tabletext import quote_cell
 
 
 class CsvWriter:
@@ -142,7 +142,7 @@ class CsvWriter:
         return f"{self._separator}{self._cell(' '.join(messages))}"
 
     def _cell(self, text: str) -> str:
-        return quoted(text, self._separator, self._quote)
+        return quote_cell(text, self._separator, self._quote)
 
 
 def column_names(output: Output, parameters: Parameters) -> Iterator[str]:

@@ -19,7 +19,7 @@ import orjson
 
 from service.engine.tensors import DTYPES
 from service.errors import InvalidRequest
-from service.filetypes import recognised
+from service.filetypes import describe_file_type
 
 try:
     import simdjson
@@ -73,7 +73,7 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
         wanted = f"Send for example {example().decode()}"
         if not body or body.isspace():
             raise InvalidRequest(f"The body is empty. {wanted}") from None
-        kind = recognised(body)
+        kind = describe_file_type(body)
         reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
         if _TABLE.match(body[:_LONGEST_FIRST_LINE]):
             reason += " A table is sent with the header Content-Type: text/csv."

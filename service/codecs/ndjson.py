@@ -13,7 +13,7 @@ from service.codecs.messages import Matrix, RowBatch, RowError, error_document
 from service.codecs.outputs import JsonObject, Parameters, predictions
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
-from service.filetypes import recognised
+from service.filetypes import describe_file_type
 
 # Rows that are decoded one by one, because one of them is invalid, take much longer.
 _MAX_SINGLE_ROWS = 64
@@ -36,7 +36,7 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
     example = orjson.dumps(codec.example).decode()
     if whole and not sample.strip():
         raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
-    if (kind := recognised(sample)) is not None:
+    if (kind := describe_file_type(sample)) is not None:
         raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
     lines = Lines("utf-8-sig", longest)
     lines.feed(sample)

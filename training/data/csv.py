@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from service.filetypes import recognised
+from service.filetypes import describe_file_type
 from service.tabletext import (
     MAX_TITLES,
     MISSING,
@@ -19,10 +19,10 @@ from service.tabletext import (
     Numerals,
     begins_like_json,
     column_name,
-    marked_codec,
+    count_titles,
+    find_marked_codec,
+    find_unmarked_codec,
     sniff,
-    titles_above,
-    unmarked_codec,
 )
 from training.data.numerals import detect_numerals, resembles_number
 from training.data.table import DetectedCsvFormat, Table, clean_cells
@@ -53,7 +53,7 @@ UNKNOWN = Layout(numerals=None, missing=("",))
 """Everything is detected; only empty cells are missing values."""
 
 
-def layout_of(data: Data) -> Layout:
+def create_layout(data: Data) -> Layout:
     """Return the format that a recipe specifies for its file."""
     numerals = Numerals(data.decimal, data.thousands)
     missing = tuple(data.missing)
@@ -86,7 +86,7 @@ def read_csv(
     digest = _digest(path)
     csv_dialect = _detect_format(path, layout)
     frame = _parse(path, csv_dialect)
-    titles = titles_above(frame.head(MAX_TITLES).rows())
+    titles = count_titles(frame.head(MAX_TITLES).rows())
     frame = frame.slice(titles)
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
     if columns is None:
@@ -158,13 +158,13 @@ def _detect_encoding(path: Path) -> str:
     """
     with path.open("rb") as file:
         start = file.read(_CHUNK)
-        if (marked := marked_codec(start)) is not None:
+        if (marked := find_marked_codec(start)) is not None:
             return marked
-        if (other := recognised(start)) is not None:
+        if (other := describe_file_type(start)) is not None:
             raise DataError(
                 f"{path} is {other}, not a CSV file. Save the table as CSV, without compression."
             )
-        encoding = unmarked_codec(start)
+        encoding = find_unmarked_codec(start)
         if encoding is None:
             raise DataError(
                 f"{path} is not a CSV file: its bytes are not text. "

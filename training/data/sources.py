@@ -17,8 +17,8 @@ import polars as pl
 from sklearn import datasets
 
 from service.bundle.store import write_flushed
-from training.data.csv import layout_of, read_csv
-from training.data.table import Table, table_of_rows
+from training.data.csv import create_layout, read_csv
+from training.data.table import Table, table_from_rows
 from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
 
@@ -110,8 +110,8 @@ def load(data: Data, folders: Folders) -> Table:
         DataError: the data set is unknown, cannot be obtained, or is not a usable CSV file.
     """
     if data.rows is not None:
-        return table_of_rows(data.rows, data.columns or [], data.missing)
-    layout = layout_of(data)
+        return table_from_rows(data.rows, data.columns or [], data.missing)
+    layout = create_layout(data)
     if data.file is not None:
         return read_csv(Path(data.file), layout, data.columns)
     name = data.source or ""

@@ -11,7 +11,7 @@ import polars as pl
 
 from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name, join_names
-from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
+from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, lower_words
 from training.data.numerals import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
@@ -104,7 +104,7 @@ class Dataset:
     """The format of the CSV file, as far as it cannot be detected from a few of its rows."""
 
 
-def table_of_rows(
+def table_from_rows(
     rows: Sequence[Sequence[float | str]],
     columns: Sequence[str],
     missing: Sequence[str] = MISSING,
@@ -154,10 +154,10 @@ def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
     """
     columns = learn_columns(table, recipe.features, training)
     features, target = encode_features(table, columns), encode_target(table, recipe.target)
-    return Dataset(columns, features, target, format_of(table))
+    return Dataset(columns, features, target, recorded_format(table))
 
 
-def format_of(table: Table) -> TableFormat | None:
+def recorded_format(table: Table) -> TableFormat | None:
     """Return the properties of the file that the service cannot detect from a few of its rows."""
     csv_format = table.csv_format
     if csv_format is None:
@@ -269,7 +269,7 @@ def _cells(table: Table, feature: Feature) -> pl.Series:
     cells = table.column(feature.name)
     if feature.type == "category":
         return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
-    words = folded((*table.missing, *feature.missing))
+    words = lower_words((*table.missing, *feature.missing))
     return cells.set(cells.str.to_lowercase().is_in(words), None)
 
 

@@ -7,7 +7,7 @@ from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Manifest
 from service.bundle.store import read_bundle
 from service.bundle.versions import find_serving_version, parse_version, require_versions
-from training.data.csv import layout_of, read_csv
+from training.data.csv import create_layout, read_csv
 from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError
@@ -81,7 +81,9 @@ def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]
     Raises `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
     """
     data = model.recipe.data
-    table = with_target(read_csv(path, layout_of(data), _column_names(data)), model.recipe.target)
+    table = with_target(
+        read_csv(path, create_layout(data), _column_names(data)), model.recipe.target
+    )
     rows = Dataset(
         model.columns,
         encode_features(table, model.columns),

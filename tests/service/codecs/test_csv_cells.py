@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import NumberFeature
-from service.codecs.csv_cells import INVALID, CellReader, marks_of
+from service.codecs.csv_cells import INVALID, CellReader, trained_numerals
 from service.tabletext import POINT, Numerals
 
 PRICE = NumberFeature(
@@ -24,7 +24,7 @@ PLAIN = NumberFeature(type="number", name="x", example=1)
 
 def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
     """Texts with currencies, thousands separators, decimals and words for missing values."""
-    reader = CellReader(PRICE, marks_of(PRICE) or POINT)
+    reader = CellReader(PRICE, trained_numerals(PRICE) or POINT)
 
     numbers = reader.numbers(["$1.234,5", "-$7", "1234", "Unknown", "-200", "$1,234.5", "€5"])
 
@@ -35,7 +35,7 @@ def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
 
 def test_a_feature_without_marks_takes_only_plain_numbers() -> None:
     """The keys of the manifest about tables are optional."""
-    assert marks_of(PLAIN) is None
+    assert trained_numerals(PLAIN) is None
     assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, INVALID, INVALID]
 
 

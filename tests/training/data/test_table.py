@@ -9,7 +9,7 @@ from training.data.table import (
     encode_features,
     encode_target,
     learn_columns,
-    table_of_rows,
+    table_from_rows,
     with_target,
 )
 from training.errors import DataError
@@ -132,4 +132,4 @@ def test_the_error_for_an_unknown_column_lists_the_columns() -> None:
 def test_the_rows_of_a_recipe_must_have_equal_lengths() -> None:
     """The message has the number of the row."""
     with pytest.raises(DataError, match="row 2 has 1 cells, not 2"):
-        table_of_rows([[1, 2], [3]], ["x", "y"])
+        table_from_rows([[1, 2], [3]], ["x", "y"])

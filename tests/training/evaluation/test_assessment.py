@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.recipes import read_recipe
-from training.data.table import encode, table_of_rows
+from training.data.table import encode, table_from_rows
 from training.evaluation.assessment import permutation_importance
 from training.evaluation.metrics import measure
 from training.learn import fit_model
@@ -20,7 +20,7 @@ def test_an_irrelevant_column_is_not_important() -> None:
     }
     recipe = type(read_recipe("line")).model_validate(document)
     everything = np.arange(200)
-    data = encode(table_of_rows(rows, ["x", "noise", "y"]), recipe, everything)
+    data = encode(table_from_rows(rows, ["x", "noise", "y"]), recipe, everything)
     fitted = fit_model(recipe, data, everything, everything[:0])
 
     metric, importance = permutation_importance(recipe, data, fitted, everything)

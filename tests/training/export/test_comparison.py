@@ -12,7 +12,7 @@ from service.bundle.policy import POLICY
 from service.bundle.store import read_bundle
 from tests.models import publish_iris, publish_price
 from training.__main__ import main
-from training.data.table import Float32s, table_of_rows
+from training.data.table import Float32s, table_from_rows
 from training.errors import PublishError
 from training.export import comparison
 from training.export.comparison import Comparison, compare_tables
@@ -52,7 +52,7 @@ def test_recorded_metrics_are_compared_without_common_rows(
     folder = publish_price(models)
     manifest = evaluated(read_bundle(folder).manifest, float(np.abs(NOISE).mean()))
     publish_again(folder, manifest, None)
-    table = table_of_rows([[1.0]] * ROWS, ["size"])
+    table = table_from_rows([[1.0]] * ROWS, ["size"])
 
     found = compare_tables(
         models,
@@ -75,7 +75,7 @@ def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
     other = manifest.model_copy(update={"name": iris.name})
     measured = comparison.TestPredictions(TARGET, predictions(9.0))
 
-    found = compare_tables(models, other, table_of_rows([[1.0]], ["x"]), np.arange(1), measured)
+    found = compare_tables(models, other, table_from_rows([[1.0]], ["x"]), np.arange(1), measured)
 
     assert found is not None
     assert not found.worse
@@ -88,7 +88,7 @@ def test_a_first_version_is_not_compared(models: Path) -> None:
     manifest = read_bundle(folder).manifest.model_copy(update={"name": "other"})
 
     measured = comparison.TestPredictions(TARGET, predictions(1.0))
-    table = table_of_rows([[1.0]], ["size"])
+    table = table_from_rows([[1.0]], ["size"])
     assert compare_tables(models, manifest, table, np.arange(1), measured) is None
     files = {name: (folder / name).read_bytes() for name in manifest.files}
     assert publish(models, manifest, files).serves

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle.manifest import output_name
-from training.data.table import Dataset, Float32s, encode, table_of_rows
+from training.data.table import Dataset, Float32s, encode, table_from_rows
 from training.errors import ExportError
 from training.export import manifest as describe
 from training.export.onnx_export import example_rows, export, verify
@@ -88,7 +88,7 @@ def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recip
 
 
 def _learned(recipe: Recipe) -> tuple[Predictor, Dataset]:
-    table = table_of_rows(recipe.data.rows or [], recipe.data.columns or [])
+    table = table_from_rows(recipe.data.rows or [], recipe.data.columns or [])
     everything = np.arange(table.frame.height)
     data = encode(table, recipe, everything)
     predictor = fit_model(recipe, data, everything, everything[:0]).predictor
