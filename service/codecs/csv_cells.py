@@ -57,15 +57,17 @@ class CellReader:
     def __init__(self, feature: Feature, numerals: Numerals = POINT) -> None:
         self._feature = feature
         self._numerals = numerals
-        is_numeric = isinstance(feature, NumberFeature | IntegerFeature)
-        self._affix = feature.affix if isinstance(feature, NumberFeature | IntegerFeature) else None
+        numeric = feature if isinstance(feature, NumberFeature | IntegerFeature) else None
+        self._affix = numeric.affix if numeric else None
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
         self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(
             self._plain(word) for word in words if any(map(str.isdecimal, word))
         )
-        self._cached_codes = None if is_numeric else _CodeCache(self)
+        # Python reads 1_000 and nan as numbers.
+        self._misread = "_nN." if numerals.decimal == "," else "_nN"
+        self._cached_codes = None if numeric else _CodeCache(self)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
         """Return the cells of a column as numbers: NaN for missing values, or `INVALID`."""
@@ -73,8 +75,8 @@ class CellReader:
             return np.fromiter(map(self._cached_codes.__getitem__, cells), np.float64, len(cells))
         if self._python_reads:
             text, comma = "".join(cells), self._numerals.decimal == ","
-            # Python reads 1_000 and digits of other scripts as numbers; no other program does.
-            if text.isascii() and "_" not in text and not (comma and "." in text):
+            # Python reads digits of other scripts too.
+            if text.isascii() and not any(letter in text for letter in self._misread):
                 plain = [cell.replace(",", ".") for cell in cells] if comma else cells
                 try:
                     return np.array([float(cell) if cell else np.nan for cell in plain])

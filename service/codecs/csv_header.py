@@ -106,10 +106,10 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         sample_rows, header.columns, codec.features, dialect.separator, decimal
     )
     lines.feed(sample[len(head) :])
-    columns = {
-        column: (position, CellReader(codec.features[position], numerals[position]))
+    columns = [
+        (position, column, CellReader(codec.features[position], numerals[position]))
         for position, column in header.columns.items()
-    }
+    ]
     width = len(header.names)
     reader = CsvReader(
         codec,

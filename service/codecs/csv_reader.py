@@ -9,7 +9,7 @@ import csv
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -270,7 +270,7 @@ class CsvReader(TableReader):
     Args:
         codec: of the model.
         dialect: of the table.
-        columns: by column of the table, the position of its feature and the reader of its cells.
+        columns: position of a feature, its column in the table, and the reader of its cells.
         lines: after the header.
         width: the number of columns of the table.
         least_width: the number of cells that a row must have; the others are missing.
@@ -281,7 +281,7 @@ class CsvReader(TableReader):
         self,
         codec: FeatureCodec,
         dialect: CsvDialect,
-        columns: Mapping[int, tuple[int, CellReader]],
+        columns: Sequence[tuple[int, int, CellReader]],
         lines: Lines,
         *,
         width: int,
@@ -296,9 +296,7 @@ class CsvReader(TableReader):
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
         self._most_lines = _MAX_SLOW_ROWS
-        self._columns = [
-            (position, column, reader) for column, (position, reader) in columns.items()
-        ]
+        self._columns = columns
 
     def take(self, most: int) -> RowBatch | None:
         """Return the next complete rows, as `TableReader.take` does."""

@@ -19,6 +19,7 @@ PRICE = NumberFeature(
     thousands=".",
     missing=["", "unknown", "-200"],
 )
+DASHES = NumberFeature(type="number", name="y", example=1, optional=True, missing=["", "-"])
 PLAIN = NumberFeature(type="number", name="x", example=1)
 
 
@@ -39,9 +40,15 @@ def test_a_feature_without_marks_takes_only_plain_numbers() -> None:
     assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, INVALID, INVALID]
 
 
+def test_only_the_words_of_the_manifest_are_missing_values() -> None:
+    """Python would read nan as a number."""
+    assert CellReader(DASHES).numbers(["nan", "1"]).tolist() == [INVALID, 1]
+    assert math.isnan(CellReader(PLAIN).numbers(["nan", "1"])[0])
+
+
 @given(
-    cells=st.lists(st.text(st.sampled_from("0123456789.,+-e$_ "), max_size=9), min_size=1),
-    feature=st.sampled_from([PRICE, PLAIN]),
+    cells=st.lists(st.text(st.sampled_from("0123456789.,+-e$_ naif"), max_size=9), min_size=1),
+    feature=st.sampled_from([PRICE, DASHES, PLAIN]),
     numerals=st.sampled_from([POINT, Numerals(","), Numerals(",", "."), Numerals(".", ",")]),
 )
 def test_a_column_is_decoded_as_its_cells_are(
