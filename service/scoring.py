@@ -16,7 +16,7 @@ from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
 from service.codecs.csv_reader import TableReader
 from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import EndpointCache
-from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
+from service.codecs.features import NO_WARNINGS, FeatureCodec, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
 from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, require_supported
@@ -122,10 +122,9 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
     warn = options.response_form != "csv" if parameters.warnings is None else parameters.warnings
     return ScoringPipeline(
         model,
-        codec,
         reader,
         _create_writer(manifest, model, options, table),
-        warn=warn,
+        training_range=codec.training_range if warn else None,
         lock=lock,
         timeout_seconds=settings.deadline_seconds,
     )
@@ -186,10 +185,9 @@ class ScoringPipeline:
 
     Args:
         model: that predicts.
-        codec: of the model.
         reader: of the rows.
         writer: of the predictions.
-        warn: whether to report values outside the training range.
+        training_range: values outside it are reported.
         lock: shared by all tables of a process; held while a batch is decoded or encoded.
         timeout_seconds: of one batch, including its time in the queue.
     """
@@ -197,17 +195,15 @@ class ScoringPipeline:
     def __init__(  # noqa: PLR0913 - the parts of a pipeline; grouping them would only rename them
         self,
         model: ServedModel,
-        codec: FeatureCodec,
         reader: TableReader,
         writer: TableWriter,
         *,
-        warn: bool,
+        training_range: TrainingRange | None,
         lock: asyncio.Lock,
         timeout_seconds: float,
     ) -> None:
         self._model = model
-        self._codec = codec
-        self._warn = warn
+        self._training_range = training_range
         self._reader = reader
         self._writer = writer
         self._lock = lock
@@ -315,7 +311,9 @@ class ScoringPipeline:
         return prediction.outputs[0]
 
     def _warnings(self, batch: RowBatch) -> Warnings:
-        return self._codec.training_range.warnings(batch.matrix) if self._warn else NO_WARNINGS
+        if self._training_range is None:
+            return NO_WARNINGS
+        return self._training_range.warnings(batch.matrix)
 
     def _adjust_batch_size(self, seconds: float) -> None:
         if seconds > _LONGEST_SECONDS:

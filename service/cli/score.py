@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
-from service.codecs.csv_header import CsvFormat, Header
+from service.codecs.csv_header import CsvFormat
 from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import EndpointCache
 from service.codecs.images import ImageCodec
@@ -47,7 +47,7 @@ _FORMS: dict[str, Form] = {
 _COMPRESSED = ".gz"
 _PARAMETERS = ("top", "probabilities", "warnings", "interval", "decimal")
 # The predictions for image files are written like those for a table of their names.
-_LIST_OF_FILES = CsvFormat(CsvDialect("utf-8", ",", '"', "\n"), Header(["file"], {}), ".")
+_LIST_OF_FILES = CsvFormat(CsvDialect("utf-8", ",", '"', "\n"), ["file"], ".")
 _NO_ROWS = np.empty((0, 0), np.float32)
 _PIECE_BYTES = 64 * 1024
 _BAR_WIDTH = 24

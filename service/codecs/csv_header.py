@@ -52,20 +52,21 @@ _JSON = (
 
 
 @dataclass(frozen=True)
-class Header:
-    """The names of a table's columns, and the column of each feature that it has."""
-
-    names: Sequence[str]
-    columns: Mapping[int, int]
-
-
-@dataclass(frozen=True)
 class CsvFormat:
     """The format of a table, which its response gets too."""
 
     dialect: CsvDialect
-    header: Header
+    names: Sequence[str]
     decimal: Decimal
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The names of a table's columns, the column of each feature, and rows read below them."""
+
+    names: Sequence[str]
+    columns: Mapping[int, int]
+    rows: Sequence[Record]
 
 
 def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
@@ -95,7 +96,7 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     head = sample[: _head_length(sample)]
     is_whole = whole and len(head) == len(sample)
     try:
-        dialect, lines, header, first = _read_head(head, codec, charset, longest, whole=is_whole)
+        dialect, lines, header = _read_head(head, codec, charset, longest, whole=is_whole)
     except InvalidRequest:
         _require_table(head)
         raise
@@ -118,29 +119,29 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         lines,
         width=width,
         least_width=_least_width(width, sample_rows, header, codec),
-        first=first,
+        first=header.rows,
     )
     trained = [k for k, feature in enumerate(codec.features) if trained_numerals(feature)]
     table_decimal = numerals[trained[0] if trained else 0].decimal
-    return reader, CsvFormat(dialect, header, table_decimal)
+    return reader, CsvFormat(dialect, header.names, table_decimal)
 
 
 def _read_head(
     head: bytes, codec: FeatureCodec, charset: str | None, longest: int, *, whole: bool
-) -> tuple[CsvDialect, Lines, Header, Sequence[Record]]:
-    """Return the dialect, the remaining lines, the header, and rows that were read below it."""
+) -> tuple[CsvDialect, Lines, _Header]:
+    """Return the dialect, the remaining lines, and the header."""
     trained = codec.table or TableFormat()
     dialect, fallback = _sniff_dialect(head, charset, codec, trained)
     lines = Lines(dialect.encoding, longest, dialect.line_end[-1], fallback)
     lines.feed(head)
     if whole:
         lines.end()
-    header, first = _read_header(lines, dialect, codec, trained)
-    if not first and lines.ended and not any(line.strip() for line in lines.waiting):
+    header = _read_header(lines, dialect, codec, trained)
+    if not header.rows and lines.ended and not any(line.strip() for line in lines.waiting):
         raise InvalidRequest(
             f"Line {lines.taken} names the columns, and no row follows; send at least one."
         )
-    return dialect, lines, header, first
+    return dialect, lines, header
 
 
 def _head_length(sample: bytes) -> int:
@@ -217,8 +218,8 @@ def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
 
 def _read_header(
     lines: Lines, dialect: CsvDialect, codec: FeatureCodec, trained: TableFormat
-) -> tuple[Header, Sequence[Record]]:
-    """Return the columns of the header below any titles, and the rows that were read below it."""
+) -> _Header:
+    """Read the header below any titles."""
     names = [feature.name for feature in codec.features]
     records = Records(lines, dialect.separator, dialect.quote)
     first = records.take(1 + dialect.declared)
@@ -237,10 +238,10 @@ def _read_header(
         rows += following
     titles = count_titles([row.cells for row in rows])
     record = rows[titles]
-    columns = trained.columns or ()
-    if len(record.cells) == len(columns) and not _names_any(record, known):
-        return find_columns(columns, codec.features, record.line), rows[titles:]
-    return find_columns(record.cells, codec.features, record.line), rows[titles + 1 :]
+    cells, rows = record.cells, rows[titles + 1 :]
+    if len(cells) == len(trained.columns or ()) and not _names_any(record, known):
+        cells, rows = trained.columns or (), [record, *rows]
+    return _Header(cells, find_columns(cells, codec.features, record.line), rows)
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
@@ -258,7 +259,7 @@ def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[
 
 
 def _least_width(
-    width: int, rows: Sequence[tuple[int, list[str]]], header: Header, codec: FeatureCodec
+    width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: FeatureCodec
 ) -> int:
     """Return the number of cells that a row must have; a header may have more names than cells."""
     needed = [column for k, column in header.columns.items() if not codec.features[k].optional]
@@ -266,8 +267,8 @@ def _least_width(
     return min(width, max([first, *(column + 1 for column in needed)]))
 
 
-def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Header:
-    """Find the column of each feature by its name.
+def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Mapping[int, int]:
+    """Find the column of each feature, by the feature's position.
 
     Args:
         cells: of the header.
@@ -290,8 +291,7 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
     if lacking or repeated:
         _require_columns(names, features, lacking, repeated, line)
     positions = {feature.name: position for position, feature in enumerate(features)}
-    columns = {positions[name]: k for k, name in enumerate(names) if name in positions}
-    return Header(list(cells), columns)
+    return {positions[name]: k for k, name in enumerate(names) if name in positions}
 
 
 def _require_columns(

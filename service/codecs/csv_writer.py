@@ -25,7 +25,7 @@ class CsvWriter:
     def __init__(self, output: Output, parameters: Parameters, table: CsvFormat | None) -> None:
         self._output = output
         self._parameters = parameters
-        self._table_columns = [] if table is None else list(table.header.names)
+        self._table_columns = [] if table is None else list(table.names)
         self._separator = "," if table is None else table.dialect.separator
         self._quote = '"' if table is None else table.dialect.quote
         self._line_end = "\r\n" if table is None else table.dialect.line_end

@@ -142,7 +142,7 @@ class NdjsonWriter:
                 yield _error_object(batch.errors[row])
                 continue
             prediction = next(predicted)
-            if row in warnings and self._parameters.warnings is not False:
+            if row in warnings:
                 prediction["warnings"] = warnings[row]
             yield prediction
 

@@ -20,7 +20,6 @@ from training.autorecipe.quality import (
     leaky_columns,
 )
 from training.autorecipe.targets import infer_target, missing_words
-from training.data.numerals import as_number
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
@@ -120,10 +119,9 @@ def target_column(table: Table, target: str) -> str:
     Raises:
         DataError: there is no such column.
     """
-    position = as_number(target)
-    if target not in table.frame.columns and position and 1 <= position <= table.frame.width:
-        return table.frame.columns[int(position) - 1]
-    return table.column(target).name
+    columns = table.frame.columns
+    by_position = {str(position): name for position, name in enumerate(columns, 1)}
+    return table.column(target if target in columns else by_position.get(target, target)).name
 
 
 def model_name(file_name: str) -> str:

@@ -29,12 +29,6 @@ _MIN_SMALL_NUMBERS = 3
 _LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
 
 
-def as_number(cell: str) -> float | None:
-    """Return the number in a cell with a decimal point, or None."""
-    number: float | None = as_numbers(pl.Series([cell])).item()
-    return number
-
-
 def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None = None) -> pl.Series:
     """Return each cell's number as Float64, null if it is not a number in the range of float32.
 
