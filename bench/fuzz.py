@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
     from service.api.body import parse_parameter, response_form
     from service.bundle.features import FeaturesInput
-    from service.codecs.csv_cells import CellReader, number_hint
+    from service.codecs.csv_cells import CellReader, find_decimal, number_hint
     from service.codecs.csv_header import find_columns, open_csv
     from service.codecs.csv_reader import Lines, TableReader
     from service.codecs.features import FeatureCodec
@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.ndjson import NdjsonReader
     from service.codecs.outputs import read_parameters
     from service.errors import OnwardError
-    from service.tabletext import Numerals, find_decimal, sniff
+    from service.tabletext import Numerals, sniff
     from service.values import not_a_number
     from tests.models import mixed_features
 
@@ -85,7 +85,7 @@ def cells(data: bytes) -> None:
 def numerals(data: bytes) -> None:
     """Words instead of numbers: their decimal separator, and the hints of the error messages."""
     words = _text(data).split("\n")
-    with suppress(ValueError):
+    with suppress(OnwardError):
         find_decimal(list(enumerate(words)), ";")
     for word in words:
         number_hint(word)

@@ -7,7 +7,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -288,10 +288,10 @@ POINT = Numerals()
 
 
 class Marks(NamedTuple):
-    """The marks in one number; one that it does not have is empty.
+    """The marks in one number; a mark that it does not have is empty.
 
-    The mark in 1,234 may be of decimals or of thousands, so it is both. ``ungrouped`` says whether
-    the number has four digits without a mark, which it would not have with a thousands mark.
+    The comma in 1,234 may be of decimals or of thousands, so it is both. ``ungrouped`` says whether
+    four digits or more are without thousands marks.
     """
 
     decimal: str
@@ -302,28 +302,6 @@ class Marks(NamedTuple):
     def ambiguous(self) -> bool:
         """Whether its mark may be of decimals or of thousands."""
         return self.decimal == self.thousands != ""
-
-
-class MixedDecimals(ValueError):
-    """A table has decimals with a comma and with a point.
-
-    ``cells`` are an example of each, with their lines.
-    """
-
-    def __init__(self, cells: tuple[tuple[int, str], ...]) -> None:
-        super().__init__(f"decimals with a comma and with a point: {cells}")
-        self.cells = cells
-
-
-class AmbiguousMark(ValueError):
-    """A mark in a table may be of decimals or of thousands.
-
-    ``numbers`` are the two that its first cell may mean, without thousands and with decimals.
-    """
-
-    def __init__(self, line: int, cell: str, numbers: Sequence[str]) -> None:
-        super().__init__(f"line {line}: {cell!r} may have decimals or thousands")
-        self.line, self.cell, self.numbers = line, cell, numbers
 
 
 def lower_words(words: Collection[str]) -> frozenset[str]:
@@ -409,38 +387,3 @@ def remove_affix(text: str, affix: str) -> str:
     if rest.startswith(affix):
         text = sign + rest[len(affix) :].lstrip()
     return text.removesuffix(affix).rstrip()
-
-
-def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
-    """Detect the decimal mark of a table by its first numbers.
-
-    Args:
-        cells: the cells of numeric columns, without affixes, each with its line.
-        separator: of cells; tables with semicolons usually have decimal commas.
-
-    Raises:
-        MixedDecimals: the numbers have both marks.
-        AmbiguousMark: the numbers have one that may also separate thousands.
-    """
-    if separator == ",":
-        return "."
-    examples: dict[str, tuple[int, str]] = {}
-    ambiguous = True
-    for line, cell in cells:
-        marks = find_marks(cell)
-        if marks is None:
-            continue
-        if marks.decimal and marks.thousands in ("", marks.decimal):
-            examples.setdefault(marks.decimal, (line, cell))
-            ambiguous = ambiguous and marks.ambiguous
-        ambiguous = ambiguous and not marks.ungrouped
-    usual: Decimal = "," if separator == ";" else "."
-    if not examples:
-        return usual
-    if len(examples) > 1:
-        raise MixedDecimals(tuple(examples.values()))
-    decimal: Decimal = "," if "," in examples else "."
-    line, cell = examples[decimal]
-    if ambiguous and decimal != usual:
-        raise AmbiguousMark(line, cell, possible_numbers(cell, Marks(decimal, decimal)))
-    return decimal

@@ -1,6 +1,9 @@
-"""Decode cells of text as numbers: whole columns at once, and single cells with messages."""
+"""Decode cells of text as numbers: whole columns at once, and single cells with messages.
 
-from collections.abc import Iterator, Mapping, Sequence
+The marks that the numbers of a table are written with are found first.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +24,9 @@ from service.tabletext import (
     MISSING,
     POINT,
     TRUTHS,
-    AmbiguousMark,
     Decimal,
-    MixedDecimals,
+    Marks,
     Numerals,
-    find_decimal,
     find_marks,
     lower_words,
     plain_number,
@@ -201,7 +202,7 @@ def find_numerals(
         ]
         if counts[0] == max(counts):
             return [numerals or POINT for numerals in trained]
-    found = Numerals(decimal or _find_decimal(cells, separator))
+    found = Numerals(decimal or find_decimal(((k, text) for k, text, _ in cells), separator))
     return [own if own and own.decimal == found.decimal else found for own in trained]
 
 
@@ -223,21 +224,45 @@ def _numeric_cells(
                 yield line, text, trained
 
 
-def _find_decimal(cells: Sequence[tuple[int, str, Numerals | None]], separator: str) -> Decimal:
-    try:
-        return find_decimal(((line, text) for line, text, _ in cells), separator)
-    except MixedDecimals as mixed:
-        both = " and ".join(f"{shown(cell)} in line {line}" for line, cell in mixed.cells)
+def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
+    """Detect the decimal mark of a table by its first numbers.
+
+    Args:
+        cells: the cells of numeric features, without affixes, each with its line.
+        separator: of cells; tables with semicolons usually have decimal commas.
+
+    Raises:
+        InvalidRequest: the numbers have both marks, or only one that may also separate thousands.
+    """
+    if separator == ",":
+        return "."
+    examples: dict[str, tuple[int, str]] = {}
+    ambiguous = True
+    for line, text in cells:
+        marks = find_marks(text)
+        if marks is None:
+            continue
+        if marks.decimal and marks.thousands in ("", marks.decimal):
+            examples.setdefault(marks.decimal, (line, text))
+            ambiguous = ambiguous and marks.ambiguous
+        ambiguous = ambiguous and not marks.ungrouped
+    usual: Decimal = "," if separator == ";" else "."
+    if not examples:
+        return usual
+    if len(examples) > 1:
+        both = " and ".join(f"{shown(text)} in line {line}" for line, text in examples.values())
         raise InvalidRequest(
             f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
-        ) from None
-    except AmbiguousMark as mark:
-        whole, fraction = mark.numbers
+        )
+    decimal: Decimal = "," if "," in examples else "."
+    if ambiguous and decimal != usual:
+        line, text = examples[decimal]
+        whole, fraction = possible_numbers(text, Marks(decimal, decimal))
         raise InvalidRequest(
-            f"Line {mark.line}: {shown(mark.cell)} may be {fraction} or {whole}. Say which "
-            "mark the decimals have by the parameter decimal=point or decimal=comma; remove the "
-            "thousands separators."
-        ) from None
+            f"Line {line}: {shown(text)} may be {fraction} or {whole}. Say which mark the decimals "
+            "have by the parameter decimal=point or decimal=comma; remove the thousands separators."
+        )
+    return decimal
 
 
 def number_hint(cell: str, numerals: Numerals = POINT) -> str:

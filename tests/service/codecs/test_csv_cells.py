@@ -1,12 +1,21 @@
 """Cells as numbers: a whole column follows the rule for a single cell."""
 
 import math
+import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import NumberFeature
-from service.codecs.csv_cells import INVALID, CellReader, trained_numerals
+from service.codecs.csv_cells import (
+    INVALID,
+    CellReader,
+    find_decimal,
+    number_hint,
+    trained_numerals,
+)
+from service.errors import InvalidRequest
 from service.tabletext import POINT, Numerals
 
 PRICE = NumberFeature(
@@ -67,3 +76,62 @@ def test_a_column_is_decoded_as_its_cells_are(
             assert number == INVALID or abs(number) > 3e38
         else:
             assert number == value
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator", "decimal"),
+    [
+        (["1.5", "20"], "\t", "."),
+        (["1,5", "20"], "\t", ","),
+        (["1,5e3"], "\t", ","),
+        (["1,234"], ";", ","),
+        (["1,234", "1234"], "\t", ","),
+        (["12", "x"], ";", ","),
+        (["1,5"], ",", "."),
+    ],
+)
+def test_the_decimal_mark_of_a_sample_is_found(
+    cells: list[str], separator: str, decimal: str
+) -> None:
+    """Fractions decide; without any, the separator does."""
+    assert find_decimal(enumerate(cells, 2), separator) == decimal
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["1,5", "2", "1.5"], '"1,5" in line 2 and "1.5" in line 4'),
+        (["12", "1.234"], 'Line 3: "1.234" may be 1.234 or 1234.'),
+    ],
+)
+def test_a_sample_that_does_not_decide_is_reported(cells: list[str], message: str) -> None:
+    """Both marks, or only numbers whose mark may separate thousands."""
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        find_decimal(enumerate(cells, 2), ";")
+
+
+@pytest.mark.parametrize(
+    ("cell", "numerals", "hint"),
+    [
+        ("0,234", Numerals(), "Write 0.234: a point marks the decimals of this table."),
+        ("1.5", Numerals(","), "Write 1,5: a comma marks the decimals of this table."),
+        (
+            "1,234",
+            Numerals(),
+            "Write 1234, or 1.234 if those are decimals; remove the thousands separators.",
+        ),
+        (
+            "1'234.5",
+            Numerals(",", "."),
+            'Write 1234,5: only "." may separate the thousands of this table.',
+        ),
+        ("$5", Numerals(), "Write 5, without anything next to the number."),
+        ("5 %", Numerals(), "Write 5, without the percent sign."),
+        ("-Inf", Numerals(), "Infinity is not accepted."),
+        ("#DIV/0!", Numerals(), "The spreadsheet could not compute this cell; fix it there."),
+        ("red", Numerals(), "Write a number."),
+    ],
+)
+def test_the_hint_for_a_cell_says_what_to_write(cell: str, numerals: Numerals, hint: str) -> None:
+    """In the marks of the table."""
+    assert number_hint(cell, numerals) == hint
