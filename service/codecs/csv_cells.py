@@ -37,6 +37,8 @@ from service.tabletext import (
 from service.values import is_number, shown
 
 Floats = npt.NDArray[np.float64]
+# A line, the text of one of its cells, and the marks of its feature in training.
+_NumericCell = tuple[int, str, Numerals | None]
 
 # The number of an invalid cell. Every rule on values rejects it, and the cell is decoded singly.
 INVALID = np.inf
@@ -194,8 +196,9 @@ def find_numerals(
         InvalidRequest: the table has two decimal marks, or one that may be of thousands.
     """
     trained = [trained_numerals(feature) for feature in features]
-    cells = list(_numeric_cells(rows, columns, features))
+    cells: Iterable[_NumericCell] = _numeric_cells(rows, columns, features)
     if decimal is None and any(trained):
+        cells = list(cells)
         counts = [
             sum(plain_number(text, numerals or own or POINT) is not None for _, text, own in cells)
             for numerals in (None, Numerals("."), Numerals(","))
@@ -210,7 +213,7 @@ def _numeric_cells(
     rows: Sequence[tuple[int, Sequence[str]]],
     columns: Mapping[int, int],
     features: Sequence[Feature],
-) -> Iterator[tuple[int, str, Numerals | None]]:
+) -> Iterator[_NumericCell]:
     """Yield the line, the text and the trained marks of each cell that should be a number."""
     readers = [
         (column, CellReader(feature), trained_numerals(feature))
