@@ -34,9 +34,8 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
         RecordTooLarge: the first line is longer than allowed.
     """
     example = orjson.dumps(codec.example).decode()
-    if whole and not sample.strip():
-        raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
-    if (kind := describe_file_type(sample)) is not None:
+    kind = "empty" if whole and not sample.strip() else describe_file_type(sample)
+    if kind is not None:
         raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
     lines = Lines("utf-8-sig", longest)
     lines.feed(sample)

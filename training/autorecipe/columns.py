@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import polars as pl
@@ -126,14 +127,15 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     cells = table.column(name)
     known = cells.drop_nulls()
     missing, distinct = cells.null_count(), known.n_unique()
+    unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct <= 1:
-        return InferredColumn(name, None, missing, distinct, "constant" if distinct else "empty")
+        return unusable("constant" if distinct else "empty")
     if len(known) < min(_MIN_FILLED_CELLS, missing):
-        return InferredColumn(name, None, missing, distinct, f"only {len(known)} cells are filled")
+        return unusable(f"only {len(known)} cells are filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
         return InferredColumn(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
-        return InferredColumn(name, None, missing, distinct, _DATE)
+        return unusable(_DATE)
     column = parse_numbers(known, table.numerals)
     codes = known.str.contains(_CODE).any()
     if column.numeric and not codes:
@@ -144,18 +146,16 @@ def infer_column(table: Table, name: str) -> InferredColumn:
 def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
+    unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct <= 1:
-        note = "; ".join(filter(None, ("constant", column.note)))
-        return InferredColumn(name, None, missing, distinct, note)
+        return unusable("; ".join(filter(None, ("constant", column.note))))
     if known.str.contains(_LONG_CODE).any():
-        return InferredColumn(
-            name, None, missing, distinct, "an identifier: numbers of many digits"
-        )
+        return unusable("an identifier: numbers of many digits")
     whole = bool((numbers % 1 == 0).all() and (numbers.abs() <= WHOLE_MAX).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
-        return InferredColumn(name, None, missing, distinct, "an identifier")
+        return unusable("an identifier")
     if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():
-        return InferredColumn(name, None, missing, distinct, "a row number")
+        return unusable("a row number")
     missing += len(known) - len(numbers)
     kind: Kind = "integer" if whole else "number"
     return InferredColumn(
@@ -165,16 +165,14 @@ def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -
 
 def _category(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
     distinct = known.n_unique()
+    unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
-        return InferredColumn(name, None, missing, distinct, "an identifier")
+        return unusable("an identifier")
     if distinct == len(known):
-        note = "all different: an identifier or free text"
-        return InferredColumn(name, None, missing, distinct, column.note or note)
+        return unusable(column.note or "all different: an identifier or free text")
     if distinct > _MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
         note = f"{distinct} different words are too many for categories"
-        return InferredColumn(
-            name, None, missing, distinct, "; ".join(filter(None, (note, column.note)))
-        )
+        return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]
     if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:
         notes.append(f"{alike} words only differ in case from others")

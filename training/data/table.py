@@ -274,15 +274,13 @@ def _cells(table: Table, feature: Feature) -> pl.Series:
 
 
 def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
-    numbers = as_numbers(cells, table.numerals, affix)
-    expected = f"a number in the range of float32 ({_marks(table.numerals)})"
-    _reject_invalid(table, cells, numbers, f"{expected}; correct the cell or leave it empty")
-    return _nan_where_null(numbers, cells)
-
-
-def _marks(numerals: Numerals) -> str:
+    numerals = table.numerals
+    numbers = as_numbers(cells, numerals, affix)
     thousands = f", thousands mark {numerals.thousands!r}" if numerals.thousands else ""
-    return f"decimal mark {numerals.decimal!r}{thousands}"
+    marks = f"decimal mark {numerals.decimal!r}{thousands}"
+    expected = f"a number in the range of float32 ({marks}); correct the cell or leave it empty"
+    _reject_invalid(table, cells, numbers, expected)
+    return _nan_where_null(numbers, cells)
 
 
 def _booleans(table: Table, cells: pl.Series) -> Floats:
