@@ -104,11 +104,11 @@ def shown(value: object, most: int = 60) -> str:
     try:
         text = orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        text = _represented(value)
+        text = _represent(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _represented(value: object) -> str:
+def _represent(value: object) -> str:
     """Return a value that JSON cannot write: lone surrogates, large integers, too many levels."""
     try:
         return repr(value)

@@ -320,12 +320,12 @@ def _require_columns(
     known = {feature.name for feature in features}
     free = [name for name in dict.fromkeys(names) if name not in known][:_MAX_SEARCHED]
     for number, feature in enumerate(lacking):
-        close = _misspelt(feature, free) if number < _MAX_SEARCHES else None
+        close = _find_misspelt(feature, free) if number < _MAX_SEARCHES else None
         if close is not None:
             free.remove(close)
-            found.add(1, [_misspelling(feature, close, line)])
+            found.add(1, [_misspelling_problem(feature, close, line)])
         elif not feature.optional:
-            found.add(1, [_missing(feature, names, line)])
+            found.add(1, [_missing_problem(feature, names, line)])
     found.raise_any()
 
 
@@ -338,7 +338,7 @@ def _repeated_problem(feature: Feature, names: Sequence[str], line: int) -> Prob
     )
 
 
-def _misspelling(feature: Feature, name: str, line: int) -> Problem:
+def _misspelling_problem(feature: Feature, name: str, line: int) -> Problem:
     return Problem(
         f"Line {line} has no column {feature.name!r}; is column {shown(name)} a misspelling of it?",
         feature=feature.name,
@@ -347,7 +347,7 @@ def _misspelling(feature: Feature, name: str, line: int) -> Problem:
     )
 
 
-def _missing(feature: Feature, names: Sequence[str], line: int) -> Problem:
+def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Problem:
     return Problem(
         f"Line {line} has no column {feature.name!r}; its columns are {listed(names)}.",
         feature=feature.name,
@@ -356,15 +356,15 @@ def _missing(feature: Feature, names: Sequence[str], line: int) -> Problem:
     )
 
 
-def _misspelt(feature: Feature, free: Sequence[str]) -> str | None:
+def _find_misspelt(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
     if not feature.optional:
         return closest_name(feature.name, free)
-    folded = {_folded(name): name for name in free}
-    similar = closest_name(_folded(feature.name), folded, _VERY_SIMILAR)
-    return None if similar is None else folded[similar]
+    simple = {_simplify(name): name for name in free}
+    similar = closest_name(_simplify(feature.name), simple, _VERY_SIMILAR)
+    return None if similar is None else simple[similar]
 
 
-def _folded(name: str) -> str:
+def _simplify(name: str) -> str:
     """Return the name without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", name.casefold())

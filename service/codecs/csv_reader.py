@@ -270,7 +270,7 @@ class CsvReader(TableReader):
     Args:
         codec: of the model.
         dialect: of the table.
-        columns: position of a feature, its column in the table, and the reader of its cells.
+        columns: of each feature, its position, its column of the table and the reader of its cells.
         lines: after the header.
         width: the number of columns of the table.
         least_width: the number of cells that a row must have; the others are missing.
@@ -286,7 +286,7 @@ class CsvReader(TableReader):
         *,
         width: int,
         least_width: int,
-        first: Sequence[Record] = (),
+        first: Sequence[Record],
     ) -> None:
         super().__init__(codec, lines)
         self._separator, self._quote = dialect.separator, dialect.quote

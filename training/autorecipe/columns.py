@@ -139,11 +139,13 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     column = parse_numbers(known, table.numerals)
     codes = known.str.contains(_CODE).any()
     if column.numeric and not codes:
-        return _numeric(name, known, column, missing)
-    return _category(name, known, column, missing)
+        return _infer_numeric(name, known, column, missing)
+    return _infer_category(name, known, column, missing)
 
 
-def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
+def _infer_numeric(
+    name: str, known: pl.Series, column: ParsedNumbers, missing: int
+) -> InferredColumn:
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
@@ -163,7 +165,9 @@ def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -
     )
 
 
-def _category(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
+def _infer_category(
+    name: str, known: pl.Series, column: ParsedNumbers, missing: int
+) -> InferredColumn:
     distinct = known.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):

@@ -95,7 +95,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
-        "preprocessing": {"rotated": _coordinates(features)},
+        "preprocessing": {"rotated": _find_coordinates(features)},
         "network": default_network(family, len(y), features, labels),
         "training": default_training(family, len(y), len(features), labels),
     }
@@ -130,7 +130,7 @@ def model_name(file_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
-def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
+def _find_coordinates(features: list[Feature]) -> list[tuple[str, str]]:
     """Return the columns with the names of longitude and latitude."""
     numbers = [feature.name for feature in features if feature.type == "number"]
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]

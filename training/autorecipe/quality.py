@@ -188,11 +188,13 @@ def leaky_columns(
         rows.sort()
         table = table.filter(pl.Series(np.isin(np.arange(len(target)), rows)))
         target = target[rows]
-    strengths = {feature.name: _strength(table, feature, target, labels) for feature in features}
+    strengths = {
+        feature.name: _measure_strength(table, feature, target, labels) for feature in features
+    }
     return [name for name, strength in strengths.items() if strength > _STRONG]
 
 
-def _strength(table: Table, feature: Feature, target: Floats, labels: int) -> float:
+def _measure_strength(table: Table, feature: Feature, target: Floats, labels: int) -> float:
     cells = table.column(feature.name)
     if feature.type in ("number", "integer"):
         numbers = as_numbers(cells, table.numerals, feature.affix)

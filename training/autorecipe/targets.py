@@ -58,13 +58,13 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
     if parsed.numeric and not wordless and many:
-        return _quantity_with_words(column, parsed)
+        return _infer_quantity_with_words(column, parsed)
     if not wordless or classification:
-        return _labels(table, column, counts, parsed.note)
+        return _infer_labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if len(counts) > few or regression:
-        return _quantity(column, parsed.cells)
-    return _labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
+        return _infer_quantity(column, parsed.cells)
+    return _infer_labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
 
 
 def missing_words(table: Table, column: str) -> list[str]:
@@ -82,28 +82,30 @@ def missing_words(table: Table, column: str) -> list[str]:
     return list(MISSING)
 
 
-def _quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
-    target = _quantity(column, parsed.cells.drop_nulls())
+def _infer_quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
+    target = _infer_quantity(column, parsed.cells.drop_nulls())
     update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
 
 
-def _quantity(column: str, numbers: pl.Series) -> InferredTarget:
-    if min(numbers) < 0 or _skewness(numbers) < 1 or _skewness(numbers.log1p()) > 1:
+def _infer_quantity(column: str, numbers: pl.Series) -> InferredTarget:
+    if min(numbers) < 0 or _compute_skewness(numbers) < 1 or _compute_skewness(numbers.log1p()) > 1:
         return InferredTarget(Target(column=column), [])
     remark = f"{column}: its distribution is right-skewed, so its logarithm is fitted."
     return InferredTarget(Target(column=column, log=True), [remark])
 
 
-def _skewness(numbers: pl.Series) -> float:
+def _compute_skewness(numbers: pl.Series) -> float:
     return float(numbers.skew() or 0.0)
 
 
-def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> InferredTarget:
+def _infer_labels(
+    table: Table, column: str, counts: pl.DataFrame, note: str = ""
+) -> InferredTarget:
     total, spellings = int(counts["count"].sum()), len(counts)
-    counts = _merged(counts)
+    counts = _merge_spellings(counts)
     retained = {word: count for word, count in counts.iter_rows() if count >= _MIN_ROWS}
     skipped = [word for word in counts[_LABEL] if word not in retained]
     if len(counts) == BINARY and counts["count"].min() != 1:
@@ -135,7 +137,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
     return InferredTarget(target, remarks, rare)
 
 
-def _merged(counts: pl.DataFrame) -> pl.DataFrame:
+def _merge_spellings(counts: pl.DataFrame) -> pl.DataFrame:
     """Merge labels that only differ in case, in their most frequent spelling."""
     most = pl.col(_LABEL).sort_by("count", descending=True).first()
     return (

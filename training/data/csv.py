@@ -83,7 +83,7 @@ def read_csv(
             same name.
     """
     layout = layout or Layout()
-    digest = _digest(path)
+    digest = _hash_file(path)
     csv_dialect = _detect_format(path, layout)
     frame = _parse(path, csv_dialect)
     titles = count_titles(frame.head(MAX_TITLES).rows())
@@ -112,7 +112,7 @@ def has_header(frame: pl.DataFrame) -> bool:
     A word above numbers is a name. A word that is repeated below is a cell, and one that is not,
     above few repeated words, is a name. If no column decides, a first row with a number is data.
     """
-    columns = [_first_cell(cells) for cells in frame.head(1 + _HEADER_SAMPLE_ROWS)]
+    columns = [_classify_first_cell(cells) for cells in frame.head(1 + _HEADER_SAMPLE_ROWS)]
     if "name above numbers" in columns:
         return True
     if columns.count("repeated") > columns.count("distinct"):
@@ -122,7 +122,7 @@ def has_header(frame: pl.DataFrame) -> bool:
     return not {"fraction", "whole number"} & set(columns)
 
 
-def _first_cell(cells: pl.Series) -> str:
+def _classify_first_cell(cells: pl.Series) -> str:
     """Classify the first cell of a column by the cells below it."""
     cells = cells.str.strip_chars()
     first, below = str(cells[0] or ""), cells[1:].drop_nulls()
@@ -146,7 +146,7 @@ def _detect_format(path: Path, layout: Layout) -> CsvDialect:
     """
     csv.field_size_limit(_LONGEST_LINE)
     encoding = layout.encoding or _detect_encoding(path)
-    text = _sample(path, encoding)
+    text = _read_sample(path, encoding)
     return sniff(text, encoding, separator=layout.separator, quote=layout.quote)
 
 
@@ -183,7 +183,7 @@ def _detect_encoding(path: Path) -> str:
     return "utf-8"
 
 
-def _sample(path: Path, encoding: str) -> str:
+def _read_sample(path: Path, encoding: str) -> str:
     """Read the beginning of the file.
 
     Raises:
@@ -204,7 +204,7 @@ def _sample(path: Path, encoding: str) -> str:
     return text
 
 
-def _digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     """Return the file's sha256, read in chunks.
 
     Raises:
