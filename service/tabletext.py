@@ -356,7 +356,7 @@ def find_marks(text: str) -> Marks | None:
 
 
 def resembles_number(text: str) -> bool:
-    """Return whether a text is probably meant as a number, with any marks at any position."""
+    """Return whether a text may be a number, with any marks at any position."""
     return _NUMBER_LIKE.fullmatch(text) is not None
 
 
