@@ -3,7 +3,6 @@
 Training and the service both read tables by these rules.
 """
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -167,14 +166,6 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
 def begins_like_json(text: str) -> bool:
     """Return whether a text begins with a JSON object, or an array of arrays or objects."""
     return _JSON.match(text) is not None
-
-
-def decode_start(sample: bytes, encoding: str) -> str:
-    """Return the first bytes of a table as text, without an incomplete character at the end.
-
-    Raises `UnicodeDecodeError` if the bytes are in another encoding.
-    """
-    return codecs.getincrementaldecoder(encoding)().decode(sample)
 
 
 def quote_cell(cell: str, separator: str, quote: str = '"') -> str:

@@ -180,20 +180,20 @@ def find_numerals(
     separator: str,
     decimal: Decimal | None,
 ) -> Sequence[Numerals]:
-    """Return the marks of each feature's numbers in a table.
+    """Return the marks of each feature's numbers in a table, by its first rows.
 
     They are those that training read, unless the client states a decimal mark, or another decimal
     mark makes more cells numbers.
 
     Args:
-        rows: the first ones, each with its line.
-        columns: by position of a feature, its column.
+        rows: each with its line.
+        columns: of the features, by their positions.
         features: of the model.
         separator: of the table.
         decimal: the decimal mark, if the client states it.
 
     Raises:
-        InvalidRequest: the table has two decimal marks, or one that may be of thousands.
+        InvalidRequest: as `find_decimal` does.
     """
     trained = [trained_numerals(feature) for feature in features]
     cells: Iterable[_NumericCell] = _numeric_cells(rows, columns, features)
@@ -276,7 +276,13 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
         return "Write a number."
     if cell.startswith("#"):
         return "The spreadsheet could not compute this cell; fix it there."
-    return _hint_on_marks(cell, numerals) or _hint_on_affix(cell) or "Write a number."
+    if hint := _hint_on_marks(cell, numerals):
+        return hint
+    if found := split_affix(cell):
+        number, after = found
+        what = "the percent sign" if after == "%" else "anything next to the number"
+        return f"Write {number}, without {what}."
+    return "Write a number."
 
 
 def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
@@ -293,12 +299,3 @@ def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
     if marks.ambiguous:
         return f"Write {numbers[0]}, or {numbers[1]} if those are decimals; {separated}."
     return f"Write {numbers[0]}: {separated}."
-
-
-def _hint_on_affix(cell: str) -> str | None:
-    found = split_affix(cell)
-    if found is None:
-        return None
-    number, after = found
-    what = "the percent sign" if after == "%" else "anything next to the number"
-    return f"Write {number}, without {what}."

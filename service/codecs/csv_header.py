@@ -1,5 +1,6 @@
 """The beginning of a CSV file: its format, and the column of each feature."""
 
+import codecs
 import csv
 import re
 from collections import Counter
@@ -23,7 +24,6 @@ from service.tabletext import (
     begins_like_json,
     column_name,
     count_titles,
-    decode_start,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
@@ -203,7 +203,7 @@ def _find_encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
 def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
     """Return the first bytes as text, without an incomplete character at their end."""
     try:
-        return decode_start(head, encoding)
+        return codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError as error:
         if fallback is not None:
             lines = head.decode(encoding, "surrogateescape").split("\n")

@@ -112,13 +112,7 @@ class NdjsonWriter:
         return b""
 
     def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
-        """Return the rows of a batch.
-
-        Args:
-            batch: rows of the table.
-            scores: the graph's output for the rows without an error, ``[rows, columns]``.
-            warnings: by row of the batch.
-        """
+        """Return the rows of a batch; the arguments are those of `CsvWriter.write`."""
         return b"".join(
             orjson.dumps(row, option=_NUMPY | orjson.OPT_APPEND_NEWLINE)
             for row in self._rows(batch, scores, warnings)
@@ -161,7 +155,7 @@ class JsonDocumentWriter(NdjsonWriter):
         return b'{"predictions":['
 
     def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
-        """Return the rows of a batch; the arguments are those of `NdjsonWriter.write`."""
+        """Return the rows of a batch; the arguments are those of `CsvWriter.write`."""
         rows = self._rows(batch, scores, warnings)
         return self._join([orjson.dumps(row, option=_NUMPY) for row in rows])
 
