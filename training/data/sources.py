@@ -23,6 +23,8 @@ from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
 
 _TIMEOUT_SECONDS = 30
+# More than twice the largest of the files.
+_MAX_DOWNLOAD = 64 << 20
 GITHUB = "https://raw.githubusercontent.com"
 
 
@@ -160,7 +162,7 @@ def public_data(table: Table) -> dict[str, Any] | None:
 def _download(name: str, source: Source, folders: Folders) -> bytes:
     try:
         with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - only the URLs above
-            content: bytes = response.read()
+            content: bytes = response.read(_MAX_DOWNLOAD)  # more does not match the digest
     except OSError as error:
         searched = folders.data / source.path if folders.data else "no data folder is set"
         raise DataSetNotFound(

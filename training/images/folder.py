@@ -20,11 +20,12 @@ from training.images.dataset import Bytes, ImageSet
 
 MIN_IMAGES = 10
 """The minimum number of images per class; fewer cannot be split."""
+MAX_IN_MEMORY = 1 << 30
+"""The maximum size in bytes of a set of images in memory; larger ones are memory-mapped."""
 _TRAINING = ("train", "training")
 _VALIDATION = ("validation", "valid", "val")
 _TEST = ("test", "testing")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
-_MAX_IN_MEMORY = 1 << 30
 _CHUNK = 64
 _SHOWN = 5
 
@@ -217,7 +218,7 @@ def _set_of(
 ) -> ImageSet:
     """Store the images in one array, which is memory-mapped if it is large."""
     shape = (most, image.height, image.width, image.channels)
-    if math.prod(shape) > _MAX_IN_MEMORY:
+    if math.prod(shape) > MAX_IN_MEMORY:
         with TemporaryFile() as file:  # unnamed; the mapping keeps it open
             store: Bytes = np.memmap(file, np.uint8, shape=shape)
     else:

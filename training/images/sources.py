@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
-from training.images.folder import SkippedFile, read_folder
+from training.images.folder import MAX_IN_MEMORY, SkippedFile, read_folder
 from training.recipe.image import ImageData, ImageRecipe
 
 # The mirror that torchvision uses; it has no commits, so only the sha256 pins the files.
@@ -191,31 +192,46 @@ def read_idx(path: Path) -> Bytes:
     """Read the array of an idx file of bytes, plain or gzipped.
 
     Raises:
-        DataError: it cannot be read, or is not an idx file.
+        DataError: it cannot be read, is not an idx file, or is too large.
     """
     try:
-        content = path.read_bytes()
-        if content.startswith(GZIP_SIGNATURE):
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            compressed = file.read(len(GZIP_SIGNATURE)) == GZIP_SIGNATURE
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            return _read_array(path, file)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
-    if len(content) < 4 or content[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
+
+
+def _read_array(path: Path, file: IO[bytes]) -> Bytes:
+    """Read no more than the header declares: a small gzipped file can expand to terabytes."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
         raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
-    kind, dimensions = content[2], content[3]
+    kind, dimensions = start[2:]
     if kind != _UNSIGNED_BYTES:
         raise DataError(
             f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
         )
-    header = 4 + 4 * dimensions
-    if len(content) < header:
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
         raise DataError(f"{path} is incomplete: it ends within its header.")
-    shape = struct.unpack(f">{dimensions}I", content[4:header])
-    if len(content) - header != prod(shape):
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    declared = prod(shape)
+    if declared > MAX_IN_MEMORY:
         raise DataError(
-            f"{path} is incomplete: its header declares {prod(shape):,} bytes, but the file "
-            f"contains {len(content) - header:,}."
+            f"{path} is too large: its header declares {declared:,} bytes, and the maximum is "
+            f"{MAX_IN_MEMORY:,}. Train on a folder with a folder of images for each class."
         )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    content = file.read(declared + 1)
+    if len(content) > declared:
+        raise DataError(f"{path} contains more than the {declared:,} bytes its header declares.")
+    if len(content) < declared:
+        raise DataError(
+            f"{path} is incomplete: its header declares {declared:,} bytes, but the file "
+            f"contains {len(content):,}."
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def test_an_idx_file_is_read(tmp_path: Path, *, packed: bool) -> None:
         (b"", "not an idx file"),
         (b"\x89PNG", "not an idx file"),
         (_idx(_PIXELS)[:-1], "header declares 24 bytes, but the file contains 23"),
+        (_idx(_PIXELS) + b"\0", "more than the 24 bytes its header declares"),
         (b"\0\0\x0d\x01" + struct.pack(">I", 1) + b"\0" * 4, "type 0x0d"),
         (_idx(_PIXELS)[:7], "ends within its header"),
         (gzip.compress(_idx(_PIXELS))[:20], "cannot be read"),
@@ -48,6 +50,28 @@ def test_an_invalid_idx_file_is_rejected(tmp_path: Path, content: bytes, sentenc
         read_idx(path)
 
     assert "broken-images" in str(rejection.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (16, "contains more than the 16 bytes its header declares"),
+        (4_000_000_000, "too large: its header declares 4,000,000,000 bytes"),
+    ],
+)
+def test_a_decompression_bomb_is_rejected(tmp_path: Path, declared: int, sentence: str) -> None:
+    """A small file that expands to 64 MB is not decompressed beyond what its header declares."""
+    path = tmp_path / "bomb.gz"
+    header = bytes([0, 0, 8, 1]) + struct.pack(">I", declared)
+    path.write_bytes(gzip.compress(header + bytes(64_000_000), compresslevel=1))
+
+    tracemalloc.start()
+    with pytest.raises(DataError, match=sentence):
+        read_idx(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1_000_000
 
 
 def test_a_folder_of_idx_files_is_recognized_by_their_names(tmp_path: Path) -> None:
