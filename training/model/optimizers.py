@@ -8,6 +8,9 @@ from torch.optim import Optimizer, lr_scheduler
 
 from training.recipe.table import OptimizerSettings, Schedule
 
+# The share of a one-cycle schedule in which the learning rate increases.
+_WARM_UP = 0.2
+
 
 def build_optimizer(plan: OptimizerSettings, network: nn.Module) -> Optimizer:
     """Build the recipe's optimizer for the network's parameters."""
@@ -68,11 +71,13 @@ def _one_cycle(
     plan: OptimizerSettings, optimizer: Optimizer, steps: int
 ) -> lr_scheduler.LRScheduler:
     """Increase to the learning rate, then decrease to almost zero (Smith, 2018)."""
+    total = steps + 1
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=plan.learning_rate,
-        total_steps=steps + 1,
-        pct_start=0.2,
+        total_steps=total,
+        # PyTorch warms up for pct_start * total - 1 steps, and divides by that number.
+        pct_start=_WARM_UP if _WARM_UP * total > 1 else 0.0,
         cycle_momentum=False,
     )
 
