@@ -52,6 +52,41 @@ class History:
     best_epoch: int = 0
 
 
+@dataclass
+class FitState:
+    """The progress of a fit, with the weights of its best epoch."""
+
+    history: History = field(default_factory=History)
+    best: float = math.inf
+    """The lowest monitored loss."""
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of the best epoch; empty before the first."""
+
+    def record(
+        self, training: float, monitored: float, network: nn.Module, *, validated: bool = True
+    ) -> None:
+        """Record the losses of an epoch, and its weights if they are the best so far.
+
+        Args:
+            training: the mean loss of the epoch's batches.
+            monitored: the loss that decides which epoch is the best.
+            network: whose weights are copied.
+            validated: whether the monitored loss is that of a validation set.
+        """
+        self.history.training.append(training)
+        if validated:
+            self.history.validation.append(monitored)
+        if self.best == math.inf or monitored < self.best - _NO_IMPROVEMENT * abs(self.best):
+            self.best = monitored
+            self.history.best_epoch = len(self.history.training) - 1
+            self.weights = copy.deepcopy(network.state_dict())
+
+    def should_stop(self, patience: int) -> bool:
+        """Return whether the loss cannot improve, or did not for `patience` epochs."""
+        epochs = len(self.history.training) - 1 - self.history.best_epoch
+        return self.best == 0 or epochs >= patience
+
+
 def fit(
     network: nn.Module,
     loss: RowLoss,
@@ -66,18 +101,19 @@ def fit(
     and L-BFGS. It draws from torch's global generator, which must be seeded before.
 
     Raises:
-        FitError: the loss is not finite.
+        FitError: the loss is not finite, or a batch is too small for batch normalization.
     """
-    batches = batches_per_epoch(len(training), plan)
+    batches = batches_per_epoch(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
     monitored = validation or training
-    history = History()
-    best, weights = math.inf, copy.deepcopy(network.state_dict())
+    state = FitState()
 
     with _suitable_threads(network, len(training) // batches):
         for epoch in progress_bar(range(plan.epochs), "epochs"):
+            if state.should_stop(plan.patience):
+                break
             network.train()
             total = 0.0
             for batch in _shuffled(training, batches):
@@ -87,24 +123,28 @@ def fit(
             network.eval()
             with torch.no_grad():
                 now = objective(monitored, penalized=validation is None).item()
-            history.training.append(total / batches)
-            if validation is not None:
-                history.validation.append(now)
             check_is_finite(now, epoch, plan, remedy=", or choose a scaler")
+            state.record(total / batches, now, network, validated=validation is not None)
 
-            if best == math.inf or now < best - _NO_IMPROVEMENT * abs(best):
-                best, weights = now, copy.deepcopy(network.state_dict())
-                history.best_epoch = epoch
-            if now == 0 or epoch - history.best_epoch >= plan.patience:
-                break
-
-    network.load_state_dict(weights)
-    return history
+    network.load_state_dict(state.weights)
+    return state.history
 
 
-def batches_per_epoch(rows: int, plan: OptimizerSettings) -> int:
-    """Return the number of batches; batch size 0 is one full batch."""
-    return math.ceil(rows / plan.batch_size) if plan.batch_size else 1
+def batches_per_epoch(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:
+    """Return the number of batches; batch size 0 is one full batch.
+
+    Raises:
+        FitError: a batch has only one row or image, which cannot be normalized.
+    """
+    batches = math.ceil(rows / plan.batch_size) if plan.batch_size else 1
+    normalized = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
+    if normalized and rows < 2 * batches:
+        raise FitError(
+            "Batch normalization needs at least two examples in each batch, but the "
+            f"{rows} of the training set are split into {batches} batches; increase "
+            "training.batch_size, or set network.batch_norm = false."
+        )
+    return batches
 
 
 def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: str = "") -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.recipes import read_recipe
 from training.errors import FitError
-from training.fit import TrainingSet, fit
+from training.fit import FitState, TrainingSet, fit
 from training.model.losses import loss_of
 from training.recipe.table import Training
 
@@ -76,6 +76,38 @@ def test_a_diverging_fit_is_reported() -> None:
 
     with pytest.raises(FitError, match=r"training\.learning_rate below 1e\+06"):
         fit(nn.Linear(3, 1).double(), _MSE, _examples(60, seed=1), None, plan)
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(4, 1), (3, 2), (1, 0)])
+def test_a_batch_of_one_row_cannot_be_normalized(rows: int, batch_size: int) -> None:
+    """Batch normalization of a single row is rejected before the fit, with what to change."""
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()
+
+    with pytest.raises(FitError, match=r"at least two examples.*training\.batch_size"):
+        fit(network, _MSE, _examples(rows, seed=1), None, _plan(batch_size=batch_size))
+
+
+def test_a_loss_of_zero_ends_the_fit() -> None:
+    """It cannot improve, so no further epoch runs."""
+    state = FitState()
+
+    state.record(0.5, 0.25, nn.Linear(1, 1))
+    assert not state.should_stop(patience=10)
+
+    state.record(0.1, 0.0, nn.Linear(1, 1))
+    assert state.should_stop(patience=10)
+
+
+def test_a_change_by_rounding_is_no_improvement() -> None:
+    """The epoch before it stays the best, so the fit stops after `patience` such epochs."""
+    state, network = FitState(), nn.Linear(1, 1)
+
+    for loss in (1.0, 1.0 - 1e-12, 1.0 - 2e-12):
+        state.record(loss, loss, network, validated=False)
+
+    assert state.history.best_epoch == 0
+    assert state.history.validation == []
+    assert state.should_stop(patience=2)
 
 
 def test_rows_are_weighted() -> None:

@@ -44,7 +44,7 @@ def fit(
     with the best epoch so far.
 
     Raises:
-        FitError: the loss is not finite.
+        FitError: the loss is not finite, or a batch is too small for batch normalization.
         KeyboardInterrupt: before the first epoch ended.
     """
     plan, device = recipe.training, best_device()
@@ -52,14 +52,17 @@ def fit(
         classifier.to(device).network, torch.channels_last
     )
     averaged = AveragedModel(network, multi_avg_fn=_average(plan.ema_momentum), use_buffers=True)
-    batches = batches_per_epoch(len(training), plan)
+    batches = batches_per_epoch(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     state = checkpoint.begin(network, averaged, optimizer, schedule)
-    estimate = RemainingTime(state.epoch, plan.epochs)
+    first = len(state.history.training)
+    estimate = RemainingTime(first, plan.epochs)
 
     try:
-        for epoch in range(state.epoch, plan.epochs):
+        for epoch in range(first, plan.epochs):
+            if state.should_stop(plan.patience):
+                break
             network.train()
             total = 0.0
             for x, soft_targets in _augmented_batches(classifier, recipe, training, batches, epoch):
@@ -81,13 +84,11 @@ def fit(
             now, wrong = _validate(classifier, averaged.module, validation)
             check_is_finite(now, epoch, plan)
             state.record(total / batches, now, averaged.module)
-            checkpoint.save(epoch + 1)
+            checkpoint.save()
             _log(
                 f"{estimate.after(epoch)}: training loss {total / batches:.4f}, validation loss "
                 f"{now:.4f}, validation error {wrong:.2%}"
             )
-            if epoch - state.history.best_epoch >= plan.patience:
-                break
     except KeyboardInterrupt:
         if not state.weights:
             raise
