@@ -1,4 +1,4 @@
-"""Plot requests per second relative to the floor, for the README."""
+"""Plot requests per second relative to the floor."""
 
 from pathlib import Path
 

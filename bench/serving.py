@@ -57,6 +57,8 @@ def _head(results: Results) -> Iterator[str]:
     yield "after; multiples are quotients of shares. A figure is invalid if a response differs"
     yield "from the output of ONNX Runtime, is an error or is incomplete."
     yield ""
+    yield "![Requests per second relative to an empty ASGI application](serving.svg)"
+    yield ""
     for letter, title in _TITLES.items():
         yield f"- {letter}: {title}"
     yield "- b after a letter: binary tensors of v2"

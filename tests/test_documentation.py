@@ -118,7 +118,7 @@ def test_every_curl_command_gets_the_response_printed_below_it(
     """Each example can be pasted into a terminal while `make serve` runs."""
     shown = list(exchanges(page))
 
-    assert len(shown) >= 3
+    assert shown
     for exchange in shown:
         sent = send(shipped_client, exchange.command)
         response = sent.text if isinstance(exchange.response, str) else sent.json()
