@@ -39,8 +39,9 @@ from training.export.publish import check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
 from training.images.dataset import Bytes, ImageSet, evenly_spaced
 from training.images.fit import fit, scores_of
+from training.images.folder import LoadedImages
 from training.images.networks import Classifier, Pixels, build
-from training.images.sources import LoadedImages, load_images, split_images
+from training.images.sources import load_images, split_images
 from training.model.thresholds import (
     choose_low_confidence,
     choose_temperature,

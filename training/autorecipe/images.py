@@ -11,7 +11,8 @@ from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
 from training.images.dataset import evenly_spaced
-from training.images.sources import LoadedImages, idx_files, load_images, read_idx
+from training.images.folder import LoadedImages
+from training.images.sources import IMAGES_AXES, idx_files, load_images, read_idx
 from training.recipe.image import ImageData, ImageRecipe
 from training.recipe.loader import parse_image_recipe
 
@@ -79,7 +80,7 @@ def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
 def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
     """Return height, width and channels: those of idx files, else the chosen or default size."""
     if files := idx_files(folder):
-        _, height, width = read_idx(files["training"][0]).shape
+        _, height, width = read_idx(files["training"][0], IMAGES_AXES).shape
         return height, width, 1
     return side or _USUAL_SIDE, side or _USUAL_SIDE, 3
 

@@ -39,15 +39,22 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
-class FolderParts:
-    """The images of a folder. A single subset apart from train/ is the test set."""
+class LoadedImages:
+    """The images of a data set, in its own subsets."""
 
+    name: str
+    sha256: str
+    """Of all used files."""
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
     skipped: list[SkippedFile]
-    sha256: str
-    """Of all used files, with their paths below the folder."""
+
+    @property
+    def images(self) -> int:
+        """The number of images in all sets."""
+        parts = (self.training, self.validation, self.test)
+        return sum(len(part) for part in parts if part is not None)
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,19 @@ class _DecodedFile:
     """The reason why there are no pixels."""
 
 
-def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> FolderParts:
+def read_folder(
+    folder: Path, labels: Sequence[str], image: ImageInput, name: str | None = None
+) -> LoadedImages:
     """Decode every image below the folder.
+
+    A single subset apart from train/ is the test set. The digest depends on the files and their
+    paths below the folder.
 
     Args:
         folder: with class folders, or with train/ and validation/ or test/ that have class folders.
         labels: names of the classes, in the order of their folders; if empty, the folder names.
         image: how images are preprocessed.
+        name: of the data set; by default that of the folder.
 
     Raises:
         DataError: fewer than two class folders, or too few images in one.
@@ -95,11 +108,15 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
             retained = _without_duplicates(
                 _decoded(files, folder, image), paths_by_digest, skipped, digest
             )
-            parts[part] = _set_of(retained, len(files), class_labels, image)
+            parts[part] = _store_images(retained, len(files), class_labels, image)
     _require_enough(parts["training"], set_folders["training"], skipped)
-    validation = parts.get("validation")
-    return FolderParts(
-        parts["training"], validation, parts.get("test"), skipped, digest.hexdigest()
+    return LoadedImages(
+        name or folder.resolve().name,
+        digest.hexdigest(),
+        parts["training"],
+        parts.get("validation"),
+        parts.get("test"),
+        skipped,
     )
 
 
@@ -213,7 +230,7 @@ def _without_duplicates(
             yield decoded
 
 
-def _set_of(
+def _store_images(
     images: Iterator[_DecodedFile], most: int, labels: Sequence[str], image: ImageInput
 ) -> ImageSet:
     """Store the images in one array, which is memory-mapped if it is large."""

@@ -5,10 +5,9 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
-from training.images.folder import MAX_IN_MEMORY, SkippedFile, read_folder
+from training.images.folder import MAX_IN_MEMORY, LoadedImages, read_folder
 from training.recipe.image import ImageData, ImageRecipe
 
 # The mirror that torchvision uses; it has no commits, so only the sha256 pins the files.
@@ -46,26 +45,10 @@ _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
 # Public data sets that are folders, not single files.
 _FOLDERS = ("cats_and_dogs",)
 _UNSIGNED_BYTES = 8
+IMAGES_AXES = 3
+"""The axes of an array of images: images, height and width."""
 PARTS = {"training": "train", "test": "t10k"}
 """The prefixes of MNIST file names."""
-
-
-@dataclass(frozen=True)
-class LoadedImages:
-    """The images of a recipe, in the subsets of the data set."""
-
-    name: str
-    sha256: str
-    training: ImageSet
-    validation: ImageSet | None
-    test: ImageSet | None
-    skipped: list[SkippedFile]
-
-    @property
-    def images(self) -> int:
-        """The number of images in all sets."""
-        parts = (self.training, self.validation, self.test)
-        return sum(len(part) for part in parts if part is not None)
 
 
 def load_images(
@@ -85,13 +68,14 @@ def load_images(
     if data.folder is not None:
         folder = Path(data.folder)
         if files := idx_files(folder):
-            return _of_files(folder.resolve().name, files, labels, image)
-        return _of_folder(folder, labels, image, folder.resolve().name)
+            return _read_idx_sets(folder.resolve().name, files, labels, image)
+        return read_folder(folder, labels, image)
     name = data.source or ""
     if name in DIGESTS:
-        return _of_idx(name, labels, image, folders)
+        files = {part: _find_pair(name, prefix, folders) for part, prefix in PARTS.items()}
+        return _read_idx_sets(name, files, labels, image)
     if name in _FOLDERS:
-        return _of_folder(_public_folder(name, folders), labels, image, name)
+        return read_folder(_public_folder(name, folders), labels, image, name)
     known = ", ".join(sorted([*DIGESTS, *_FOLDERS]))
     raise DataError(f"There is no public data set of images {name!r}; known: {known}.")
 
@@ -112,15 +96,12 @@ def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, Im
     return training, validation, test
 
 
-def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> LoadedImages:
-    files = {}
-    for part, prefix in PARTS.items():
-        images, target = (
-            find(name, idx_source(name, kind), folders)
-            for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1")
-        )
-        files[part] = (images, target)
-    return _of_files(name, files, labels, image)
+def _find_pair(name: str, prefix: str, folders: Folders) -> tuple[Path, Path]:
+    images, target = (
+        find(name, idx_source(name, kind), folders)
+        for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1")
+    )
+    return images, target
 
 
 def idx_source(name: str, kind: str) -> Source:
@@ -129,7 +110,7 @@ def idx_source(name: str, kind: str) -> Source:
     return Source(f"{name}/{path}", DIGESTS[name][kind], f"{_URLS[name]}/{path}")
 
 
-def _of_files(
+def _read_idx_sets(
     name: str, files: Mapping[str, tuple[Path, Path]], labels: list[str], image: ImageInput
 ) -> LoadedImages:
     digest = hashlib.sha256()
@@ -137,19 +118,16 @@ def _of_files(
     for part, pair in files.items():
         for path in pair:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-        pixels, target = (read_idx(path) for path in pair)
+        pixels = read_idx(pair[0], IMAGES_AXES)
+        target = read_idx(pair[1], axes=1)
         if len(pixels) != len(target):
             raise DataError(f"{pair[0]} has {len(pixels)} images, {pair[1]} {len(target)} labels.")
-        parts[part] = _set_of(pixels, target, labels, image, PARTS[part])
+        parts[part] = _build_set(pixels, target, labels, image, PARTS[part])
     return LoadedImages(name, digest.hexdigest(), parts["training"], None, parts.get("test"), [])
 
 
-def _set_of(
-    pixels: Bytes,
-    target: Bytes,
-    labels: list[str],
-    image: ImageInput,
-    prefix: str,
+def _build_set(
+    pixels: Bytes, target: Bytes, labels: list[str], image: ImageInput, prefix: str
 ) -> ImageSet:
     if pixels.shape[1:] != (image.height, image.width) or image.channels != 1:
         raise DataError(
@@ -167,13 +145,6 @@ def _set_of(
     return ImageSet(pixels[..., np.newaxis], target.astype(np.int64), positions, names)
 
 
-def _of_folder(folder: Path, labels: list[str], image: ImageInput, name: str) -> LoadedImages:
-    parts = read_folder(folder, labels, image)
-    return LoadedImages(
-        name, parts.sha256, parts.training, parts.validation, parts.test, parts.skipped
-    )
-
-
 def _public_folder(name: str, folders: Folders) -> Path:
     homes = [home / name for home in (folders.data, folders.cache) if home is not None]
     for home in homes:
@@ -188,42 +159,23 @@ def _public_folder(name: str, folders: Folders) -> Path:
     )
 
 
-def read_idx(path: Path) -> Bytes:
-    """Read the array of an idx file of bytes, plain or gzipped.
+def read_idx(path: Path, axes: int) -> Bytes:
+    """Read the array of an idx file of bytes, plain or gzipped, with this number of axes.
+
+    No more is read than the header declares, since a small gzipped file can expand to terabytes.
 
     Raises:
-        DataError: it cannot be read, is not an idx file, or is too large.
+        DataError: it cannot be read, is not such a file, is empty or is too large.
     """
     try:
         with path.open("rb") as file:
             compressed = file.read(len(GZIP_SIGNATURE)) == GZIP_SIGNATURE
         with gzip.open(path) if compressed else path.open("rb") as file:
-            return _read_array(path, file)
+            shape = _read_header(path, file, axes)
+            declared = prod(shape)
+            content = file.read(declared + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
-
-
-def _read_array(path: Path, file: IO[bytes]) -> Bytes:
-    """Read no more than the header declares: a small gzipped file can expand to terabytes."""
-    start = file.read(4)
-    if len(start) < 4 or start[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
-        raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
-    kind, dimensions = start[2:]
-    if kind != _UNSIGNED_BYTES:
-        raise DataError(
-            f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
-        )
-    sizes = file.read(4 * dimensions)
-    if len(sizes) < 4 * dimensions:
-        raise DataError(f"{path} is incomplete: it ends within its header.")
-    shape = struct.unpack(f">{dimensions}I", sizes)
-    declared = prod(shape)
-    if declared > MAX_IN_MEMORY:
-        raise DataError(
-            f"{path} is too large: its header declares {declared:,} bytes, and the maximum is "
-            f"{MAX_IN_MEMORY:,}. Train on a folder with a folder of images for each class."
-        )
-    content = file.read(declared + 1)
     if len(content) > declared:
         raise DataError(f"{path} contains more than the {declared:,} bytes its header declares.")
     if len(content) < declared:
@@ -232,6 +184,32 @@ def _read_array(path: Path, file: IO[bytes]) -> Bytes:
             f"contains {len(content):,}."
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_header(path: Path, file: BufferedIOBase, axes: int) -> tuple[int, ...]:
+    """Return the shape of the array."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
+        raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
+    kind, found = start[2:]
+    if kind != _UNSIGNED_BYTES:
+        raise DataError(
+            f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
+        )
+    if found != axes:
+        raise DataError(f"{path} has an array of {found} axes instead of {axes}.")
+    sizes = file.read(4 * axes)
+    if len(sizes) < 4 * axes:
+        raise DataError(f"{path} is incomplete: it ends within its header.")
+    shape = struct.unpack(f">{axes}I", sizes)
+    if not prod(shape):
+        raise DataError(f"{path} is empty: its array has the shape {list(shape)}.")
+    if prod(shape) > MAX_IN_MEMORY:
+        raise DataError(
+            f"{path} is too large: its header declares {prod(shape):,} bytes, and the maximum is "
+            f"{MAX_IN_MEMORY:,}. Train on a folder with a folder of images for each class."
+        )
+    return shape
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bundle.manifest import ImageInput
+from service.imaging.preprocess import DECODER
+from training.data.sources import Folders
 from training.errors import DataError
-from training.images.sources import idx_files, read_idx
+from training.images.sources import idx_files, load_images, read_idx
+from training.recipe.image import ImageData
 
 _PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -25,7 +29,7 @@ def test_an_idx_file_is_read(tmp_path: Path, *, packed: bool) -> None:
     path = tmp_path / "some-images"
     path.write_bytes(gzip.compress(_idx(_PIXELS)) if packed else _idx(_PIXELS))
 
-    assert np.array_equal(read_idx(path), _PIXELS)
+    assert np.array_equal(read_idx(path, axes=3), _PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def test_an_invalid_idx_file_is_rejected(tmp_path: Path, content: bytes, sentenc
     path.write_bytes(content)
 
     with pytest.raises(DataError, match=sentence) as rejection:
-        read_idx(path)
+        read_idx(path, axes=3)
 
     assert "broken-images" in str(rejection.value)
 
@@ -62,12 +66,12 @@ def test_an_invalid_idx_file_is_rejected(tmp_path: Path, content: bytes, sentenc
 def test_a_decompression_bomb_is_rejected(tmp_path: Path, declared: int, sentence: str) -> None:
     """A small file that expands to 64 MB is not decompressed beyond what its header declares."""
     path = tmp_path / "bomb.gz"
-    header = bytes([0, 0, 8, 1]) + struct.pack(">I", declared)
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", declared, 1, 1)
     path.write_bytes(gzip.compress(header + bytes(64_000_000), compresslevel=1))
 
     tracemalloc.start()
     with pytest.raises(DataError, match=sentence):
-        read_idx(path)
+        read_idx(path, axes=3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -82,3 +86,24 @@ def test_a_folder_of_idx_files_is_recognized_by_their_names(tmp_path: Path) -> N
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.array([0, 1], np.uint8)))
 
     assert list(idx_files(tmp_path)) == ["training"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "sentence"),
+    [
+        (_PIXELS[0], [0, 1], "train-images-idx3-ubyte has an array of 2 axes instead of 3"),
+        (_PIXELS[:0], [], r"train-images-idx3-ubyte is empty: .* \[0, 3, 4\]"),
+        (_PIXELS, [[0, 1]], "train-labels-idx1-ubyte has an array of 2 axes instead of 1"),
+        (_PIXELS, [0], "has 2 images, .* 1 labels"),
+    ],
+)
+def test_images_without_a_label_each_are_rejected(
+    tmp_path: Path, images: np.typing.NDArray[np.uint8], labels: list[object], sentence: str
+) -> None:
+    """The message has the file and what is wrong with its array."""
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(_idx(images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.array(labels, np.uint8)))
+    image = ImageInput(kind="image", height=3, width=4, channels=1, fit="crop", decoder=DECODER)
+
+    with pytest.raises(DataError, match=sentence):
+        load_images(ImageData(folder=str(tmp_path)), [], image, Folders(None, tmp_path))
