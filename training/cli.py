@@ -43,15 +43,12 @@ def train(
     """Run the recipe, and report its metrics, whether it serves, and how to call it."""
     created = not models.exists()
     if isinstance(recipe, ImageRecipe):
-        outcome = run_images(recipe, models, folders, checkpoints, force=force)
+        published = run_images(recipe, models, folders, checkpoints, force=force)
     else:
-        outcome = run(recipe, models, folders, force=force)
+        published = run(recipe, models, folders, force=force)
     if created:
         print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
-    print_line(f"Published {outcome.folder}")
-    if outcome.manifest.evaluation is not None:
-        print_line(_summary(outcome.manifest.evaluation, outcome.rare))
-    print_line(next_steps(outcome.publication))
+    _report(published)
 
 
 def list_recipes(models: Path) -> None:
@@ -145,13 +142,7 @@ def compare(models: Path, names: list[str]) -> None:
 
 def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
     """Import an ONNX model of another library, and report the result."""
-    imported = import_model(onnx, document, csv, models)
-    print_line(f"Published {imported.folder}")
-    for remark in imported.remarks:
-        print_line(f"  * {remark}")
-    if imported.manifest.evaluation is not None:
-        print_line(_summary(imported.manifest.evaluation))
-    print_line(next_steps(imported.publication))
+    _report(import_model(onnx, document, csv, models))
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
@@ -165,7 +156,17 @@ def print_line(text: str) -> None:
     print(text)  # noqa: T201 - the output of the command line
 
 
-def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
+def _report(published: Publication) -> None:
+    """Report the folder, the metrics, whether the version serves, and how to call it."""
+    print_line(f"Published {published.folder}")
+    if published.remark:
+        print_line(f"  * {published.remark}")
+    if published.manifest.evaluation is not None:
+        print_line(_summary(published.manifest.evaluation, published.rare))
+    print_line(next_steps(published))
+
+
+def _summary(evaluation: Evaluation, rare: str | None) -> str:
     names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     part = (
         f"{evaluation.rows} test rows"

@@ -35,7 +35,7 @@ from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_images
 from training.export.folding import fold_pixel_scaling
-from training.export.publish import check_folder, publish
+from training.export.publish import Publication, check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
 from training.images.dataset import Bytes, ImageSet, evenly_spaced
 from training.images.fit import fit, scores_of
@@ -51,7 +51,6 @@ from training.model.thresholds import (
 from training.recipe.families import BINARY
 from training.recipe.image import ImageData, ImageRecipe
 from training.report import images as report
-from training.run import Outcome
 
 _MAX_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
@@ -67,7 +66,7 @@ def run(
     checkpoints: CheckpointOptions,
     *,
     force: bool = False,
-) -> Outcome:
+) -> Publication:
     """Train the recipe's model and publish it as the next version below `models`.
 
     Args:
@@ -114,7 +113,7 @@ def run(
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
     measured = TestPredictions(test.target.astype(np.float64), predictions)
     comparison = compare_images(models, manifest, check_rows, measured)
-    return Outcome(publish(models, manifest, files, comparison, force=force), None)
+    return publish(models, manifest, files, comparison, force=force)
 
 
 def _export(

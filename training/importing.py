@@ -1,6 +1,6 @@
 """Import an ONNX model of another library as a bundle, verified against the original."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from training.export.foreign_graph import (
     OutputMapping,
     find_output,
 )
-from training.export.publish import RunResult, publish
+from training.export.publish import Publication, publish
 from training.export.wrapping import wrap
 from training.recipe.loader import parse_card
 from training.recipe.table import Feature, ModelCard
@@ -58,14 +58,9 @@ class Original:
         return self.mapping.of(self.foreign.run(features, self.card.features))
 
 
-@dataclass(frozen=True)
-class Imported(RunResult):
-    """A published import, with remarks for the user."""
-
-    remarks: list[str]
-
-
-def import_model(path: Path, document: dict[str, Any], csv: Path | None, models: Path) -> Imported:
+def import_model(
+    path: Path, document: dict[str, Any], csv: Path | None, models: Path
+) -> Publication:
     """Wrap a model into a bundle and publish it as the next version below `models`.
 
     Args:
@@ -89,7 +84,7 @@ def import_model(path: Path, document: dict[str, Any], csv: Path | None, models:
 
 def _publish(
     foreign: ForeignGraph, card: ModelCard, data: Dataset, table: Table | None, models: Path
-) -> Imported:
+) -> Publication:
     outputs = foreign.run(data.features, card.features)
     mapping = find_output(outputs, foreign.classes, card.target.labels)
     card = _with_labels(card, mapping)
@@ -119,9 +114,7 @@ def _publish(
         files={},
     )
     files = {MODEL: graph, EXAMPLES: to_json(examples)}
-    publication = publish(models, manifest, files)
-    remarks = [mapping.remark] if mapping.remark else []
-    return Imported(publication, remarks)
+    return replace(publish(models, manifest, files), remark=mapping.remark)
 
 
 def _origin(foreign: ForeignGraph) -> str:

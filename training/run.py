@@ -1,7 +1,7 @@
 """One training run on a table, from a recipe to a published bundle."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from service.bundle import manifest as contract
@@ -17,21 +17,13 @@ from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import additive_explanation
-from training.export.publish import RunResult, check_folder, publish
+from training.export.publish import Publication, check_folder, publish
 from training.learn import fit_model
 from training.recipe.table import Recipe
 from training.report import page
 
 
-@dataclass(frozen=True)
-class Outcome(RunResult):
-    """A published bundle."""
-
-    rare: str | None
-    """A label so rare that accuracy alone is misleading, if there is one."""
-
-
-def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Outcome:
+def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Publication:
     """Train the recipe's model and publish it as the next version below `models`.
 
     Args:
@@ -83,4 +75,4 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
-    return Outcome(publication, rare_label(recipe, target))
+    return replace(publication, rare=rare_label(recipe, target))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from tests.recipes import read_recipe
 from training.data.sources import Folders
-from training.run import Outcome, run
+from training.export.publish import Publication
+from training.run import run
 
 
 @cache
-def trained(name: str, folders: Folders, base: Path) -> Outcome:
+def trained(name: str, folders: Folders, base: Path) -> Publication:
     """Train and publish a shipped recipe, once in each test process.
 
     Args:

@@ -38,7 +38,8 @@ from service.bundle.store import read_bundle
 from training.__main__ import main
 from training.data.table import Float32s
 from training.errors import ImportRejected, RecipeError
-from training.importing import Imported, import_model
+from training.export.publish import Publication
+from training.importing import import_model
 from training.onnx_files import Graph
 
 _IRIS = load_iris()
@@ -62,13 +63,13 @@ def _imported(
     target: dict[str, Any] | None = None,
     options: dict[str, bool] | None = None,
     kind: Any = FloatTensorType,  # noqa: ANN401 - as above
-) -> Imported:
+) -> Publication:
     model = to_onnx(fitted, initial_types=[("X", kind([None, 4]))], options=options)
     card = {"features": _FEATURES, "target": target or {}}
     return import_model(_saved(model, folder), card, None, folder / "models")
 
 
-def _predictions(imported: Imported, rows: Float32s) -> Float32s:
+def _predictions(imported: Publication, rows: Float32s) -> Float32s:
     """The predictions of the bundle, which must be equal for single rows and batches."""
     graph = Graph(read_bundle(imported.folder).model)
     together = graph.predict(rows)

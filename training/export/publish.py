@@ -24,6 +24,10 @@ class Publication:
     """The version that serves now."""
     comparison: Comparison | None = None
     """With the version that served before, if there was one."""
+    rare: str | None = None
+    """A label so rare that accuracy alone is misleading, if there is one."""
+    remark: str = ""
+    """A note on an imported model for the user."""
 
     @property
     def version(self) -> int:
@@ -34,23 +38,6 @@ class Publication:
     def serves(self) -> bool:
         """Whether the new version serves."""
         return self.serving == self.version
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run has published, for the message to the user."""
-
-    publication: Publication
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the new version."""
-        return self.publication.folder
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the new version."""
-        return self.publication.manifest
 
 
 def check_folder(models: Path, name: str) -> None:

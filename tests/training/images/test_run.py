@@ -17,12 +17,12 @@ from tests.conftest import StartApp
 from training.__main__ import main
 from training.data.sources import Folders
 from training.errors import DataError
+from training.export.publish import Publication
 from training.image_run import run
 from training.images.checkpoint import CheckpointOptions
 from training.onnx_files import Graph
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import toml_of
-from training.run import Outcome
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 class Trained:
     """One finished run, which several tests read and none changes."""
 
-    outcome: Outcome
+    outcome: Publication
     models: Path
     checkpoints: Path
 

@@ -8,10 +8,11 @@ import pytest
 from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
-from training.run import Outcome, run
+from training.export.publish import Publication
+from training.run import run
 
 
-def _page(outcome: Outcome) -> str:
+def _page(outcome: Publication) -> str:
     return (outcome.folder / "report.html").read_text(encoding="utf-8")
 
 
