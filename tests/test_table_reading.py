@@ -22,7 +22,7 @@ from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
 from training.evaluation.published import open_model
-from training.export.manifest import input_of
+from training.export.manifest import describe_input
 
 ROWS = 120
 MESSY = {
@@ -140,7 +140,7 @@ def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, Feat
     whole = load(recipe.data, Folders(None, folder))
     table = with_target(whole, recipe.target)
     data = encode(table, recipe, np.arange(table.frame.height))
-    described = input_of(data, data.features).model_dump_json(exclude_none=True)
+    described = describe_input(data, data.features).model_dump_json(exclude_none=True)
     return table, data, FeatureCodec(FeaturesInput.model_validate_json(described))
 
 

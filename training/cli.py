@@ -27,7 +27,7 @@ from training.image_run import run as run_images
 from training.images.checkpoint import CheckpointOptions
 from training.importing import import_model
 from training.recipe.image import ImageRecipe
-from training.recipe.loader import read_any, recipe_names, toml_of
+from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 from training.run import run
 
@@ -88,7 +88,7 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     Raises:
         DataError: the file exists or cannot be written.
     """
-    text = toml_of(recipe)
+    text = format_toml(recipe)
     try:
         if path.is_file() and path.read_bytes() == text.encode():
             print_line(f"{path} already contains this recipe")

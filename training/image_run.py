@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +30,14 @@ from training.evaluation.metrics import (
     low_confidence_metrics,
     rounded,
 )
-from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_images
 from training.export.folding import fold_pixel_scaling
+from training.export.manifest import describe_provenance
 from training.export.publish import Publication, check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
 from training.images.dataset import Bytes, ImageSet, evenly_spaced
-from training.images.fit import fit, scores_of
+from training.images.fit import compute_scores, fit
 from training.images.folder import LoadedImages
 from training.images.networks import Classifier, Pixels, build
 from training.images.sources import load_images, split_images
@@ -49,7 +48,7 @@ from training.model.thresholds import (
     confidence,
 )
 from training.recipe.families import BINARY
-from training.recipe.image import ImageData, ImageRecipe
+from training.recipe.image import ImageRecipe
 from training.report import images as report
 
 _MAX_FOR_STATISTICS = 10_000
@@ -96,6 +95,7 @@ def run(
     predictions = classifier.predict(check_rows)
     graph, examples = _export(classifier, recipe, check_rows, output_name(output))
 
+    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=recipe.name,
@@ -105,7 +105,7 @@ def run(
         input=image,
         output=output,
         evaluation=evaluate(predictions, training, test, output.unsure_below),
-        provenance=_provenance(recipe, found, (training, validation, test), started),
+        provenance=describe_provenance(recipe, origin, (training, validation, test), started),
         files={},
     )
     tested = report.TestSetPredictions(test, predictions)
@@ -127,15 +127,6 @@ def _export(
         synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
     )
     return graph, onnx_export.example_rows(classifier, replayed, name, IMAGE_NAME)
-
-
-def _provenance(
-    recipe: ImageRecipe, found: LoadedImages, parts: Sequence[ImageSet], started: float
-) -> contract.Provenance:
-    training, validation, test = map(len, parts)
-    sizes = contract.SplitSizes(training=training, validation=validation, test=test)
-    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
-    return describe.provenance(_portable(recipe), origin, sizes, started)
 
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
@@ -191,7 +182,7 @@ def _calibrated(
     """Calibrate the classifier in place, and describe its output."""
     test_pixels = test.pixels(slice(None))
     before = classifier.predict(test_pixels)
-    scores = scores_of(classifier, classifier.network, validation)
+    scores = compute_scores(classifier, classifier.network, validation)
     temperature = choose_temperature(scores, validation.target)
     classifier.temperature.fill_(temperature)
     after = classifier.predict(test_pixels)
@@ -218,11 +209,3 @@ def _fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
     # A resumed run may find the same images in another folder.
     content = recipe.model_dump_json(exclude={"title", "description", "data"})
     return hashlib.sha256((content + found.sha256).encode()).hexdigest()
-
-
-def _portable(recipe: ImageRecipe) -> ImageRecipe:
-    """Return the recipe without the local path of the folder."""
-    if recipe.data.folder is None:
-        return recipe
-    name = Path(recipe.data.folder).resolve().name
-    return recipe.model_copy(update={"data": ImageData(folder=name, private=recipe.data.private)})

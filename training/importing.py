@@ -27,7 +27,6 @@ from training.data.table import (
 )
 from training.errors import DataError, ImportRejected
 from training.evaluation.metrics import baseline_predictions, measure, rounded
-from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.foreign_graph import (
     INTEGER_TYPES,
@@ -36,6 +35,7 @@ from training.export.foreign_graph import (
     OutputMapping,
     find_output,
 )
+from training.export.manifest import describe_input, describe_output
 from training.export.publish import Publication, publish
 from training.export.wrapping import wrap
 from training.recipe.loader import parse_card
@@ -55,7 +55,7 @@ class Original:
 
     def predict(self, features: Float32s) -> Float32s:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
-        return self.mapping.of(self.foreign.run(features, self.card.features))
+        return self.mapping.apply(self.foreign.run(features, self.card.features))
 
 
 def import_model(
@@ -91,7 +91,7 @@ def _publish(
     chosen = card.target.threshold
     threshold = chosen if isinstance(chosen, float) else DEFAULT_THRESHOLD
     original = Original(foreign, mapping, card)
-    output = describe.output_of(card, threshold)
+    output = describe_output(card, threshold)
     output_tensor = output_name(output)
 
     graph = wrap(foreign, card.features, mapping, output_tensor)
@@ -108,7 +108,7 @@ def _publish(
         title=card.title,
         description=f"{card.description.strip()}\n{_origin(foreign)}".strip(),
         task=card.task,
-        input=_input_of(data),
+        input=_describe_input(data),
         output=output,
         evaluation=evaluation,
         files={},
@@ -141,9 +141,9 @@ def _with_labels(card: ModelCard, mapping: OutputMapping) -> ModelCard:
     return card.model_copy(update={"target": card.target.model_copy(update=target)})
 
 
-def _input_of(data: Dataset) -> FeaturesInput:
+def _describe_input(data: Dataset) -> FeaturesInput:
     """Describe the features without training statistics, which are unknown."""
-    described = describe.input_of(data, data.features)
+    described = describe_input(data, data.features)
     unknown: dict[str, None] = dict.fromkeys(("trained", "statistics", "counts"))
     features = [
         feature.model_copy(update={key: None for key in unknown if hasattr(feature, key)})

@@ -10,7 +10,7 @@ from torch import nn
 from training.data.table import Dataset, Floats, Rows
 from training.fit import History, TrainingSet, fit
 from training.model.estimators import Estimator, fit_estimator
-from training.model.losses import loss_of
+from training.model.losses import select_loss
 from training.model.networks import Ensemble, Predictor, ValueHead, build
 from training.model.preprocessing import fit_preprocessing, fit_scaler
 from training.model.thresholds import choose_low_confidence, choose_threshold, confidence
@@ -85,7 +85,7 @@ def _fit_networks(
             recipe.network, training_examples.x, preprocessing.numbers_width, recipe.output_width
         )
         histories.append(
-            fit(network, loss_of(recipe), training_examples, validation_examples, plan)
+            fit(network, select_loss(recipe), training_examples, validation_examples, plan)
         )
         networks.append(network)
     predictor = Predictor(preprocessing, Ensemble(networks), head)

@@ -13,10 +13,15 @@ from training.data.sources import Folders
 from training.data.table import encode
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
-from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import additive_explanation
+from training.export.manifest import (
+    describe_input,
+    describe_output,
+    describe_provenance,
+    describe_scaler,
+)
 from training.export.publish import Publication, check_folder, publish
 from training.learn import fit_model
 from training.recipe.table import Recipe
@@ -46,7 +51,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     assessment = assess(recipe, table, data, parts, fitted)
 
     interval = build_interval(recipe, table, data, parts, model=fitted, assessment=assessment)
-    output = describe.output_of(
+    output = describe_output(
         recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
     output_tensor = output_name(output)
@@ -55,18 +60,21 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     onnx_export.verify(graph, fitted.predictor, check_rows)
     examples = onnx_export.example_rows(fitted.predictor, check_rows, output_tensor)
 
+    origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
         task=recipe.task,
-        input=describe.input_of(data, data.features[parts.training]),
+        input=describe_input(data, data.features[parts.training]),
         output=output,
-        scaler=describe.scaler_of(recipe, data, fitted.predictor),
+        scaler=describe_scaler(recipe, data, fitted.predictor),
         reasons=additive_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
-        provenance=describe.provenance_of(recipe, table, len(target), parts, started),
+        provenance=describe_provenance(
+            recipe, origin, (parts.training, parts.validation, parts.test), started
+        ),
         files={},
     )
     known = caveats(recipe, loaded.complete, table, target)

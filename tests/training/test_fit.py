@@ -11,10 +11,10 @@ from torch import nn
 from tests.recipes import read_recipe
 from training.errors import FitError
 from training.fit import FitState, TrainingSet, fit
-from training.model.losses import loss_of
+from training.model.losses import select_loss
 from training.recipe.table import Training
 
-_MSE = loss_of(read_recipe("ice_cream"))
+_MSE = select_loss(read_recipe("ice_cream"))
 _RIDGE_PENALTY = 0.05
 
 

@@ -185,7 +185,7 @@ class OutputMapping:
             return ""
         return "The model returns only a label, so its probabilities are 1 and 0."
 
-    def of(self, outputs: Mapping[str, Array]) -> Float32s:
+    def apply(self, outputs: Mapping[str, Array]) -> Float32s:
         """Return the prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
         found = outputs[self.output]
         if self.form == "label":

@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,17 +22,17 @@ from service.bundle.features import (
     Range,
 )
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
-from training.data.split import RowSplit
-from training.data.table import Column, Dataset, Float32s, Floats, Table
+from training.data.table import Column, Dataset, Float32s, Floats
 from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
-from training.recipe.table import Feature, ModelCard, Recipe, SeededRecipe
+from training.recipe.image import ImageRecipe
+from training.recipe.table import Feature, ModelCard, Recipe
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
-def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
+def describe_input(data: Dataset, training: Float32s) -> FeaturesInput:
     """Describe the features with their ranges and training statistics."""
     return FeaturesInput(
         kind="features",
@@ -44,7 +44,7 @@ def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
     )
 
 
-def output_of(
+def describe_output(
     card: ModelCard,
     threshold: float,
     *,
@@ -72,7 +72,7 @@ def output_of(
     )
 
 
-def scaler_of(
+def describe_scaler(
     recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
 ) -> contract.Scaler | None:
     """Return the fitted scaler as plain numbers, if there is one."""
@@ -91,39 +91,37 @@ def scaler_of(
     return contract.Scaler(kind=recipe.preprocessing.scaler, columns=columns)
 
 
-def provenance_of(
-    recipe: Recipe, table: Table, rows: int, parts: RowSplit, started: float
+def describe_provenance(
+    recipe: Recipe | ImageRecipe,
+    origin: contract.DataOrigin,
+    parts: tuple[Sized, Sized, Sized],
+    started: float,
 ) -> contract.Provenance:
-    """Return the provenance of a table model; `started` is `time.perf_counter()` at the start."""
-    sizes = contract.SplitSizes(
-        training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
-    )
-    origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows)
-    return provenance(_portable(recipe), origin, sizes, started)
+    """Describe how a model was trained.
 
-
-def provenance(
-    recipe: SeededRecipe, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
-) -> contract.Provenance:
-    """Return the provenance of any model; `started` is `time.perf_counter()` at the start."""
+    Args:
+        recipe: as it was run; local paths are shortened to their last name.
+        origin: of the data.
+        parts: the training, validation and test set.
+        started: `time.perf_counter()` at the start of the run.
+    """
+    document = recipe.model_dump(mode="json", exclude_defaults=True)
+    data = document["data"]
+    if "file" in data:
+        data["file"] = Path(data["file"]).name
+    if "folder" in data:
+        data["folder"] = Path(data["folder"]).resolve().name
+    training, validation, test = map(len, parts)
     return contract.Provenance(
-        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        recipe=document,
         seed=recipe.seed,
         data=origin,
-        split=sizes,
+        split=contract.SplitSizes(training=training, validation=validation, test=test),
         versions=_versions(),
         commit=_commit(),
         created=datetime.now(UTC).replace(microsecond=0),
         duration_seconds=round(time.perf_counter() - started, 2),
     )
-
-
-def _portable(recipe: Recipe) -> Recipe:
-    """Return the recipe without the local path of the CSV file."""
-    if recipe.data.file is None:
-        return recipe
-    data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
-    return recipe.model_copy(update={"data": data})
 
 
 def _feature(

@@ -40,7 +40,7 @@ def trim(model: onnx.ModelProto) -> None:
             trimmed[prediction] = trimmed[source]
         elif prediction not in needed:
             pass  # unused
-        elif (window := _window_of(node, sizes)) is not None:
+        elif (window := _find_window(node, sizes)) is not None:
             nodes += _trim_end(
                 graph, node, window, trimmed.get(source, sizes[source]), needed[prediction]
             )
@@ -81,7 +81,7 @@ class _Window(NamedTuple):
         )
 
 
-def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | None:
+def _find_window(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | None:
     """Return the window of a node; None without a window or explicit padding."""
     if node.op_type not in _WINDOWED or len(node.output) > 1 or node.input[0] not in sizes:
         return None
@@ -118,7 +118,7 @@ def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str
     all_needed = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
     for node in reversed(graph.node):
         predicted = all_needed.get(node.output[0])
-        window = _window_of(node, sizes)
+        window = _find_window(node, sizes)
         for position, name in enumerate(node.input):
             if name not in sizes:
                 continue

@@ -99,7 +99,7 @@ def fit(
     return state.history
 
 
-def scores_of(classifier: Classifier, network: nn.Module, images: ImageSet) -> Tensor:
+def compute_scores(classifier: Classifier, network: nn.Module, images: ImageSet) -> Tensor:
     """Return the network's scores for all images in order, ``[images, outputs]``, on the CPU."""
     device = classifier.temperature.device
     network.eval()
@@ -120,7 +120,7 @@ def _validate(
     classifier: Classifier, averaged_network: nn.Module, validation: ImageSet
 ) -> tuple[float, float]:
     """Compute cross-entropy and error rate on the validation set."""
-    scores = scores_of(classifier, averaged_network, validation)
+    scores = compute_scores(classifier, averaged_network, validation)
     loss = mean_cross_entropy(scores, torch.from_numpy(validation.target))
     wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
     return loss.item(), float(wrong.mean())

@@ -12,7 +12,7 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Scores ``[rows, outputs]`` and target ``[rows]`` to losses ``[rows]``."""
 
 
-def loss_of(recipe: Recipe) -> RowLoss:
+def select_loss(recipe: Recipe) -> RowLoss:
     """Return the recipe's loss, or the default of its task and family."""
     if recipe.task == "multiclass":
         return _categorical_cross_entropy

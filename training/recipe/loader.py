@@ -94,7 +94,7 @@ def parse_card(document: dict[str, Any], origin: str) -> ModelCard:
     return _checked(ModelCard, document, origin)
 
 
-def toml_of(recipe: Recipe | ImageRecipe) -> str:
+def format_toml(recipe: Recipe | ImageRecipe) -> str:
     """Write the recipe as TOML, from which the same recipe can be read."""
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}

@@ -94,7 +94,7 @@ def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[
     image = unit_range(torch.from_numpy(before))
     generator = Generator().manual_seed(seed)
     after = [augment(image, plan, generator) for _ in range(_AUGMENTED_COPIES)]
-    variants = [before, *(_bytes_of(one) for one in after)]
+    variants = [before, *(_to_bytes(one) for one in after)]
     return [
         ImageRow(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
         for k, row in enumerate(rows)
@@ -130,7 +130,7 @@ def _smaller(pixels: Bytes) -> Bytes:
     return np.asarray(averages.round().byte().permute(1, 2, 0).numpy())
 
 
-def _bytes_of(images: torch.Tensor) -> Bytes:
+def _to_bytes(images: torch.Tensor) -> Bytes:
     """Convert ``[batch, channels, height, width]``, 0 to 1, to uint8 pixels, channels last."""
     levels = (images.clamp(0, 1) * 255).round().byte()
     return np.asarray(levels.permute(0, 2, 3, 1).numpy(), dtype=np.uint8)

@@ -19,10 +19,10 @@ from training.images.networks import build
 from training.model.thresholds import Ints, class_probabilities
 from training.recipe.families import BINARY
 from training.recipe.image import Augmentation, ImageRecipe
-from training.recipe.loader import parse_image_recipe, toml_of
+from training.recipe.loader import format_toml, parse_image_recipe
 from training.report import figures, gallery
 from training.report.drawing import Chart
-from training.report.page import command_of, render_page
+from training.report.page import format_command, render_page
 from training.report.tables import Tile, label_rows, metric_rows, number
 
 _MAX_SKIPPED = 40
@@ -105,9 +105,9 @@ def render(
         plan=recipe,
         history=history,
         parameters=_parameters(recipe, images.classes),
-        command=command_of(public),
+        command=format_command(public),
         folder=public.data.folder,
-        recipe=toml_of(public),
+        recipe=format_toml(public),
     )
 
 

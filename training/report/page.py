@@ -15,7 +15,7 @@ from training.evaluation.assessment import Assessment, permutation_importance
 from training.learn import FittedModel
 from training.model.thresholds import class_probabilities
 from training.recipe.image import ImageRecipe
-from training.recipe.loader import parse_recipe, recipe_names, toml_of
+from training.recipe.loader import format_toml, parse_recipe, recipe_names
 from training.recipe.table import Recipe
 from training.report import figures
 from training.report import tables as summary
@@ -82,8 +82,8 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         was_measured=measured,
         features=_feature_rows(manifest),
         threshold=fitted.threshold if recipe.task == "binary" else None,
-        command=command_of(recipe),
-        recipe=toml_of(recipe),
+        command=format_command(recipe),
+        recipe=format_toml(recipe),
     )
 
 
@@ -177,7 +177,7 @@ def render_page(template: str, **shown: object) -> bytes:
     return environment.get_template(template).render(shown).encode(errors="backslashreplace")
 
 
-def command_of(recipe: Recipe | ImageRecipe) -> str:
+def format_command(recipe: Recipe | ImageRecipe) -> str:
     """Return the command that reproduces the model: by the name or the file of its recipe."""
     if recipe.name in recipe_names():
         return f"onward train {recipe.name}"

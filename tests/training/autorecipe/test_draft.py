@@ -12,7 +12,7 @@ from training.autorecipe.draft import Draft, draft, model_name
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import SOURCES, Folders, find
 from training.errors import DataError
-from training.recipe.loader import read_any, recipe_names, toml_of
+from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 
 
@@ -267,11 +267,11 @@ def test_a_table_without_a_usable_target_or_feature_is_rejected(
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_written_recipe_is_read_back_unchanged(name: str, tmp_path: Path) -> None:
-    """Reading the file that `toml_of` writes gives the same recipe."""
+    """Reading the file that `format_toml` writes gives the same recipe."""
     recipe = read_any(name)
     path = tmp_path / "again.toml"
 
-    path.write_text(toml_of(recipe), encoding="utf-8")
+    path.write_text(format_toml(recipe), encoding="utf-8")
 
     assert read_any(str(path)) == recipe
 
@@ -286,7 +286,7 @@ def test_any_text_can_be_written_to_a_recipe(
     recipe = Recipe.model_validate(document)
     path = tmp_path_factory.mktemp("words") / "again.toml"
 
-    path.write_text(toml_of(recipe), encoding="utf-8")
+    path.write_text(format_toml(recipe), encoding="utf-8")
 
     assert read_recipe(str(path)).target.labels == words
 

@@ -8,7 +8,7 @@ import pytest
 from service.bundle.manifest import output_name
 from training.data.table import Dataset, Float32s, encode, table_from_rows
 from training.errors import ExportError
-from training.export import manifest as describe
+from training.export.manifest import describe_output
 from training.export.onnx_export import example_rows, export, verify
 from training.learn import fit_model
 from training.model.networks import Predictor
@@ -110,7 +110,7 @@ def test_onnx_runtime_agrees_with_pytorch(
     """On training rows and unusual ones, in batches of 1, 2, 7 and all."""
     recipe = _recipe(family, task, seed, scaler=scaler, clip=clip)
     predictor, data = _learned(recipe)
-    output = output_name(describe.output_of(recipe, 0.5))
+    output = output_name(describe_output(recipe, 0.5))
 
     model = export(predictor, output, len(data.columns))
 

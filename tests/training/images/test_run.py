@@ -22,7 +22,7 @@ from training.image_run import run
 from training.images.checkpoint import CheckpointOptions
 from training.onnx_files import Graph
 from training.recipe.image import ImageRecipe
-from training.recipe.loader import toml_of
+from training.recipe.loader import format_toml
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,7 +102,7 @@ def test_a_killed_fit_resumes_to_the_same_result(
 ) -> None:
     """``kill -9`` after the second epoch, then --resume: the result of an uninterrupted run."""
     path = tmp_path / "stripes.toml"
-    path.write_text(toml_of(recipe))
+    path.write_text(format_toml(recipe))
     options = [str(path), "--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
 
     first = subprocess.Popen(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.recipes import read_recipe
-from training.model.losses import loss_of, penalty
+from training.model.losses import penalty, select_loss
 
 _SCORES = torch.tensor([[-2.0], [0.0], [0.5], [3.0]], dtype=torch.float64)
 _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
@@ -24,7 +24,7 @@ _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
 )
 def test_binary_losses_match_their_formulas(name: str, expected: list[float]) -> None:
     """One loss per row, from the score and the position of the label."""
-    loss = loss_of(read_recipe("admission", [f"training.loss={name}"]))
+    loss = select_loss(read_recipe("admission", [f"training.loss={name}"]))
 
     np.testing.assert_allclose(loss(_SCORES, _CLASSES), expected)
 
@@ -35,7 +35,7 @@ def test_binary_losses_match_their_formulas(name: str, expected: list[float]) ->
 )
 def test_regression_losses_match_their_formulas(name: str, expected: list[float]) -> None:
     """One loss per row, from the difference to the target."""
-    loss = loss_of(read_recipe("ice_cream", [f"training.loss={name}"]))
+    loss = select_loss(read_recipe("ice_cream", [f"training.loss={name}"]))
 
     np.testing.assert_allclose(loss(_SCORES, torch.zeros(4, dtype=torch.float64)), expected)
 
@@ -44,7 +44,7 @@ def test_the_gradient_of_the_perceptron_is_rosenblatts_rule() -> None:
     """Incorrect rows change the weights by (prediction - target) * input; correct rows do not."""
     x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     weights = torch.zeros(2, 1, requires_grad=True)
-    loss = loss_of(read_recipe("iris_perceptron"))
+    loss = select_loss(read_recipe("iris_perceptron"))
 
     loss(x @ weights, torch.tensor([0.0, 1.0])).sum().backward()  # type: ignore[no-untyped-call]
 

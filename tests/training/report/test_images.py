@@ -19,12 +19,11 @@ from service.bundle.manifest import (
     Evaluation,
     ImageInput,
     Manifest,
-    SplitSizes,
     find_task,
 )
 from service.predictions import predicted_labels
 from training.evaluation.metrics import class_metrics, low_confidence_metrics
-from training.export import manifest as describe
+from training.export.manifest import describe_provenance
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
@@ -87,7 +86,7 @@ class Scene:
         )
         pets = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
         origin = DataOrigin(source="pets", sha256="0" * 64, rows=self.count * 5)
-        sizes = SplitSizes(training=self.count * 3, validation=self.count, test=self.count)
+        parts = (range(self.count * 3), range(self.count), range(self.count))
         return Manifest(
             format_version=FORMAT_VERSION,
             name=recipe.name,
@@ -96,7 +95,7 @@ class Scene:
             input=ImageInput(kind="image", decoder="one", **recipe.image.model_dump()),
             output=output,
             evaluation=_evaluation(tested),
-            provenance=describe.provenance(pets, origin, sizes, 0.0),
+            provenance=describe_provenance(pets, origin, parts, started=0.0),
             files={},
         )
 
