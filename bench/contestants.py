@@ -83,16 +83,16 @@ def contestants(names: Iterable[str], models: Path) -> list[Contestant]:
 
 def _contestant(name: str, models: Path) -> Contestant:
     if name == FLOOR:
-        return Contestant(name, EMPTY_APP, tuple(_of_floor()))
+        return Contestant(name, EMPTY_APP, tuple(_floor_cases()))
     if name == OURSELVES:
-        return Contestant(name, service_command("--models", str(models)), tuple(_of_ours()))
+        return Contestant(name, service_command("--models", str(models)), tuple(_our_cases()))
     if name == NAIVE:
         environment = {"BENCH_MODELS": str(models)}
         app = _uvicorn("bench.naive:app")
-        return Contestant(name, app, tuple(_of_naive()), environment=environment)
+        return Contestant(name, app, tuple(_naive_cases()), environment=environment)
     command = ("-m", f"bench.peers.{name}", "--models", str(models), "--port", "{port}")
     # The front end of TorchServe is written in Java, which is compiled while it warms up.
-    return Contestant(name, command, tuple(_of_peer(name)), 6 if name == "torchserve" else 1)
+    return Contestant(name, command, tuple(_peer_cases(name)), 6 if name == "torchserve" else 1)
 
 
 def _uvicorn(app: str) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def _cases(
         yield RequestCase(letter + mark, protocol, letter, how or OURS[protocol])
 
 
-def _of_floor() -> Iterable[RequestCase]:
+def _floor_cases() -> Iterable[RequestCase]:
     """The requests of our service; every response counts as correct."""
     for one in (*_cases(NATIVE, "ABCD"), RequestCase("P", IMAGE, "D", OURS[IMAGE])):
         yield replace(
@@ -122,7 +122,7 @@ def _of_floor() -> Iterable[RequestCase]:
         )
 
 
-def _of_ours() -> Iterable[RequestCase]:
+def _our_cases() -> Iterable[RequestCase]:
     for protocol in (NATIVE, V1, V2, BINARY):
         yield from _cases(protocol, _NUMBERS)
     yield from _cases(OBJECTS, ("B", "C"))
@@ -131,7 +131,7 @@ def _of_ours() -> Iterable[RequestCase]:
         yield RequestCase("P", protocol, "D", OURS[protocol])
 
 
-def _of_naive() -> Iterable[RequestCase]:
+def _naive_cases() -> Iterable[RequestCase]:
     yield from _cases(NATIVE, ("A",), _one_by_name())
     yield from _cases(NATIVE, _NUMBERS[1:], rows_at("/{model}"))
     yield RequestCase("P", IMAGE, "D", rows_at("/{model}/image", image="file"))
@@ -145,7 +145,7 @@ def _one_by_name() -> RequestFormat:
     )
 
 
-def _of_peer(name: str) -> Iterable[RequestCase]:
+def _peer_cases(name: str) -> Iterable[RequestCase]:
     """The requests of a peer, in the protocols that it supports."""
     if name == "kserve":
         yield from _cases(V1, _NUMBERS)

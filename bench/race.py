@@ -75,7 +75,7 @@ class Race:
         """Measure one server in one round; one that does not start is not measured again."""
         _log(f"round {number + 1}: {contestant.name}")
         try:
-            runs = self._runs_of(contestant)
+            runs = self._find_runs(contestant)
             with started(self._start(contestant, runs.python)) as running:
                 models_seconds = self._wait_for_models(running, contestant)
                 runs.ready.append(running.ready_seconds + models_seconds)
@@ -104,7 +104,7 @@ class Race:
                 time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
-    def _runs_of(self, contestant: Contestant) -> Runs:
+    def _find_runs(self, contestant: Contestant) -> Runs:
         name = contestant.name
         if name not in self._runs:
             python = interpreter(name, self._plan.cache)

@@ -39,7 +39,7 @@ def lines(results: Results) -> Iterator[str]:
     yield from _not_measured(results)
 
 
-def protocol_of(request: str) -> str:
+def select_protocol(request: str) -> str:
     """The protocol to which the limits apply: binary, a file, or otherwise v1.
 
     The limits were set by these; the native response to 256 rows contains 29 kB of labels.
@@ -74,7 +74,7 @@ def _shares(results: Results) -> Iterator[str]:
         "|---|---|---|---|---|",
     )
     for request, (limit, target) in _LIMITS.items():
-        figure = ours.figure(request, protocol_of(request))
+        figure = ours.figure(request, select_protocol(request))
         if figure is None:
             yield f"| {request} | not measured | {limit:.0%} | {target:.0%} | |"
             continue
@@ -98,11 +98,11 @@ def _multiples(results: Results) -> Iterator[str]:
     requests = ("A", "B", "C", "D", "D*", "P")
     yield from ("", _row("ours, times as fast as", requests), "|---" * (len(requests) + 1) + "|")
     for server in others:
-        for protocol in _protocols_of(server):
+        for protocol in _list_protocols(server):
             mark = "b" if protocol == BINARY else ""
             cells = []
             for letter in requests:
-                name = _image_of(protocol) if letter == "P" else protocol
+                name = _select_image_protocol(protocol) if letter == "P" else protocol
                 their_figure = server.figure(letter + mark, name) if name else None
                 our_figure = ours.figure(letter + mark, name) if name else None
                 if our_figure and their_figure:
@@ -112,12 +112,12 @@ def _multiples(results: Results) -> Iterator[str]:
             yield _row(f"{server.name}, {protocol}", cells)
 
 
-def _image_of(protocol: str) -> str | None:
+def _select_image_protocol(protocol: str) -> str | None:
     """The protocol of an image for a client of a protocol; None if it supports no files."""
     return {NATIVE: IMAGE, V1: V1_IMAGE}.get(protocol)
 
 
-def _protocols_of(server: Server) -> list[str]:
+def _list_protocols(server: Server) -> list[str]:
     supported = {figure.protocol for figure in server.figures}
     return [protocol for protocol in (NATIVE, V1, V2, BINARY) if protocol in supported]
 

@@ -102,7 +102,7 @@ def streaming_table(address: tuple[str, int], observed: Observations) -> None:
             except TimeoutError:
                 pass
             except OSError as error:
-                observed.partial[_name_of(error)] += 1
+                observed.partial[_name_error(error)] += 1
                 return
             rows = chunk(b"45,85\n" * 100)
         observed.partial["complete stream"] += 1
@@ -120,7 +120,7 @@ def slow_upload(address: tuple[str, int], observed: Observations) -> None:
             except TimeoutError:
                 continue
             except OSError as error:
-                observed.partial[_name_of(error)] += 1
+                observed.partial[_name_error(error)] += 1
                 return
             observed.partial[received[9:12].decode()] += 1
             return
@@ -194,7 +194,7 @@ def _send(connection: socket.socket, request: bytes, observed: Observations) -> 
     try:
         connection.sendall(request)
     except OSError as error:
-        observed.partial[_name_of(error)] += 1
+        observed.partial[_name_error(error)] += 1
         return
     response = http.client.HTTPResponse(connection)
     try:
@@ -202,7 +202,7 @@ def _send(connection: socket.socket, request: bytes, observed: Observations) -> 
         response.read()
         observed.outcomes[str(response.status)] += 1
     except (OSError, http.client.HTTPException) as error:
-        observed.outcomes[_name_of(error)] += 1
+        observed.outcomes[_name_error(error)] += 1
 
 
 def _connect(address: tuple[str, int]) -> socket.socket:
@@ -215,7 +215,7 @@ def _raise_closed() -> bytes:
     raise ConnectionAbortedError
 
 
-def _name_of(error: Exception) -> str:
+def _name_error(error: Exception) -> str:
     return type(error).__name__
 
 

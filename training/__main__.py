@@ -105,8 +105,12 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
 
 
 def _train(options: Options) -> None:
-    recipe = read_any(options.recipe, options.overrides)
-    folders, checkpoints = _folders(options), _checkpoint_options(options)
+    _run(read_any(options.recipe, options.overrides), options)
+
+
+def _run(recipe: Recipe | ImageRecipe, options: Options, own_file: Path | None = None) -> None:
+    checkpoints = CheckpointOptions(options.runs, resume=options.resume)
+    folders = _folders(options, own_file)
     commands.train(recipe, options.models, folders, checkpoints, force=options.force)
 
 
@@ -116,9 +120,7 @@ def _new(options: Options) -> None:
     is_new = not path.exists()
     try:
         commands.write_recipe(recipe, path)
-        folders = _folders(options, own_file=options.csv)
-        checkpoints = _checkpoint_options(options)
-        commands.train(recipe, options.models, folders, checkpoints, force=options.force)
+        _run(recipe, options, own_file=options.csv)
     except FitError:
         raise  # its message says how to edit the recipe
     except (TrainingError, KeyboardInterrupt):
@@ -168,21 +170,13 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _checkpoint_options(options: Options) -> CheckpointOptions:
-    return CheckpointOptions(options.runs, resume=options.resume)
-
-
 def _add_publishing_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--force",
         action="store_true",
         help="serve the new version even if it is clearly worse than the one that serves",
     )
-    verb.add_argument(
-        "--resume",
-        action="store_true",
-        help="images: continue an interrupted run",
-    )
+    verb.add_argument("--resume", action="store_true", help="images: continue an interrupted run")
     verb.add_argument(
         "--runs", type=Path, default=Path("runs"), help="images: folder for checkpoints"
     )

@@ -68,12 +68,7 @@ def run(
 ) -> Publication:
     """Train the recipe's model and publish it as the next version below `models`.
 
-    Args:
-        recipe: what to train.
-        models: the folder of published models.
-        folders: where to find public data sets.
-        checkpoints: where each epoch is saved, and whether to resume.
-        force: serve the version even if it is clearly worse than the one that serves.
+    With `force`, it serves even if it is clearly worse than the version that serves.
 
     Raises:
         TrainingError: the run failed; nothing was published.
@@ -143,11 +138,9 @@ def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
 
 
 def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
-    """Generate images of smooth noise, for examples without any image of the data set.
+    """Generate a few images of smooth noise, for examples without any image of the data set.
 
-    Args:
-        shape: of the data set, ``(images, height, width, channels)``; only a few are generated.
-        seed: the same seed gives the same images.
+    The shape is that of the data set, ``(images, height, width, channels)``.
     """
     _, height, width, channels = shape
     draw = np.random.default_rng(seed)

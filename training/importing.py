@@ -102,11 +102,13 @@ def _publish(
     if table is not None and card.target.column in table.frame.columns:
         predictions = original.predict(data.features)
         evaluation = _evaluate(card, labeled(card, table), predictions, threshold, foreign)
+    producer = foreign.producer or "an unnamed program"
+    origin = f"Imported from ONNX; the file was written by {producer}."
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=card.name,
         title=card.title,
-        description=f"{card.description.strip()}\n{_origin(foreign)}".strip(),
+        description=f"{card.description.strip()}\n{origin}".strip(),
         task=card.task,
         input=_describe_input(data),
         output=output,
@@ -115,11 +117,6 @@ def _publish(
     )
     files = {MODEL: graph, EXAMPLES: to_json(examples)}
     return replace(publish(models, manifest, files), remark=mapping.remark)
-
-
-def _origin(foreign: ForeignGraph) -> str:
-    producer = foreign.producer or "an unnamed program"
-    return f"Imported from ONNX; the file was written by {producer}."
 
 
 def _read(path: Path) -> onnx.ModelProto:

@@ -35,13 +35,7 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
     """Fit preprocessing and networks on the training set.
 
     The validation set decides when to stop, the decision threshold, and below which probability a
-    prediction is unsure.
-
-    Args:
-        recipe: the model and how to fit it.
-        data: all rows.
-        training: the rows of the training set.
-        validation: the rows of the validation set; may be empty.
+    prediction is unsure; it may be empty.
     """
     predictor: Predictor | Estimator
     histories: list[History] = []

@@ -31,11 +31,7 @@ from training.report import page
 def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Publication:
     """Train the recipe's model and publish it as the next version below `models`.
 
-    Args:
-        recipe: what to train.
-        models: folder of published models.
-        folders: where to find public data sets.
-        force: serve the version even if it is clearly worse than the one that serves.
+    With `force`, it serves even if it is clearly worse than the version that serves.
 
     Raises:
         TrainingError: the run failed; nothing was published.

@@ -70,7 +70,7 @@ def _rows(address: str, folder: Path) -> Iterator[tuple[str, str, str, str]]:
         if shutil.which(program[0]) is None:
             yield name, "", f"{program[0]} is not installed", ""
             continue
-        for request, status, digest in _report_of([*program, url, str(small), str(large)], folder):
+        for request, status, digest in _run_client([*program, url, str(small), str(large)], folder):
             yield name, request, status, known.get(digest, "no")
     if shutil.which("curl") is None:
         yield "curl", "", "it is not installed", ""
@@ -86,7 +86,7 @@ def _rows(address: str, folder: Path) -> Iterator[tuple[str, str, str, str]]:
             )
 
 
-def _report_of(command: Sequence[str], folder: Path) -> Iterator[tuple[str, str, str]]:
+def _run_client(command: Sequence[str], folder: Path) -> Iterator[tuple[str, str, str]]:
     """Each line of a program's report; if it fails, the last one has its first error line."""
     environment = os.environ | {"GOCACHE": str(folder / "go"), "GO111MODULE": "off"}
     ended = subprocess.run(

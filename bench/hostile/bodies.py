@@ -59,26 +59,26 @@ async def almost_numbers(connection: Connection) -> None:
 
 
 @cache
-def _gzip_of(data: bytes, count: int) -> bytes:
+def _compress(data: bytes, count: int) -> bytes:
     return gzip.compress(b"".join(repeated(data, count)), 9)
 
 
 async def gzip_rows(connection: Connection) -> None:
     """Sends 8 million rows in 98 KB of gzip."""
-    packed = _gzip_of(b"[0,0],", 8_000_000)
+    packed = _compress(b"[0,0],", 8_000_000)
     await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 
 async def gzip_objects(connection: Connection) -> None:
     """Sends 22 million empty objects in 65 KB of gzip."""
-    packed = _gzip_of(b"{},", 22_000_000)
+    packed = _compress(b"{},", 22_000_000)
     await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 
 async def gzip_zeros(connection: Connection) -> None:
     """Sends 60 MB of spaces as one gzip member and as many members of one kilobyte."""
     many = gzip.compress(b" " * 1000) * 20_000
-    for packed in (_gzip_of(b" ", 60_000_000), many):
+    for packed in (_compress(b" ", 60_000_000), many):
         await connection.request(post(PREDICT, packed, "Content-Encoding: gzip"))
 
 

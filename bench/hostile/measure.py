@@ -200,7 +200,7 @@ def measure(
         time.sleep(_BEFORE_SECONDS)
         reports = _run(attackers, seconds)
         time.sleep(_AFTER_SECONDS)
-        observed = Observations.from_json(_output_of(victim))
+        observed = Observations.from_json(_read_output(victim))
     processes = running.processes
     peak, spent = peak_mib(processes), cpu_seconds(processes) - before
     died = has_ended(running.process)
@@ -235,7 +235,7 @@ def _run(attackers: Mapping[str, "subprocess.Popen[str]"], seconds: float) -> di
         process.stdin.write("\n")
         process.stdin.flush()
     return {
-        name: json.loads(_output_of(process, seconds + _TIMEOUT_SECONDS))
+        name: json.loads(_read_output(process, seconds + _TIMEOUT_SECONDS))
         for name, process in attackers.items()
     }
 
@@ -276,7 +276,7 @@ def _watching(running: Running) -> Iterator[_Watch]:
         thread.join()
 
 
-def _output_of(process: "subprocess.Popen[str]", seconds: float = _TIMEOUT_SECONDS) -> str:
+def _read_output(process: "subprocess.Popen[str]", seconds: float = _TIMEOUT_SECONDS) -> str:
     """The output of a client after its standard input has ended.
 
     Raises:

@@ -94,7 +94,7 @@ class Victim:
         connection = self._connect() if new_connection else self._persistent
         for method, path, body in (("GET", "/health/live", None), ("POST", PREDICT, ROW)):
             began = time.perf_counter()
-            error = _error_of(connection, method, path, body)
+            error = _find_error(connection, method, path, body)
             observed.waits.append((time.perf_counter() - began) * 1000)
             if error:
                 observed.errors[error] += 1
@@ -105,7 +105,7 @@ class Victim:
         return http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_SECONDS)
 
 
-def _error_of(
+def _find_error(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
 ) -> str:
     """The error of a request, or an empty string."""

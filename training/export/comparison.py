@@ -52,15 +52,7 @@ class TestPredictions:
 def compare_tables(
     models: Path, manifest: Manifest, table: Table, rows: Rows, measured: TestPredictions
 ) -> Comparison | None:
-    """Compare on rows of a table; None if no version serves.
-
-    Args:
-        models: folder of published models.
-        manifest: of the new version.
-        table: all rows.
-        rows: the test rows.
-        measured: their target and predictions.
-    """
+    """Compare the new version on the test rows of a table; None if no version serves."""
     serving = _serving(models, manifest)
     if serving is None:
         return None

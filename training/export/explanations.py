@@ -26,11 +26,7 @@ def additive_explanation(
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
-    Args:
-        recipe: of the model.
-        data: its columns.
-        training: ``[rows, columns]``, the training set; mean values contribute zero.
-        predictor: the exported model.
+    Mean values of the training set, ``[rows, columns]``, contribute zero.
 
     Raises:
         ExportError: the sums differ from the scores of the network.

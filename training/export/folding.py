@@ -83,18 +83,14 @@ def fold_pixel_scaling(classifier: Classifier) -> Classifier:
 
     A convolution with padding adds zeros to the scaled pixels, which weights cannot express.
     """
-    same = deepcopy(classifier)
+    same, pixels = deepcopy(classifier), classifier.pixels
     layer = _first_image_layer(same.network)
-    if layer is None or not _pixels_near_zero(classifier.pixels):
+    is_near_zero = (pixels.mean.abs() <= MAX_OFFSET_RATIO * pixels.deviation).all()
+    if layer is None or not is_near_zero:
         return classifier
-    _fold_pixels(layer, classifier.pixels)
-    same.pixels = UnscaledPixels(classifier.pixels.mean.numel())
+    _fold_pixels(layer, pixels)
+    same.pixels = UnscaledPixels(pixels.mean.numel())
     return same
-
-
-def _pixels_near_zero(pixels: Pixels) -> bool:
-    """Return whether the means are small relative to the deviations."""
-    return bool((pixels.mean.abs() <= MAX_OFFSET_RATIO * pixels.deviation).all())
 
 
 def _first_image_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:

@@ -40,10 +40,7 @@ class ForeignInput:
 
 
 class ForeignGraph:
-    """An imported graph without ZipMaps, so that every output is a tensor.
-
-    Args:
-        model: the parsed file; it is changed in place.
+    """An imported graph, changed in place: without ZipMaps, so that every output is a tensor.
 
     Raises:
         ImportRejected: an input has a type or rank that table columns cannot fill.

@@ -67,13 +67,9 @@ def _estimator_graph(estimator: Estimator, output: str) -> bytes:
 
 
 def to_graph(module: nn.Module, probe: torch.Tensor, input_name: str, output_name: str) -> bytes:
-    """Export a module as ONNX, for any batch size.
+    """Export a fitted module in evaluation mode as ONNX, for any batch size.
 
-    Args:
-        module: fitted and in evaluation mode.
-        probe: an example input whose first dimension is the batch.
-        input_name: the name of the input.
-        output_name: the name of the output.
+    The first dimension of `probe`, an example input, is the batch.
     """
     with _quiet():
         program = torch.onnx.export(

@@ -73,15 +73,8 @@ def publish(
 ) -> Publication:
     """Write the next version of the model atomically, and let it serve.
 
-    A version that the comparison found clearly worse is written and does not serve: the alias
-    ``stable`` is set to the serving version before the new one can be loaded.
-
-    Args:
-        models: folder of published models.
-        manifest: of the new version.
-        files: its other files by name.
-        comparison: with the version that serves.
-        force: serve it even if it is clearly worse.
+    A version that the comparison found clearly worse is written and, without `force`, does not
+    serve: the alias ``stable`` is set to the serving version before the new one can be loaded.
 
     Raises:
         PublishError: the disk is full, or the folder is not writable.

@@ -22,10 +22,9 @@ _BATCH_AND_CHANNELS = 2
 
 
 def trim(model: onnx.ModelProto) -> None:
-    """Trim convolutions and pools to what later nodes use.
+    """Trim convolutions and pools in place to what later nodes use.
 
-    Args:
-        model: changed in place; without anything to trim, it stays identical.
+    A model without anything to trim stays identical.
     """
     graph = model.graph
     if any(part.HasField("g") for node in graph.node for part in node.attribute):

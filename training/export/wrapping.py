@@ -51,11 +51,7 @@ def wrap(
 ) -> bytes:
     """Return the graph with the input ``features`` and one output, for any batch size.
 
-    Args:
-        foreign: the imported graph.
-        columns: the features, in the order of the graph's inputs.
-        mapping: the output that becomes the prediction.
-        output_tensor: the name of the output in the bundle.
+    The columns are in the order of the graph's inputs.
 
     Raises:
         ImportRejected: the graph uses an operator set that nodes cannot be added to.

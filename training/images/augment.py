@@ -37,7 +37,8 @@ def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
         images = functional.grid_sample(images, positions, "bilinear", mode, align_corners=False)
     if plan.blur:
         soft = functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-        images = torch.lerp(images, soft, _uniform((batch, 1, 1, 1), generator) * plan.blur)
+        share = torch.rand((batch, 1, 1, 1), generator=generator) * plan.blur
+        images = torch.lerp(images, soft, share)
     images = _colors(images, plan, generator)
     return _erase(images, plan.erasing, generator) if plan.erasing else images
 
@@ -115,23 +116,19 @@ def _erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Random erasing with the mean of the batch (Zhong et al., 2020)."""
     batch, _, height, width = images.shape
     low, high = _ERASED
-    area = low + (high - low) * _uniform((batch, 1, 1), generator)
+    area = low + (high - low) * torch.rand((batch, 1, 1), generator=generator)
     shape = torch.exp(_uniform_symmetric((batch, 1, 1), math.log(3), generator))
     tall, wide = (area * shape).sqrt() / 2, (area / shape).sqrt() / 2
-    middle_row = _uniform((batch, 1, 1), generator)
-    middle_column = _uniform((batch, 1, 1), generator)
+    middle_row = torch.rand((batch, 1, 1), generator=generator)
+    middle_column = torch.rand((batch, 1, 1), generator=generator)
     rows = (torch.arange(height).view(1, -1, 1) + 0.5) / height - middle_row
     columns = (torch.arange(width).view(1, 1, -1) + 0.5) / width - middle_column
-    hit = _uniform((batch, 1, 1), generator) < share
+    hit = torch.rand((batch, 1, 1), generator=generator) < share
     inside = (rows.abs() < tall) & (columns.abs() < wide) & hit
     mean = images.mean((0, 2, 3), keepdim=True)
     return torch.where(inside.unsqueeze(1).to(images.device), mean, images)
 
 
-def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    return torch.rand(shape, generator=generator)
-
-
 def _uniform_symmetric(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
     """Draw uniformly between ``-most`` and ``most``."""
-    return (_uniform(shape, generator) * 2 - 1) * most
+    return (torch.rand(shape, generator=generator) * 2 - 1) * most

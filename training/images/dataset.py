@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from training.data.table import Rows
+
 Bytes = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.intp]
 
 
 def evenly_spaced(rows: int, most: int) -> Rows:

@@ -24,9 +24,9 @@ from training.recipe.image import ImageRecipe
 # More than the number of epochs, so that no two epochs of different seeds share one.
 _SEED_STRIDE = 1_000_003
 _BATCH_SIZE = 500
+_MIN_SECONDS_SHOWN_AS_MINUTES = 90
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-_MIN_SECONDS_SHOWN_AS_MINUTES = 90
 
 
 def fit(
@@ -47,7 +47,7 @@ def fit(
         FitError: the loss is not finite, or a batch is too small for batch normalization.
         KeyboardInterrupt: before the first epoch ended.
     """
-    plan, device = recipe.training, best_device()
+    plan, device = recipe.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = convert_conv2d_weight_memory_format(
         classifier.to(device).network, torch.channels_last
     )
@@ -57,7 +57,7 @@ def fit(
     schedule = build_schedule(plan, optimizer, batches)
     state = checkpoint.begin(network, averaged, optimizer, schedule)
     first = len(state.history.training)
-    estimate = RemainingTime(first, plan.epochs)
+    started = time.perf_counter()
 
     try:
         for epoch in range(first, plan.epochs):
@@ -85,9 +85,10 @@ def fit(
             check_is_finite(now, epoch, plan)
             state.record(total / batches, now, averaged.module)
             checkpoint.save()
+            left = (time.perf_counter() - started) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
             _log(
-                f"{estimate.after(epoch)}: training loss {total / batches:.4f}, validation loss "
-                f"{now:.4f}, validation error {wrong:.2%}"
+                f"epoch {epoch + 1}/{plan.epochs}, {_format_seconds(left)} left: training loss "
+                f"{total / batches:.4f}, validation loss {now:.4f}, validation error {wrong:.2%}"
             )
     except KeyboardInterrupt:
         if not state.weights:
@@ -109,11 +110,6 @@ def compute_scores(classifier: Classifier, network: nn.Module, images: ImageSet)
             image = torch.from_numpy(images.pixels(slice(start, start + _BATCH_SIZE)))
             parts.append(network(classifier.pixels(image.to(device))).float().cpu())
     return torch.cat(parts)
-
-
-def best_device() -> torch.device:
-    """Return the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _validate(
@@ -173,22 +169,12 @@ def _average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None
     return update
 
 
+def _format_seconds(seconds: float) -> str:
+    if seconds < _MIN_SECONDS_SHOWN_AS_MINUTES:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
 def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
-
-
-class RemainingTime:
-    """Estimates the remaining time, counting from the first epoch of this run."""
-
-    def __init__(self, first: int, epochs: int) -> None:
-        self._first = first
-        self._epochs = epochs
-        self._started = time.perf_counter()
-
-    def after(self, epoch: int) -> str:
-        """Describe the completed epoch, the number of epochs, and the remaining time."""
-        passed = time.perf_counter() - self._started
-        left = passed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
-        unit = f"{left:.0f} s" if left < _MIN_SECONDS_SHOWN_AS_MINUTES else f"{left / 60:.0f} min"
-        return f"epoch {epoch + 1}/{self._epochs}, {unit} left"

@@ -84,11 +84,9 @@ class Classifier(nn.Module):
 
 
 def build(recipe: ImageRecipe, classes: int) -> nn.Module:
-    """Return an untrained network from normalized pixels to scores.
+    """Return an untrained network from normalized pixels to a score per class.
 
-    Args:
-        recipe: with the network section and the image size.
-        classes: their number; for two there is one score, that of the second.
+    For two classes there is one score, that of the second.
     """
     plan, image = recipe.network, recipe.image
     network = BUILDERS[plan.family](plan, image, output_width(classes))

@@ -56,11 +56,7 @@ def load_images(
 ) -> LoadedImages:
     """Read and decode all images as the service does.
 
-    Args:
-        data: the section of the recipe.
-        labels: names of the classes; if empty, the folder names.
-        image: how images are preprocessed.
-        folders: where to find public data sets.
+    Without `labels`, the names of the folders are the names of the classes.
 
     Raises:
         DataError: the images cannot be found, or are too few.

@@ -41,13 +41,7 @@ class Estimator:
 
 
 def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
-    """Fit the recipe's family to the training set.
-
-    Args:
-        recipe: with a family of scikit-learn.
-        data: all rows.
-        training: the rows of the training set.
-    """
+    """Fit the recipe's family of scikit-learn to the training set."""
     x, y = data.features[training], data.target[training]
     y = y.astype(np.intp) if recipe.is_classification else y
     return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)

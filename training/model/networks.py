@@ -147,11 +147,8 @@ def predict_in_batches(
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
     """Return an untrained network from preprocessed columns to scores.
 
-    Args:
-        plan: the section of the recipe.
-        training: ``[rows, width]``, the preprocessed training set; embeddings use it.
-        numbers: how many leading columns are numbers.
-        outputs: scores per row: one, or one per label.
+    The first `numbers` columns of the preprocessed training set, ``[rows, width]``, are numbers;
+    embeddings are fitted to them. There is one output, or one per label.
     """
     return BUILDERS[plan.family](plan, training, numbers, outputs).to(training.dtype)
 

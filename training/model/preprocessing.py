@@ -159,12 +159,7 @@ class Preprocessing(nn.Module):
 def fit_preprocessing(
     plan: recipe.Preprocessing, columns: Sequence[Column], training: npt.NDArray[np.float32]
 ) -> Preprocessing:
-    """Fit the preprocessing to the training set.
-
-    Args:
-        plan: the section of the recipe.
-        columns: what each column is.
-        training: ``[rows, columns]`` as `encode_features` returns it.
+    """Fit the preprocessing to the training set, ``[rows, columns]`` of `encode_features`.
 
     Raises:
         DataError: a column has no value in the training set.

@@ -108,9 +108,7 @@ def choose_low_confidence(
 def choose_temperature(scores: Tensor, target: Positions) -> float:
     """Choose the temperature with the lowest cross-entropy (Guo et al., 2017).
 
-    Args:
-        scores: ``[images, outputs]`` of the validation set.
-        target: ``[images]``, positions of labels.
+    The scores are those of the validation set, ``[images, outputs]``.
     """
     labels = torch.from_numpy(target)
 

@@ -34,14 +34,6 @@ class TableFamily:
     """The optimizer of a drafted recipe; None where `new` does not offer the family."""
 
 
-@dataclass(frozen=True)
-class ImageFamily:
-    """What sets a family of image models apart."""
-
-    layers_key: Literal["layers", "widths"]
-    """The key of the network section that lists its layers; no other family may use it."""
-
-
 TABLE_FAMILIES: Mapping[str, TableFamily] = {
     "linear": TableFamily(tasks=_REGRESSION, additive=True, draft_optimizer="LBFGS"),
     "logistic": TableFamily(tasks=_CLASSIFICATION, additive=True, draft_optimizer="LBFGS"),
@@ -57,10 +49,8 @@ TABLE_FAMILIES: Mapping[str, TableFamily] = {
     "k-means": TableFamily(tasks=_CLASSIFICATION, library="scikit-learn"),
 }
 
-IMAGE_FAMILIES: Mapping[str, ImageFamily] = {
-    "layers": ImageFamily(layers_key="layers"),
-    "residual": ImageFamily(layers_key="widths"),
-}
+IMAGE_FAMILIES: Mapping[str, str] = {"layers": "layers", "residual": "widths"}
+"""Families of image models, each with the key of the network section that lists its layers."""
 
 
 def output_width(labels: int) -> int:

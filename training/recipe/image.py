@@ -133,11 +133,9 @@ class Network(Section):
             raise ValueError(
                 f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
             )
-        for name, family in IMAGE_FAMILIES.items():
-            if (self.family == name) != bool(getattr(self, family.layers_key)):
-                raise ValueError(
-                    f"{family.layers_key}: required by the family {name}, and by no other"
-                )
+        for family, key in IMAGE_FAMILIES.items():
+            if (self.family == family) != bool(getattr(self, key)):
+                raise ValueError(f"{key}: required by the family {family}, and by no other")
         if len(self.blocks) not in (0, len(self.widths)):
             raise ValueError("blocks and widths must have the same length")
         if self.activation == "maxout":

@@ -264,7 +264,7 @@ def _is_from_scikit_learn(recipe: Recipe) -> bool:
     return recipe.family.library == "scikit-learn"
 
 
-_TABLE_RULES: Rules = [
+_RULES: Rules = [
     lambda r: (
         sum(part is not None for part in (r.data.source, r.data.file, r.data.rows)) != 1
         and "data: set exactly one of source, file and rows"
@@ -323,8 +323,6 @@ _TABLE_RULES: Rules = [
         (r.split.test == 0 and r.split.folds == 0) != r.split.unmeasured
         and "split: set test or folds to measure the model, or set unmeasured = true"
     ),
-]
-_TRAINING_RULES: Rules = [
     lambda r: (
         not r.target.labels
         and "regression" not in r.family.tasks
@@ -361,8 +359,6 @@ _TRAINING_RULES: Rules = [
         and r.training.momentum == 0
         and "training.nesterov: needs momentum"
     ),
-]
-_FAMILY_RULES: Rules = [
     lambda r: (
         not _is_from_scikit_learn(r) and r.training is None and "training: this section is required"
     ),
@@ -383,4 +379,3 @@ _FAMILY_RULES: Rules = [
         "values"
     ),
 ]
-_RULES: Rules = [*_TABLE_RULES, *_TRAINING_RULES, *_FAMILY_RULES]

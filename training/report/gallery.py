@@ -12,9 +12,9 @@ from torch import Generator
 from torch.nn import functional
 
 from service.predictions import label_probabilities, predicted_labels
-from training.data.table import Float32s
+from training.data.table import Float32s, Rows
 from training.images.augment import augment
-from training.images.dataset import Bytes, ImageSet, Rows, evenly_spaced
+from training.images.dataset import Bytes, ImageSet, evenly_spaced
 from training.images.networks import unit_range
 from training.model.thresholds import class_probabilities
 from training.recipe.image import Augmentation
@@ -54,12 +54,7 @@ class ImageRow:
 
 
 def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
-    """Return the images with the lowest probability of their true label, lowest first.
-
-    Args:
-        images: the test set.
-        predictions: ``[images, outputs]``.
-    """
+    """Return the test images with the lowest probability of their true label, lowest first."""
     probabilities, chosen = class_probabilities(predictions), predicted_labels(predictions)
     true_probability = label_probabilities(probabilities, images.target)
     return [
@@ -93,8 +88,10 @@ def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[
     before = images.pixels(rows)
     image = unit_range(torch.from_numpy(before))
     generator = Generator().manual_seed(seed)
-    after = [augment(image, plan, generator) for _ in range(_AUGMENTED_COPIES)]
-    variants = [before, *(_to_bytes(one) for one in after)]
+    variants = [before]
+    for _ in range(_AUGMENTED_COPIES):
+        levels = (augment(image, plan, generator).clamp(0, 1) * 255).round().byte()
+        variants.append(levels.permute(0, 2, 3, 1).numpy())
     return [
         ImageRow(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
         for k, row in enumerate(rows)
@@ -102,11 +99,7 @@ def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[
 
 
 def data_url(pixels: Bytes) -> str:
-    """Encode an image as a data URL: small ones exactly, photographs as JPEG.
-
-    Args:
-        pixels: ``[height, width, channels]``.
-    """
+    """Encode ``[height, width, channels]`` as a data URL: small images exactly, others as JPEG."""
     height, width, _ = pixels.shape
     colored = np.broadcast_to(pixels, (height, width, 3))
     file = io.BytesIO()
@@ -128,12 +121,6 @@ def _smaller(pixels: Bytes) -> Bytes:
     block = (min(step, height), min(step, width))
     averages = functional.avg_pool2d(torch.tensor(pixels).permute(2, 0, 1).double(), block)
     return np.asarray(averages.round().byte().permute(1, 2, 0).numpy())
-
-
-def _to_bytes(images: torch.Tensor) -> Bytes:
-    """Convert ``[batch, channels, height, width]``, 0 to 1, to uint8 pixels, channels last."""
-    levels = (images.clamp(0, 1) * 255).round().byte()
-    return np.asarray(levels.permute(0, 2, 3, 1).numpy(), dtype=np.uint8)
 
 
 def _spread(images: ImageSet, count: int) -> list[Rows]:

@@ -61,12 +61,7 @@ def render(
 ) -> bytes:
     """Render the page as HTML with embedded charts and images.
 
-    Args:
-        manifest: of the bundle, without digests of its files.
-        recipe: as it was run, with local paths.
-        tested: the test set with its predictions.
-        history: of the fit.
-        skipped: the files that were not used, with the reasons.
+    The recipe is the one that was run, with local paths.
     """
     images, evaluation, output = tested.images, manifest.evaluation, manifest.output
     origin = manifest.provenance
@@ -112,12 +107,7 @@ def render(
 
 
 def _measured(images: ImageSet, predicted: Ints) -> str:
-    """Describe the size of the test set, and the confidence interval of the error rate.
-
-    Args:
-        images: the test set.
-        predicted: ``[images]``, positions of labels.
-    """
+    """Describe the size of the test set, and the confidence interval of the error rate."""
     wrong = int((predicted != images.target).sum())
     ends = binomtest(wrong, len(images)).proportion_ci(method="wilson")
     return (
@@ -144,14 +134,7 @@ def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> li
 def _caveats(
     images: ImageSet, predicted: Ints, calibration: Calibration | None, skipped: int
 ) -> list[str]:
-    """List limits of the metrics, the most serious first.
-
-    Args:
-        images: the test set.
-        predicted: ``[images]``, positions of labels.
-        calibration: the calibration errors before and after temperature scaling.
-        skipped: the number of files that were not used.
-    """
+    """List limits of the metrics, the most serious first."""
     counts = np.bincount(images.target, minlength=images.classes)
     hits = np.bincount(images.target[predicted == images.target], minlength=images.classes)
     named = list(zip(images.labels, counts.tolist(), hits.tolist(), strict=True))

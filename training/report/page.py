@@ -36,16 +36,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     *,
     caveats: Sequence[str],
 ) -> bytes:
-    """Render the page as HTML with embedded charts.
-
-    Args:
-        manifest: of the bundle, without digests of its files.
-        table: the rows as text.
-        data: the same rows as numbers.
-        fitted: the fitted model.
-        assessment: predictions and metrics.
-        caveats: limits of the metrics.
-    """
+    """Render the page as HTML with embedded charts; the data are the rows of the table."""
     recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
     measured = len(assessment.rows) > 0
     rows = assessment.rows if measured else np.arange(len(data.target))
@@ -60,6 +51,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     if fitted.histories:
         charts.append(figures.learning_curves(fitted.histories, "loss"))
 
+    features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
     columns = _most_important(recipe, importance)
     predictions = assessment.predictions if measured else fitted.predictor.predict(data.features)
     predicted = summary.Predicted(recipe, rows, data.target[rows], predictions, fitted.threshold)
@@ -80,7 +72,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         worst_columns=columns,
         hidden_columns=len(importance) - len(columns),
         was_measured=measured,
-        features=_feature_rows(manifest),
+        features=[_feature_row(feature) for feature in features],
         threshold=fitted.threshold if recipe.task == "binary" else None,
         command=format_command(recipe),
         recipe=format_toml(recipe),
@@ -121,11 +113,6 @@ def _most_important(recipe: Recipe, importance: Mapping[str, float]) -> list[str
     return [feature.name for feature in recipe.features if feature.name in shown]
 
 
-def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
-    features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
-    return [_feature_row(feature) for feature in features]
-
-
 def _feature_row(feature: Feature) -> dict[str, str]:
     row = {
         "name": feature.name,
@@ -159,11 +146,9 @@ def _span(span: Range | None) -> str:
 
 
 def render_page(template: str, **shown: object) -> bytes:
-    """Render a template to HTML, with all values escaped.
+    """Render a template of this folder to HTML, with all values escaped.
 
-    Args:
-        template: its file name in this folder.
-        shown: the variables of the template; a missing one is an error.
+    A variable of the template that is missing is an error.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
