@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.contestants import NAMES, OURSELVES, contestants
+from bench.comparison import Comparison, Plan
 from bench.guard import losses
 from bench.page import replace_section
 from bench.plot import draw
 from bench.processes import have_tools
-from bench.race import Plan, Race
 from bench.results import Results, read_results, write_results
+from bench.servers import NAMES, OURSELVES, select_servers
 from bench.serving import lines
 from bench.workloads import make_models, workloads
 
@@ -55,12 +55,12 @@ def _run(options: argparse.Namespace, names: Sequence[str]) -> Results:
         models = Path(folder) / "models"
         make_models(models)
         plan = Plan(options.rounds, options.seconds, options.connections, options.cache.resolve())
-        return Race(workloads(models), plan).run(contestants(names, models))
+        return Comparison(workloads(models), plan).run(select_servers(names, models))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", default="race", choices=("race", "guard"))
+    parser.add_argument("what", nargs="?", default="compare", choices=("compare", "guard"))
     parser.add_argument(
         "--only", type=_names, default=NAMES, help="names of servers: ours,naive,kserve"
     )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.contestants import FLOOR, NAIVE, PEERS
+from bench.servers import FLOOR, NAIVE, PEERS
 
 _REQUIREMENTS = Path(__file__).parent / "peers"
 _OURS = ("fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime-gpu", "orjson", "pydantic")

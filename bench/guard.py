@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from bench.contestants import OURSELVES
 from bench.results import Figure, Results
+from bench.servers import OURSELVES
 
 
 def losses(stored: Results, now: Results, tolerance: float) -> Iterator[str]:

@@ -57,12 +57,12 @@ def main() -> int:
         images = _images(recipe, folders)
         shipped = _shipped("digits_mlp")
         augmented = recipe.model_copy(update={"augmentation": shipped.augmentation})
-        contestants = {
+        runs = {
             "ours": partial(_ours, recipe, images),
             "ours, with augmentation": partial(_ours, augmented, images),
             "Keras": partial(_keras, name, images, batch),
         }
-        lines += _rows(name, contestants)
+        lines += _rows(name, runs)
     sys.stdout.write(replace_section("Training on images", lines))
     return 0
 
@@ -124,10 +124,10 @@ def _convolutional() -> tuple[list[keras.Layer], keras.Optimizer]:
 _KERAS = {"digits_mlp": _dense, "digits_conv": _convolutional}
 
 
-def _rows(network: str, contestants: Mapping[str, Callable[[], None]]) -> list[str]:
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+def _rows(network: str, runs: Mapping[str, Callable[[], None]]) -> list[str]:
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(_ROUNDS):
-        for name, run in contestants.items():
+        for name, run in runs.items():
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contestants import OURSELVES, RequestCase, contestants
 from bench.page import replace_section
 from bench.processes import Post, Running, Start, pin_to_load_core, started
 from bench.protocols import BINARY, IMAGE, NATIVE
+from bench.servers import OURSELVES, RequestCase, select_servers
 from bench.workloads import Workload, make_models, workloads
 
 _PHASES = ("decode", "queue", "compute", "encode")
@@ -47,7 +47,7 @@ def main() -> int:
         models = Path(folder) / "models"
         make_models(models)
         by_letter = workloads(models)
-        ours = next(it for it in contestants([OURSELVES], models) if it.name == OURSELVES)
+        ours = next(it for it in select_servers([OURSELVES], models) if it.name == OURSELVES)
         chosen = [one for one in ours.cases if one.protocol in {NATIVE, BINARY, IMAGE}]
         with started(Start(ours.arguments)) as running:
             spent = {one: _spent(running, _post(one, by_letter)) for one in chosen}

@@ -6,9 +6,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
-from bench.contestants import FLOOR, OURSELVES
 from bench.protocols import IMAGE, NATIVE, V1, V1_IMAGE, V2
 from bench.results import Results, Server
+from bench.servers import FLOOR, OURSELVES
 
 _FILE = Path(__file__).parent / "serving.svg"
 _PANELS = (

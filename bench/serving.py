@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.contestants import FLOOR, OURSELVES
 from bench.protocols import BINARY, CSV, IMAGE, NATIVE, OBJECTS, V1, V1_IMAGE, V2
 from bench.results import Figure, Results, Server
+from bench.servers import FLOOR, OURSELVES
 
 # The limit and the target of each request.
 _LIMITS: Mapping[str, tuple[float, float]] = {

@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from sklearn.neural_network import MLPRegressor
 
 from bench.page import replace_section
 from tests.recipes import read_recipe
-from training.data.sources import Folders, load
-from training.data.split import split_rows
-from training.data.table import Dataset, Rows, encode, encode_target, with_target
+from training.data.rows import load_rows
+from training.data.sources import Folders
+from training.data.table import Dataset, Rows, encode
 from training.learn import fit_model
 from training.model.preprocessing import fit_preprocessing
 from training.recipe.table import Recipe
@@ -35,6 +35,8 @@ os.environ["KERAS_HOME"] = os.devnull
 import keras
 
 Matrix = npt.NDArray[np.float32]
+# By the name of a library, a function that fits a model and returns its error.
+Fits = Mapping[str, Callable[[], float]]
 _CACHE = Path.home() / ".cache" / "onward"
 
 
@@ -47,14 +49,6 @@ class Task:
     training: Rows
     test: Rows
     prepared: Matrix
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A library with its name, and a function that fits a model and returns its error."""
-
-    name: str
-    fit: Callable[[], float]
 
 
 def main() -> int:
@@ -79,19 +73,16 @@ def main() -> int:
     lines += ["| task | by | seconds | relative to ours | error |", "|---|---|---|---|---|"]
     lines += _rows("admission", "log loss", 5, _admission(admission))
     lines += _rows("california_mlp", "test RMSE", 2, _california(california))
-    ours = [Contestant("ours, the shipped recipe", lambda: _ours(shipped))]
+    ours = {"ours, the shipped recipe": lambda: _ours(shipped)}
     lines += _rows("california_mlp", "test RMSE", 1, ours)
     sys.stdout.write(replace_section("Training", lines))
     return 0
 
 
 def _task(recipe: Recipe, folders: Folders) -> Task:
-    table = with_target(load(recipe.data, folders), recipe.target)
-    classes = recipe.task != "regression"
-    parts = split_rows(
-        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes
-    )
-    data = encode(table, recipe, parts.training)
+    loaded = load_rows(recipe, folders)
+    parts = loaded.parts
+    data = encode(loaded.table, recipe, parts.training)
     preprocessing = fit_preprocessing(
         recipe.preprocessing, data.columns, data.features[parts.training]
     )
@@ -113,7 +104,7 @@ def _figure(task: Task, predictions: npt.NDArray[np.floating]) -> float:
     return float(log_loss(target, np.clip(predictions.astype(np.float64), 1e-9, 1 - 1e-9)))
 
 
-def _admission(task: Task) -> list[Contestant]:
+def _admission(task: Task) -> Fits:
     x, y = task.prepared[task.training], task.data.target[task.training]
 
     def sklearn() -> float:
@@ -127,14 +118,14 @@ def _admission(task: Task) -> list[Contestant]:
         model.fit(x, y, epochs=100, batch_size=32, verbose=0)
         return _figure(task, model.predict(x, verbose=0)[:, 0])
 
-    return [
-        Contestant("ours, L-BFGS to the optimum", lambda: _ours(task)),
-        Contestant("scikit-learn, L-BFGS to the optimum", sklearn),
-        Contestant("Keras, Adam, 100 epochs", keras_network),
-    ]
+    return {
+        "ours, L-BFGS to the optimum": lambda: _ours(task),
+        "scikit-learn, L-BFGS to the optimum": sklearn,
+        "Keras, Adam, 100 epochs": keras_network,
+    }
 
 
-def _california(task: Task) -> list[Contestant]:
+def _california(task: Task) -> Fits:
     plan = task.recipe.training
     if plan is None:
         raise TypeError("the recipe of a network has a training plan")
@@ -163,23 +154,23 @@ def _california(task: Task) -> list[Contestant]:
             task, model.predict(task.prepared[task.test], verbose=0)[:, 0] * scale + mean
         )
 
-    return [
-        Contestant("ours, the simple network", lambda: _ours(task)),
-        Contestant("scikit-learn MLPRegressor", sklearn),
-        Contestant("Keras Sequential", keras_network),
-    ]
+    return {
+        "ours, the simple network": lambda: _ours(task),
+        "scikit-learn MLPRegressor": sklearn,
+        "Keras Sequential": keras_network,
+    }
 
 
-def _rows(task: str, figure: str, rounds: int, contestants: Sequence[Contestant]) -> list[str]:
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+def _rows(task: str, figure: str, rounds: int, fits: Fits) -> list[str]:
+    seconds: dict[str, list[float]] = {name: [] for name in fits}
     errors: dict[str, float] = {}
     for _ in range(rounds):
-        for contestant in contestants:
+        for name, fit in fits.items():
             began = time.perf_counter()
-            errors[contestant.name] = contestant.fit()
-            seconds[contestant.name].append(time.perf_counter() - began)
+            errors[name] = fit()
+            seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    ours = medians[contestants[0].name]
+    ours = medians[next(iter(fits))]
     return [
         f"| {task} | {name} | {medians[name]:.3g} | {medians[name] / ours:.2g} "
         f"| {figure} {errors[name]:.5g} |"

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from bench.contestants import EMPTY_APP
 from bench.hostile.requests import DIGIT, PREDICT, ROW
 from bench.load import Measured, load
 from bench.page import replace_section
@@ -28,6 +27,7 @@ from bench.processes import (
     service_command,
     started,
 )
+from bench.servers import EMPTY_APP
 
 _WORKERS = (1, 2)
 _ROUNDS = 3

@@ -52,7 +52,7 @@ class RequestCase:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class BenchmarkedServer:
     """A server to be measured.
 
     Args:
@@ -70,29 +70,33 @@ class Contestant:
     environment: Mapping[str, str] | None = None
 
 
-def contestants(names: Iterable[str], models: Path) -> list[Contestant]:
-    """The contestants with these names, the floor first.
+def select_servers(names: Iterable[str], models: Path) -> list[BenchmarkedServer]:
+    """The servers with these names, the floor first.
 
     Args:
         names: some of `NAMES`.
         models: the folder that all of them load.
     """
     selected = {FLOOR, *names}
-    return [_contestant(name, models) for name in NAMES if name in selected]
+    return [_describe_server(name, models) for name in NAMES if name in selected]
 
 
-def _contestant(name: str, models: Path) -> Contestant:
+def _describe_server(name: str, models: Path) -> BenchmarkedServer:
     if name == FLOOR:
-        return Contestant(name, EMPTY_APP, tuple(_floor_cases()))
+        return BenchmarkedServer(name, EMPTY_APP, tuple(_floor_cases()))
     if name == OURSELVES:
-        return Contestant(name, service_command("--models", str(models)), tuple(_our_cases()))
+        return BenchmarkedServer(
+            name, service_command("--models", str(models)), tuple(_our_cases())
+        )
     if name == NAIVE:
         environment = {"BENCH_MODELS": str(models)}
         app = _uvicorn("bench.naive:app")
-        return Contestant(name, app, tuple(_naive_cases()), environment=environment)
+        return BenchmarkedServer(name, app, tuple(_naive_cases()), environment=environment)
     command = ("-m", f"bench.peers.{name}", "--models", str(models), "--port", "{port}")
     # The front end of TorchServe is written in Java, which is compiled while it warms up.
-    return Contestant(name, command, tuple(_peer_cases(name)), 6 if name == "torchserve" else 1)
+    return BenchmarkedServer(
+        name, command, tuple(_peer_cases(name)), 6 if name == "torchserve" else 1
+    )
 
 
 def _uvicorn(app: str) -> tuple[str, ...]:

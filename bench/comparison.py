@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contestants import Contestant, RequestCase
 from bench.environments import interpreter, versions
 from bench.hostile.requests import ROW
 from bench.load import Measured, load
 from bench.processes import Post, Running, Start, send, started
 from bench.results import Figure, Latency, Results, Server
+from bench.servers import BenchmarkedServer, RequestCase
 from bench.workloads import Workload
 
 _MODELS_SECONDS = 15.0
@@ -50,7 +50,7 @@ class Runs:
     not_measured: dict[str, str] = field(default_factory=dict)
 
 
-class Race:
+class Comparison:
     """Measures all servers."""
 
     def __init__(self, workloads: Mapping[str, Workload], plan: Plan) -> None:
@@ -60,43 +60,41 @@ class Race:
         self._missing: dict[str, str] = {}
         self._floor = ""
 
-    def run(self, contestants: Sequence[Contestant]) -> Results:
+    def run(self, servers: Sequence[BenchmarkedServer]) -> Results:
         """Measure the servers alternately, so that other load affects all servers equally."""
-        (floor, *_) = contestants
+        (floor, *_) = servers
         with started(self._start(floor, sys.executable)) as running:
             self._floor = running.address
             for number in range(self._plan.rounds):
-                for contestant in contestants:
-                    if contestant.name not in self._missing:
-                        self._measure_server(contestant, number)
-        return self._results(contestants)
+                for server in servers:
+                    if server.name not in self._missing:
+                        self._measure_server(server, number)
+        return self._results(servers)
 
-    def _measure_server(self, contestant: Contestant, number: int) -> None:
+    def _measure_server(self, server: BenchmarkedServer, number: int) -> None:
         """Measure one server in one round; one that does not start is not measured again."""
-        _log(f"round {number + 1}: {contestant.name}")
+        _log(f"round {number + 1}: {server.name}")
         try:
-            runs = self._find_runs(contestant)
-            with started(self._start(contestant, runs.python)) as running:
-                models_seconds = self._wait_for_models(running, contestant)
+            runs = self._find_runs(server)
+            with started(self._start(server, runs.python)) as running:
+                models_seconds = self._wait_for_models(running, server)
                 runs.ready.append(running.ready_seconds + models_seconds)
-                first = self._post(contestant.cases[0])
-                self._load(
-                    running.address, first, self._plan.connections[0], contestant.warm_seconds
-                )
+                first = self._post(server.cases[0])
+                self._load(running.address, first, self._plan.connections[0], server.warm_seconds)
                 before = self._load_floor()
-                for one in contestant.cases:
+                for one in server.cases:
                     before = self._measure_share(running, runs, one, before) or before
-                for one in contestant.cases if number == 0 else ():
+                for one in server.cases if number == 0 else ():
                     self._measure_others(running, runs, one)
                 runs.memory.append(running.memory_mib)
         except RuntimeError as error:
-            _log(f"{contestant.name} is not measured: {error}")
-            self._missing[contestant.name] = str(error)
+            _log(f"{server.name} is not measured: {error}")
+            self._missing[server.name] = str(error)
 
-    def _wait_for_models(self, running: Running, contestant: Contestant) -> float:
+    def _wait_for_models(self, running: Running, server: BenchmarkedServer) -> float:
         """Wait until the other models respond too, for a limited time; return the seconds."""
         began = time.monotonic()
-        for one in [it for it in contestant.cases if it.protocol == contestant.cases[0].protocol]:
+        for one in [it for it in server.cases if it.protocol == server.cases[0].protocol]:
             while time.monotonic() - began < _MODELS_SECONDS:
                 with suppress(RuntimeError, OSError):
                     send(running.address, self._post(one))
@@ -104,21 +102,21 @@ class Race:
                 time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
-    def _find_runs(self, contestant: Contestant) -> Runs:
-        name = contestant.name
+    def _find_runs(self, server: BenchmarkedServer) -> Runs:
+        name = server.name
         if name not in self._runs:
             python = interpreter(name, self._plan.cache)
             self._runs[name] = Runs(versions(name, python), python)
         return self._runs[name]
 
-    def _start(self, contestant: Contestant, python: str) -> Start:
+    def _start(self, server: BenchmarkedServer, python: str) -> Start:
         self._plan.cache.mkdir(parents=True, exist_ok=True)
         return Start(
-            contestant.arguments,
-            self._post(contestant.cases[0]),
+            server.arguments,
+            self._post(server.cases[0]),
             python,
-            {"ORT_DISABLE_TELEMETRY": "1", **(contestant.environment or {})},
-            self._plan.cache / f"{contestant.name}.log",
+            {"ORT_DISABLE_TELEMETRY": "1", **(server.environment or {})},
+            self._plan.cache / f"{server.name}.log",
         )
 
     def _post(self, one: RequestCase) -> Post:
@@ -183,8 +181,8 @@ class Race:
         duration = seconds or self._plan.seconds
         return load(address + post.path, post.body, connections, duration, headers=post.headers)
 
-    def _results(self, contestants: Iterable[Contestant]) -> Results:
-        present = [it for it in contestants if it.name not in self._missing]
+    def _results(self, servers: Iterable[BenchmarkedServer]) -> Results:
+        present = [it for it in servers if it.name not in self._missing]
         return Results(
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             machine=f"{_processor()}, {platform.system()} {platform.release()}",
@@ -197,9 +195,9 @@ class Race:
         )
 
 
-def _server(contestant: Contestant, runs: Runs) -> Server:
+def _server(server: BenchmarkedServer, runs: Runs) -> Server:
     return Server(
-        name=contestant.name,
+        name=server.name,
         versions=runs.versions,
         ready_seconds=round(statistics.median(runs.ready), 2),
         memory_mib=round(statistics.median(runs.memory)),
@@ -213,7 +211,7 @@ def _server(contestant: Contestant, runs: Runs) -> Server:
                     for number, measured in runs.measured[one.key].items()
                 },
             )
-            for one in contestant.cases
+            for one in server.cases
             if one.key in runs.measured
         ],
         not_measured=runs.not_measured,
