@@ -58,21 +58,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="how often the service is killed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = asyncio.run(_measure(Path(folder), options))
+        lines, errors = asyncio.run(_measure(Path(folder), options))
     kind = f"{options.swaps} swaps, {options.workers} worker(s)"
     kind += ", two versions alternately" if options.two else ""
     kind += ", every third broken" if options.broken else ""
     kind += f", killed {options.kills} times" if options.kills else ""
-    sys.stdout.write(replace_section(f"Swaps: {kind}", report.lines))
-    return 1 if report.errors else 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """The lines of the section, and the errors of the clients."""
-
-    lines: Sequence[str]
-    errors: Sequence[str]
+    sys.stdout.write(replace_section(f"Swaps: {kind}", lines))
+    return 1 if errors else 0
 
 
 class Service:
@@ -101,7 +93,8 @@ class Service:
         self._stack.close()
 
 
-async def _measure(models: Path, options: argparse.Namespace) -> Report:
+async def _measure(models: Path, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the lines of the section, and the errors of the clients."""
     _change_dates(publish_price(models, slope=1.0))
     service = Service(models, options.workers)
     observed = Observations()
@@ -148,7 +141,7 @@ async def _measure(models: Path, options: argparse.Namespace) -> Report:
         f"| files and threads after {_WARM_UP_SWAPS} swaps | {handles_before} |",
         f"| at the end | {handles_after} |",
     ]
-    return Report([*lines, *observed.errors[:10]], observed.errors)
+    return [*lines, *observed.errors[:10]], observed.errors
 
 
 def _publish_next(models: Path, swap: int, observed: Observations, *, two: bool) -> Path:

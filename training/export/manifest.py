@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence, Sized
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,20 +128,28 @@ def describe_provenance(
 def _feature(
     column: Column, cells: Floats
 ) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
-    feature = column.feature
+    feature, numerals = column.feature, column.numerals
     known = cells[~np.isnan(cells)]
-    if feature.type == "category":
-        return _category(column, known)
+    shared: dict[str, Any] = {
+        "type": feature.type,
+        "name": feature.name,
+        "description": feature.description,
+        "optional": feature.optional,
+        "missing": None if column.missing is None else list(column.missing),
+    }
     if feature.type == "boolean":
-        return BooleanFeature(
-            type="boolean",
-            name=feature.name,
-            description=feature.description,
-            optional=feature.optional,
-            missing=_missing(column),
-            example=bool(np.median(known) if feature.example is None else feature.example),
+        example = np.median(known) if feature.example is None else feature.example
+        return BooleanFeature(**shared, example=bool(example))
+    if feature.type == "category":
+        counts = np.bincount(known[known >= 0].astype(int), minlength=len(column.categories))
+        return CategoryFeature(
+            **shared,
+            unit=feature.unit,
+            categories=list(column.categories),
+            counts=counts.tolist(),
+            unseen=feature.unseen,
+            example=str(feature.example or column.categories[int(counts.argmax())]),
         )
-    trained = Range(minimum=round_number(known.min()), maximum=round_number(known.max()))
     statistics = FeatureStatistics(
         mean=round_number(known.mean()),
         standard_deviation=round_number(known.std()),
@@ -149,44 +158,18 @@ def _feature(
     )
     kind = NumberFeature if feature.type == "number" else IntegerFeature
     return kind.model_validate(
-        {
-            "type": feature.type,
-            "name": feature.name,
+        shared
+        | {
             "unit": feature.unit,
-            "description": feature.description,
-            "optional": feature.optional,
-            "missing": _missing(column),
             "affix": feature.affix,
-            "decimal": column.numerals.decimal if column.numerals else None,
-            "thousands": (column.numerals.thousands or None) if column.numerals else None,
+            "decimal": numerals.decimal if numerals else None,
+            "thousands": (numerals.thousands or None) if numerals else None,
             "allowed": _allowed(feature),
-            "trained": trained,
+            "trained": Range(minimum=round_number(known.min()), maximum=round_number(known.max())),
             "example": _typical(feature, known),
             "statistics": statistics,
         }
     )
-
-
-def _category(column: Column, known: Floats) -> CategoryFeature:
-    feature = column.feature
-    counts = np.bincount(known[known >= 0].astype(int), minlength=len(column.categories))
-    example = feature.example or column.categories[int(counts.argmax())]
-    return CategoryFeature(
-        type="category",
-        name=feature.name,
-        unit=feature.unit,
-        description=feature.description,
-        optional=feature.optional,
-        missing=_missing(column),
-        categories=list(column.categories),
-        counts=counts.tolist(),
-        unseen=feature.unseen,
-        example=str(example),
-    )
-
-
-def _missing(column: Column) -> list[str] | None:
-    return None if column.missing is None else list(column.missing)
 
 
 def _allowed(feature: Feature) -> Range | None:

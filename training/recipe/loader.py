@@ -116,7 +116,8 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
         errors = error.errors()
         problems = [_problem(kind, each) for each in errors]
         if kind is Recipe:
-            problems += _problems_of_valid_keys(document, [each["loc"] for each in errors])
+            invalid = [each["loc"] for each in errors]
+            problems += cross_field_problems(_without_invalid_keys(Recipe, document, invalid))
         raise RecipeError(origin, problems) from None
 
 
@@ -196,15 +197,9 @@ def _lines(section: Mapping[str, Any]) -> list[str]:
 
 def cross_field_problems(recipe: Recipe) -> list[str]:
     """List problems between keys that are each valid."""
-    return [str(problem) for rule in _RULES if (problem := rule(recipe))]
-
-
-def _problems_of_valid_keys(document: dict[str, Any], invalid: Sequence[Location]) -> list[str]:
-    """List cross-field problems that depend on no invalid, missing or misspelled key."""
-    recipe = _without_invalid_keys(Recipe, document, invalid)
     problems = []
     for rule in _RULES:
-        with suppress(AttributeError):
+        with suppress(AttributeError):  # it depends on a key that is invalid itself
             problems += [str(problem)] if (problem := rule(recipe)) else []
     return problems
 
