@@ -40,10 +40,10 @@ def trim(model: onnx.ModelProto) -> None:
         elif prediction not in needed:
             pass  # unused
         elif (window := _find_window(node, sizes)) is not None:
-            nodes += _trim_end(
+            before, trimmed[prediction] = _trim_end(
                 graph, node, window, trimmed.get(source, sizes[source]), needed[prediction]
             )
-            trimmed[prediction] = needed[prediction]
+            nodes += before
         nodes.append(node)
     if any(size != sizes[name] for name, size in trimmed.items()):
         del graph.node[:]
@@ -126,7 +126,8 @@ def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str
                 needed = predicted
             elif predicted is not None and window is not None and position == 0:
                 covered = zip(window.covered(predicted), window.before, needed, strict=True)
-                needed = tuple(min(reach - before, size) for reach, before, size in covered)
+                # A window that reads only padding needs one row too: no axis can be empty.
+                needed = tuple(max(min(reach - before, n), 1) for reach, before, n in covered)
             others = all_needed.get(name, (0,) * len(needed))
             all_needed[name] = tuple(map(max, needed, others))
     return all_needed
@@ -134,19 +135,24 @@ def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str
 
 def _trim_end(
     graph: onnx.GraphProto, node: onnx.NodeProto, window: _Window, source: Size, needed: Size
-) -> list[onnx.NodeProto]:
-    """Trim a node to what later nodes need; returns the nodes that must run before it."""
-    if window.predictions(source, window.after) == needed:
-        return []
+) -> tuple[list[onnx.NodeProto], Size]:
+    """Trim a node to what later nodes need, or to a little more if it reads only padding.
+
+    Returns:
+        The nodes that must run before it, and the size of its output.
+    """
     positions = tuple(
-        covered - before
+        max(covered - before, 1)
         for covered, before in zip(window.covered(needed), window.before, strict=True)
     )
     after = tuple(max(covered - count, 0) for covered, count in zip(positions, source, strict=True))
-    _set_margin(node, (*window.before, *after))
-    if window.predictions(source, after) == needed:
-        return []
     retained = tuple(map(min, positions, source))
+    predicted = window.predictions(retained, after)
+    if window.predictions(source, window.after) == predicted:
+        return [], predicted
+    _set_margin(node, (*window.before, *after))
+    if window.predictions(source, after) == predicted:
+        return [], predicted
     sliced, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
     node.input[0] = sliced
     parameters = {
@@ -158,7 +164,7 @@ def _trim_end(
         array = np.array(list(values), np.int64)
         graph.initializer.append(numpy_helper.from_array(array, f"{sliced}_{parameter}"))
     names = [name, *(f"{sliced}_{parameter}" for parameter in parameters)]
-    return [helper.make_node("Slice", names, [sliced], f"{sliced}_slice")]
+    return [helper.make_node("Slice", names, [sliced], f"{sliced}_slice")], predicted
 
 
 def _set_margin(node: onnx.NodeProto, margin: Size) -> None:

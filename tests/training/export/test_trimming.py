@@ -115,6 +115,42 @@ def test_trimming_does_not_change_predictions(model: onnx.ModelProto) -> None:
     assert model.SerializeToString(deterministic=True) == trimmed
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_window_that_reads_only_padding_gets_a_tensor_that_is_not_empty(stride: int) -> None:
+    """The first output column of the last layer reads only padding, and it is trimmed to one."""
+    nodes = [
+        helper.make_node("MaxPool", ["image"], ["pooled"], kernel_shape=(2, 3)),
+        helper.make_node(
+            "Conv",
+            ["pooled", "weight"],
+            ["scores"],
+            kernel_shape=(1, 1),
+            pads=(0, 1, 0, 0),
+            strides=(1, stride),
+        ),
+        helper.make_node("MaxPool", ["scores"], ["last"], kernel_shape=(1, 1), strides=(1, 99)),
+    ]
+    weight = np.random.default_rng(1).normal(size=(_CHANNELS, _CHANNELS, 1, 1))
+    value = helper.make_tensor_value_info
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "padded",
+        [value("image", kind, ["batch", _CHANNELS, 12, 12])],
+        [value("last", kind, None)],
+        [numpy_helper.from_array(weight.astype(np.float32), "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    images = np.random.default_rng(2).normal(size=(3, _CHANNELS, 12, 12)).astype(np.float32)
+    expected = _predictions(model, images)
+
+    trim(model)
+
+    assert expected is not None
+    np.testing.assert_array_equal(_predictions(model, images), expected)
+    assert any(node.op_type == "Slice" for node in model.graph.node)
+
+
 class _Bytes(nn.Module):
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
