@@ -119,7 +119,7 @@ def test_trimming_does_not_change_predictions(model: onnx.ModelProto) -> None:
 def test_a_window_that_reads_only_padding_gets_a_tensor_that_is_not_empty(stride: int) -> None:
     """The first output column of the last layer reads only padding, and it is trimmed to one."""
     nodes = [
-        helper.make_node("MaxPool", ["image"], ["pooled"], kernel_shape=(2, 3)),
+        helper.make_node("MaxPool", ["image"], ["pooled"], kernel_shape=(2, 3), strides=(1, 3)),
         helper.make_node(
             "Conv",
             ["pooled", "weight"],
