@@ -241,6 +241,8 @@ class HostileClient:
         receive_bytes: size of the kernel's receive buffer of each connection; 0 for the default.
         small_disk: whether it needs a service of two workers with little space for temporary files.
         victim: the errors that the victim may get because the service is overloaded.
+        prepare: creates what takes long to create, before the first connection: a connection that
+            is silent meanwhile would be closed.
     """
 
     name: str
@@ -252,6 +254,7 @@ class HostileClient:
     receive_bytes: int = 0
     small_disk: bool = False
     victim: frozenset[str] = frozenset()
+    prepare: Callable[[], object] = tuple
 
     @property
     def description(self) -> str:
@@ -275,6 +278,7 @@ async def run_attack(
         seconds: the duration.
         at_most: the maximum duration while no outcome has been counted.
     """
+    client.prepare()
     tasks = [asyncio.create_task(_repeat(attack, client)) for _ in range(client.connections)]
     try:
         await asyncio.sleep(seconds)

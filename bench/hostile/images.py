@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from tests.images import encoded, png_chunk, png_of_size
 _SIDE = 8192
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _SCANS = 2000
+_OTHER_KINDS = ("GIF", "WEBP", "JPEG", "JPEG2000", "BMP")
 _DIGIT_SIDE = 28
 
 
@@ -47,7 +48,7 @@ async def big_png(connection: Connection) -> None:
 
 async def big_others(connection: Connection) -> None:
     """Sends files of other formats with as many pixels as allowed."""
-    kind = connection.attack.in_turn(("GIF", "WEBP", "JPEG", "JPEG2000", "BMP"))
+    kind = connection.attack.in_turn(_OTHER_KINDS)
     await connection.request(post(PHOTOGRAPH, _large(kind), kind="image/*"))
 
 
@@ -153,16 +154,20 @@ def _pngs_with_texts() -> list[bytes]:
     ]
 
 
+def _large_others() -> list[bytes]:
+    return [_large(kind) for kind in _OTHER_KINDS]
+
+
 _BAD = allowed(200, 400, 413, 429, 504)
 CLIENTS = (
     HostileClient("tiff_small", tiff_small, _BAD),
     HostileClient("tiff_broken", tiff_broken, allowed(200, 400)),
     HostileClient("dots", dots, allowed(200, 400)),
     HostileClient("no_palette", no_palette, allowed(200, 400)),
-    HostileClient("big_png", big_png, _BAD, connections=2),
-    HostileClient("big_others", big_others, _BAD, connections=2),
-    HostileClient("jpeg_scans", jpeg_scans, _BAD, connections=2),
-    HostileClient("png_chunks", png_chunks, _BAD, connections=2),
+    HostileClient("big_png", big_png, _BAD, connections=2, prepare=partial(_large, "PNG")),
+    HostileClient("big_others", big_others, _BAD, connections=2, prepare=_large_others),
+    HostileClient("jpeg_scans", jpeg_scans, _BAD, connections=2, prepare=_jpeg_of_scans),
+    HostileClient("png_chunks", png_chunks, _BAD, connections=2, prepare=_pngs_with_texts),
     HostileClient("images_in_json", images_in_json, _BAD, connections=1),
     HostileClient("images_left", images_left, allowed(CLIENT_CLOSED), 2, pause=0.1),
 )
