@@ -123,10 +123,16 @@ def _run(words: Sequence[str]) -> int:
 def _run_training(words: Sequence[str]) -> int:
     missing = [library for library in _TRAINING_LIBRARIES if find_spec(library) is None]
     if missing:
-        sys.stderr.write(
-            f"onward {words[0]} needs the training extra: pip install 'onward[training]' "
+        command = words[0]
+        sentence = (
+            f"onward {command} needs the training extra: pip install 'onward[training]' "
             f"(missing: {', '.join(missing)}).\n"
         )
+        if not {"-h", "--help"}.isdisjoint(words):
+            summary = TRAINING_COMMANDS[command]
+            sys.stdout.write(f"usage: onward {command} [OPTION ...]\n\n{summary}\n\n{sentence}")
+            return 0
+        sys.stderr.write(sentence)
         return USAGE_ERROR
     # Resolved when it runs, since the service must work without torch and never imports training.
     # This is the only call from one program to the other.

@@ -91,14 +91,27 @@ def test_publish_and_rollback_need_no_training_extra(models: Path) -> None:
 
 def test_a_training_command_says_what_to_install() -> None:
     """The exit status is 2, and the message is one line."""
-    done = without_training(["train", "--help"], ["evaluate", "--help"])
+    done = without_training(["train", "ice_cream"], ["evaluate"])
 
     for command, ended in zip(("train", "evaluate"), done, strict=True):
         assert ended.code == 2
+        assert ended.stdout == ""
         assert ended.stderr.count("\n") == 1
         assert f"onward {command} needs the training extra: pip install 'onward[training]'" in (
             ended.stderr
         )
+
+
+def test_help_of_a_training_command_says_what_it_does_and_what_to_install() -> None:
+    """It succeeds without the extra, too."""
+    done = without_training(*([command, "--help"] for command in TRAINING_COMMANDS))
+
+    for (command, summary), ended in zip(TRAINING_COMMANDS.items(), done, strict=True):
+        assert ended.code == 0, ended.stderr
+        assert ended.stdout.startswith(f"usage: onward {command}")
+        assert summary in ended.stdout
+        assert "pip install 'onward[training]'" in ended.stdout
+        assert ended.stderr == ""
 
 
 def test_training_commands_reach_training(capsys: pytest.CaptureFixture[str]) -> None:
