@@ -13,11 +13,14 @@ from service.api.native.forms import INSTANCES, MULTIPART
 from service.api.schemas import (
     FILE,
     PREDICTION_ERRORS,
+    STRING,
     TABLE_ERRORS,
     Schema,
+    array_schema,
     complete_responses,
-    header,
+    json_content,
     object_schema,
+    predicts,
 )
 from service.bundle.features import (
     WHOLE_MAX,
@@ -39,8 +42,6 @@ from service.values import FLOAT32_MAX
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _NUMBER: Schema = {"type": "number"}
-_TEXT: Schema = {"type": "string"}
-_VERSION: Schema = {"model_version": _TEXT}
 # The largest integer that JSON parsers round to FLOAT32_MAX; the one half way is rounded up.
 _MAX_NUMBER = int(FLOAT32_MAX) + int(math.ulp(FLOAT32_MAX) / 2) - 1
 _INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), _NUMBER)) | {
@@ -49,11 +50,6 @@ _INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), _NUMBER)) | {
 _FAILED: Schema = {
     "$ref": "#/components/schemas/Error",
     "description": "For a row of a table that failed.",
-}
-_WARNINGS = {
-    "type": "array",
-    "items": _TEXT,
-    "description": "Values outside of the training data.",
 }
 
 # A format of our own for strings that are an image file; JSON Schema has none.
@@ -79,10 +75,9 @@ _PREDICTED_TABLE = (
 )
 _PREDICTED_LINES = "One prediction per line, or an error object for a row that failed."
 _TABLE_RESPONSES: Schema = {
-    "text/csv": {"schema": _TEXT | {"description": _PREDICTED_TABLE}},
-    "application/x-ndjson": {"schema": _TEXT | {"description": _PREDICTED_LINES}},
+    "text/csv": {"schema": STRING | {"description": _PREDICTED_TABLE}},
+    "application/x-ndjson": {"schema": STRING | {"description": _PREDICTED_LINES}},
 }
-_ONE_OR_MORE = "One prediction for a single row or image, else a list of them."
 # A table needs at least one row, after the header if it is CSV.
 _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
@@ -92,114 +87,103 @@ _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
     """Return the paths of one model, with the limit on rows of an explanation."""
-    predict = _predict_operation(manifest)
-    explain = predict | _explain_operation(manifest, max_explained_rows)
-    for operation in (predict, explain):
-        complete_responses(operation)
     return {
-        f"/models/{manifest.name}/predict": {"post": predict},
-        f"/models/{manifest.name}/explain": {"post": explain},
+        f"/models/{manifest.name}/predict": {"post": _describe_operation(manifest)},
+        f"/models/{manifest.name}/explain": {
+            "post": _describe_operation(manifest, max_explained_rows)
+        },
     }
 
 
-def _predict_operation(manifest: Manifest) -> Schema:
-    prediction = _prediction_schema(manifest)
+def _describe_operation(manifest: Manifest, max_explained_rows: int | None = None) -> Schema:
+    """Return the operation that predicts or, with a limit on its rows, the one that explains."""
+    explained = max_explained_rows is not None
+    required, optional = _describe_prediction(manifest)
+    shared = {"model_version": STRING}
+    if explained:
+        explanation, method = _describe_explanation(manifest)
+        required["explanation"] = object_schema(explanation)
+        shared |= method
+    item = object_schema(required, optional)
+    errors, other_types = PREDICTION_ERRORS, {}
     if isinstance(manifest.input, ImageInput):
-        body, errors = _image_body(manifest.input), PREDICTION_ERRORS
-        content = _predictions(prediction, prediction, _VERSION)
+        body = _describe_images(manifest.input, max_explained_rows)
+        if explained:
+            other_types = {PNG: {"schema": FILE}}
     else:
-        body, errors = _rows_body(manifest.title, manifest.input), TABLE_ERRORS
-        body["content"] |= _table_requests(manifest.input)
-        row = {"anyOf": [prediction, _FAILED]}
-        content = _predictions(prediction, row, _VERSION) | _TABLE_RESPONSES
-    response = {
-        "description": _ONE_OR_MORE,
-        "headers": header("X-Model-Version", "Server-Timing"),
-        "content": content,
-    }
+        content = _describe_rows(manifest.title, manifest.input, max_explained_rows)
+        body = {"content": content}
+        if not explained:
+            content |= _describe_tables(manifest.input)
+            errors, other_types = TABLE_ERRORS, _TABLE_RESPONSES
+            item = {"anyOf": [item, _FAILED]}
+    one = object_schema(required | shared, optional)
+    several = object_schema({"predictions": array_schema(item)} | shared)
+    responses = predicts(
+        json_content({"anyOf": [one, several]}) | other_types,
+        timed=not explained,
+        description="One prediction for a single row or image, else a list of them.",
+    )
     return {
         "tags": [manifest.title],
-        "summary": manifest.title,
+        "summary": f"{manifest.title}: explained" if explained else manifest.title,
         "description": manifest.description,
-        "operationId": f"predict_{manifest.name}",
-        "parameters": _parameters(manifest, explained=False),
-        "requestBody": body,
-        "responses": {"200": response, **errors},
+        "operationId": f"{'explain' if explained else 'predict'}_{manifest.name}",
+        "parameters": _describe_parameters(manifest, explained=explained),
+        "requestBody": {"required": True, **body},
+        "responses": complete_responses(errors | responses),
     }
 
 
-def _explain_operation(manifest: Manifest, max_rows: int) -> Schema:
-    """Return what differs from the operation that only predicts; tables are not explained."""
-    prediction = _prediction_schema(manifest)
-    prediction["properties"]["explanation"] = _explanation_schema(manifest)
-    prediction["required"].append("explanation")
-    content = _predictions(prediction, prediction, _VERSION | _method_fields(manifest))
-    if isinstance(manifest.input, ImageInput):
-        body = _image_body(manifest.input, max_rows)
-        content[PNG] = {"schema": FILE}
-    else:
-        body = _rows_body(manifest.title, manifest.input, max_rows)
-    response = {
-        "description": _ONE_OR_MORE,
-        "headers": header("X-Model-Version"),
-        "content": content,
-    }
-    return {
-        "summary": f"{manifest.title}: explained",
-        "operationId": f"explain_{manifest.name}",
-        "parameters": _parameters(manifest, explained=True),
-        "requestBody": body,
-        "responses": {"200": response, **PREDICTION_ERRORS},
-    }
+def _describe_json(
+    one: Schema, alternative: Schema, max_rows: int | None, examples: Schema
+) -> Schema:
+    """Return the JSON of a request: one row or image, a list, or an object with a list.
+
+    The items of a list may have the alternative form.
+    """
+    limits = {"minItems": 1} | ({} if max_rows is None else {"maxItems": max_rows})
+    several = array_schema({"anyOf": [one, alternative]}, **limits)
+    forms = [one, several]
+    # A feature of that name makes it part of a row.
+    if INSTANCES not in one["properties"]:
+        forms.append(object_schema({INSTANCES: several}, closed=True))
+    return {JSON: _describe_content({"anyOf": forms}, examples)}
 
 
-def _predictions(prediction: Schema, item: Schema, shared: Schema) -> Schema:
-    """Return the JSON of a response: one prediction or a list of items, and the shared fields."""
-    one = object_schema(prediction["properties"] | shared, *prediction["required"], *shared)
-    several = object_schema({"predictions": {"type": "array", "items": item}} | shared)
-    return {JSON: {"schema": {"anyOf": [one, several]}}}
+def _describe_content(schema: Schema, examples: Schema) -> Schema:
+    named = {name: {"value": value} for name, value in examples.items()}
+    return {"schema": schema, "examples": named}
 
 
-def _rows_body(title: str, model_input: FeaturesInput, max_rows: int | None = None) -> Schema:
-    """Return the request body of one row or several in JSON."""
+def _describe_rows(title: str, model_input: FeaturesInput, max_rows: int | None) -> Schema:
+    """Return the content of a request with one row or several in JSON."""
     features = model_input.features
     row = {
         "type": "object",
         "title": title,
         "required": [feature.name for feature in features if not feature.optional],
-        "properties": {feature.name: _feature_schema(feature) for feature in features},
+        "properties": {feature.name: _describe_feature(feature) for feature in features},
         "additionalProperties": False,
     }
     values = {
         "type": "array",
-        "prefixItems": [_type_schema(feature) for feature in features],
+        "prefixItems": [_describe_type(feature) for feature in features],
         "items": False,
         "minItems": len(features),
         "maxItems": len(features),
     }
-    rows = _list(max_rows, row, values)
-    forms = [row, rows]
     example = {feature.name: feature.example for feature in features}
-    # A feature of that name makes it part of a row.
-    if INSTANCES not in example:
-        forms.append(object_schema({INSTANCES: rows}, closed=True))
-    examples = {
-        "one row": {"value": example},
-        "several rows": {"value": [example, list(example.values())]},
-    }
-    content = {JSON: {"schema": {"anyOf": forms}, "examples": examples}}
-    return {"required": True, "content": content}
+    examples = {"one row": example, "several rows": [example, list(example.values())]}
+    return _describe_json(row, values, max_rows, examples)
 
 
-def _list(max_rows: int | None, *items: Schema) -> Schema:
-    """Return the schema of a list of rows or images, each of which fits one of these schemas."""
-    schema: Schema = {"type": "array", "items": {"anyOf": list(items)}, "minItems": 1}
-    return schema if max_rows is None else schema | {"maxItems": max_rows}
-
-
-def _feature_schema(feature: Feature) -> Schema:
+def _describe_feature(feature: Feature) -> Schema:
     parts = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
-    schema = _type_schema(feature) | {"description": " ".join(parts), "examples": [feature.example]}
+    schema = _describe_type(feature) | {
+        "description": " ".join(parts),
+        "examples": [feature.example],
+    }
     if isinstance(feature, NumberFeature | IntegerFeature):
         if feature.unit:
             schema["x-unit"] = feature.unit
@@ -209,14 +193,14 @@ def _feature_schema(feature: Feature) -> Schema:
     return schema
 
 
-def _type_schema(feature: Feature) -> Schema:
+def _describe_type(feature: Feature) -> Schema:
     """Return the schema of exactly the values that a feature accepts."""
     schema: Schema
     if isinstance(feature, BooleanFeature):
         # 0 and 1 are accepted too.
         kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
     elif isinstance(feature, CategoryFeature):
-        kinds, schema = _category_schema(feature)
+        kinds, schema = _describe_category(feature)
     else:
         is_whole = isinstance(feature, IntegerFeature)
         largest = WHOLE_MAX if is_whole else _MAX_NUMBER
@@ -231,7 +215,7 @@ def _type_schema(feature: Feature) -> Schema:
     return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
 
 
-def _category_schema(feature: CategoryFeature) -> tuple[list[str], Schema]:
+def _describe_category(feature: CategoryFeature) -> tuple[list[str], Schema]:
     """Return the types and values of a category; integers may be sent without quotes."""
     if feature.unseen == "other":
         return ["string", "integer"], {}
@@ -240,37 +224,39 @@ def _category_schema(feature: CategoryFeature) -> tuple[list[str], Schema]:
     return kinds, {"enum": [*feature.categories, *numbers]}
 
 
-def _prediction_schema(manifest: Manifest) -> Schema:
+def _describe_prediction(manifest: Manifest) -> tuple[Schema, Schema]:
+    """Return the required and the optional properties of one prediction."""
     output = manifest.output
-    optional: Schema
+    optional: Schema = {}
     if isinstance(output, ClassesOutput):
-        share = {"type": "number", "minimum": 0, "maximum": 1}
+        share = _NUMBER | {"minimum": 0, "maximum": 1}
         required = {
-            "label": {"type": "string", "enum": output.labels},
+            "label": STRING | {"enum": output.labels},
             "probability": share | {"description": "The probability of the predicted label."},
         }
         if output.unsure_below is not None:
             description = f"Whether the probability is below {output.unsure_below:.4g}."
             required["unsure"] = {"type": "boolean", "description": description}
-        probabilities = {
+        optional["probabilities"] = {
             "type": "object",
             "properties": dict.fromkeys(output.labels, share),
             "description": "Of every label, or as the parameters top and probabilities request.",
         }
-        optional = {"probabilities": probabilities}
     else:
-        required = {"value": {"type": "number", "description": output.description}}
+        required = {"value": _NUMBER | {"description": output.description}}
         if output.unit is not None:
-            required["unit"] = {"type": "string", "const": output.unit}
-        optional = {} if output.interval is None else {"interval": _INTERVAL}
+            required["unit"] = STRING | {"const": output.unit}
+        if output.interval is not None:
+            optional["interval"] = _INTERVAL
     if isinstance(manifest.input, ImageInput):
-        optional["file"] = _TEXT | {"description": "The name of the file, for files of a form."}
+        optional["file"] = STRING | {"description": "The name of the file, for files of a form."}
     else:
-        optional["warnings"] = _WARNINGS
-    return object_schema(required | optional, *required)
+        about = "Values outside of the training data."
+        optional["warnings"] = array_schema(STRING, description=about)
+    return required, optional
 
 
-def _parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
+def _describe_parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
     """Return the query parameters of predictions, or of explained ones."""
     parameters: list[Schema] = []
 
@@ -306,7 +292,7 @@ def _parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
     return parameters
 
 
-def _table_requests(model_input: FeaturesInput) -> Schema:
+def _describe_tables(model_input: FeaturesInput) -> Schema:
     """Return the request bodies of tables by media type, each with a working example."""
     example = {feature.name: feature.example for feature in model_input.features}
     names = ",".join(quote_cell(name, ",") for name in example)
@@ -316,84 +302,63 @@ def _table_requests(model_input: FeaturesInput) -> Schema:
     row = ",".join(quote_cell(cell, ",") for cell in cells)
     pattern = "^" + _SPECIAL.sub(r"\\\g<0>", names) + _ROWS_OF_TEXT
     line = orjson.dumps(example).decode()
+    table = STRING | {"description": _TABLE, "pattern": pattern}
+    lines = STRING | {"description": _LINES, "pattern": _ROW}
     return {
-        "text/csv": _text(_TABLE, pattern, "two rows", f"{names}\n{row}\n{row}\n"),
-        "application/x-ndjson": _text(_LINES, _ROW, "two lines", f"{line}\n{line}\n"),
+        "text/csv": _describe_content(table, {"two rows": f"{names}\n{row}\n{row}\n"}),
+        "application/x-ndjson": _describe_content(lines, {"two lines": f"{line}\n{line}\n"}),
     }
 
 
-def _text(description: str, pattern: str, name: str, value: str) -> Schema:
-    schema = {"type": "string", "description": description, "pattern": pattern}
-    return {"schema": schema, "examples": {name: {"value": value}}}
-
-
-def _image_body(spec: ImageInput, max_rows: int | None = None) -> Schema:
+def _describe_images(spec: ImageInput, max_rows: int | None) -> Schema:
     """Return the request body of an image model: a file, a form with files, or JSON."""
-    text = base64.b64encode(create_example_image(spec)).decode()
-    image = _image_schema(spec)
-    one = object_schema({KEY: image}, closed=True)
-    several = _list(max_rows, one, image)
-    instances = object_schema({INSTANCES: several}, closed=True)
-    examples = {
-        "one image": {"value": {KEY: text}},
-        "several images": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
+    encoded = STRING | {
+        "description": "An image's file in base64, or a data URL.",
+        "contentEncoding": "base64",
+        "contentMediaType": "image/*",
+        "format": _ENCODED,
     }
-    form = object_schema({KEY: {"type": "array", "items": FILE, "minItems": 1}}, closed=True)
+    pixels = spec.height * spec.width * spec.channels
+    numbers = array_schema(
+        {"type": "integer", "minimum": 0, "maximum": 255},
+        description=f"{pixels} pixels from 0 to 255, row by row. Rows of "
+        + ("numbers" if spec.channels == 1 else "red, green and blue")
+        + ", of an image of any size, are accepted too.",
+        minItems=pixels,
+        maxItems=pixels,
+    )
+    image = {"anyOf": [encoded, object_schema({"b64": encoded}, closed=True), numbers]}
+    one = object_schema({KEY: image}, closed=True)
+    example = {KEY: base64.b64encode(create_example_image(spec)).decode()}
+    examples = {"one image": example, "several images": {INSTANCES: [example, example]}}
+    form = object_schema({KEY: array_schema(FILE, minItems=1)}, closed=True)
     return {
-        "required": True,
         "description": f"An image of any size: {_FITS[spec.fit]} {spec.width} x {spec.height} "
         "pixels. Send the file itself, several files as a form, or JSON.",
         "content": {
-            JSON: {"schema": {"anyOf": [one, instances, several]}, "examples": examples},
+            **_describe_json(one, image, max_rows, examples),
             "image/*": {"schema": FILE},
             MULTIPART: {"schema": form, "encoding": {KEY: {"contentType": "image/*"}}},
         },
     }
 
 
-def _image_schema(spec: ImageInput) -> Schema:
-    pixels = spec.height * spec.width * spec.channels
-    encoded = {
-        "type": "string",
-        "description": "An image's file in base64, or a data URL.",
-        "contentEncoding": "base64",
-        "contentMediaType": "image/*",
-        "format": _ENCODED,
-    }
-    numbers = {
-        "type": "array",
-        "description": f"{pixels} pixels from 0 to 255, row by row. Rows of "
-        + ("numbers" if spec.channels == 1 else "red, green and blue")
-        + ", of an image of any size, are accepted too.",
-        "items": {"type": "integer", "minimum": 0, "maximum": 255},
-        "minItems": pixels,
-        "maxItems": pixels,
-    }
-    return {"anyOf": [encoded, object_schema({"b64": encoded}, closed=True), numbers]}
-
-
-def _method_fields(manifest: Manifest) -> Schema:
-    """Return the fields that describe the method of all explanations of a response."""
-    method = "occlusion" if isinstance(manifest.input, ImageInput) else "shapley"
-    if manifest.reasons is not None:
-        method = "additive"
-    fields: Schema = {
-        "method": {"type": "string", "const": method},
-        "meaning": _TEXT | {"description": "What the numbers mean, in one sentence."},
+def _describe_explanation(manifest: Manifest) -> tuple[Schema, Schema]:
+    """Return the properties of an explanation, and those that all of a response share."""
+    explanation = {"of": STRING | {"description": "The quantity that is explained."}}
+    if isinstance(manifest.input, ImageInput):
+        method = "occlusion"
+        explanation["drops"] = array_schema(array_schema(_NUMBER))
+    else:
+        method = "shapley" if manifest.reasons is None else "additive"
+        names = [feature.name for feature in manifest.input.features]
+        contributions = object_schema(dict.fromkeys(names, _NUMBER), closed=True)
+        explanation |= {"base": _NUMBER, "contributions": contributions}
+    shared: Schema = {
+        "method": STRING | {"const": method},
+        "meaning": STRING | {"description": "What the numbers mean, in one sentence."},
     }
     if method == "shapley":
         description = "The row that base is the prediction for."
-        fields["reference"] = {"type": "object", "description": description}
-    return fields
-
-
-def _explanation_schema(manifest: Manifest) -> Schema:
-    quantity = _TEXT | {"description": "The quantity that is explained."}
-    if isinstance(manifest.input, ImageInput):
-        grid = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
-        return object_schema({"of": quantity, "score": _NUMBER, "drops": grid})
-    names = [feature.name for feature in manifest.input.features]
-    contributions = object_schema(dict.fromkeys(names, _NUMBER), closed=True)
-    return object_schema(
-        {"of": quantity, "base": _NUMBER, "contributions": contributions, "score": _NUMBER}
-    )
+        shared["reference"] = {"type": "object", "description": description}
+    return explanation | {"score": _NUMBER}, shared

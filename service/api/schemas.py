@@ -12,82 +12,72 @@ from service.api.body import JSON
 from service.api.errors import FIRST_ERROR, FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
-FILE: Schema = {"type": "string", "format": "binary"}
+STRING: Schema = {"type": "string"}
+FILE: Schema = STRING | {"format": "binary"}
 # The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
 
 
-def object_schema(properties: Schema, *required: str, closed: bool = False) -> Schema:
-    """Return the schema of an object.
-
-    Args:
-        properties: the schemas by key.
-        *required: the keys that it must have; by default all of them.
-        closed: whether it may have no other keys.
-    """
-    schema = {
-        "type": "object",
-        "required": list(required or properties),
-        "properties": properties,
-    }
+def object_schema(
+    required: Schema, optional: Schema | None = None, *, closed: bool = False
+) -> Schema:
+    """Return the schema of an object with these keys; if it is closed, it may have no others."""
+    properties = required | (optional or {})
+    schema = {"type": "object", "required": list(required), "properties": properties}
     return schema | {"additionalProperties": False} if closed else schema
 
 
+def array_schema(items: Schema, **rules: object) -> Schema:
+    """Return the schema of an array, with further keywords such as ``minItems``."""
+    return {"type": "array", "items": items, **rules}
+
+
+def json_content(schema: Schema) -> Schema:
+    """Return the content of a request or a response that is JSON."""
+    return {JSON: {"schema": schema}}
+
+
 _PROBLEM = object_schema(
-    {
-        "sentence": {"type": "string"},
-        "row": {"type": "integer", "description": "From 0, if there are several."},
-        "feature": {"type": "string"},
-        "expected": {"type": "string"},
-        "got": {"type": "string"},
-        "hint": {"type": "string"},
-    },
-    "sentence",
+    {"sentence": STRING},
+    {"row": {"type": "integer", "description": "From 0, if there are several."}}
+    | dict.fromkeys(("feature", "expected", "got", "hint"), STRING),
     closed=True,
 )
+_CODES = sorted({kind.code for kind in STATUS} | {*FRAMEWORK_CODES.values()})
 _ERROR = object_schema(
     {
-        "error": {"type": "string", "description": "One sentence that a person can act on."},
-        "code": {
-            "type": "string",
-            "enum": sorted({kind.code for kind in STATUS} | {*FRAMEWORK_CODES.values()}),
-        },
-        "details": {
-            "type": "array",
-            "items": _PROBLEM,
-            "maxItems": errors.PROBLEMS_SHOWN,
-            "description": "One for each invalid value, up to a hundred.",
-        },
+        "error": STRING | {"description": "One sentence that a person can act on."},
+        "code": STRING | {"enum": _CODES},
     },
-    "error",
-    "code",
+    {
+        "details": array_schema(
+            _PROBLEM,
+            maxItems=errors.PROBLEMS_SHOWN,
+            description="One for each invalid value, up to a hundred.",
+        )
+    },
     closed=True,
 )
-_HEADERS: Schema = {
-    "X-Request-Id": {
-        "description": "The request's own, if it has one of at most 128 printable characters, "
-        "else a new one. The log uses the same.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
-    "X-Model-Version": {
-        "description": "The version that made the prediction.",
-        "schema": {"type": "string"},
-    },
-    "Server-Timing": {
-        "description": "Milliseconds of each phase: decode, queue, compute, encode.",
-        "schema": {"type": "string"},
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before the next attempt.",
-        "required": True,
-        "schema": {"type": "integer"},
-    },
-    "Allow": {
-        "description": "The methods of this path.",
-        "required": True,
-        "schema": {"type": "string"},
-    },
+
+
+def _describe_header(description: str, kind: str = "string", *, required: bool = False) -> Schema:
+    return {"description": description, "required": required, "schema": {"type": kind}}
+
+
+_HEADERS = {
+    "X-Request-Id": _describe_header(
+        "The request's own, if it has one of at most 128 printable characters, else a new one. "
+        "The log uses the same.",
+        required=True,
+    ),
+    "X-Model-Version": _describe_header("The version that made the prediction."),
+    "Server-Timing": _describe_header(
+        "Milliseconds of each phase: decode, queue, compute, encode."
+    ),
+    "Retry-After": _describe_header(
+        "Seconds to wait before the next attempt.", "integer", required=True
+    ),
+    "Allow": _describe_header("The methods of this path.", required=True),
 }
 
 
@@ -99,24 +89,34 @@ def fails_with(*kinds: type[errors.OnwardError]) -> Responses:
 def returns(**kinds: str) -> Responses:
     """Return the successful response of a route: an object with these required keys and types."""
     schema = object_schema({name: {"type": kind} for name, kind in kinds.items()})
-    return {"200": {"content": {JSON: {"schema": schema}}}}
+    return {"200": {"content": json_content(schema)}}
+
+
+def predicts(
+    content: Schema, *, timed: bool = True, description: str = "Successful Response"
+) -> Responses:
+    """Return the successful response of a route that predicts, with the phases if it is timed."""
+    headers = _refer_to_headers("X-Model-Version", *(["Server-Timing"] if timed else []))
+    return {"200": {"description": description, "headers": headers, "content": content}}
+
+
+def takes(content: Schema, **more: object) -> dict[str, Any]:
+    """Return the options of a route whose body has this content, and more such as a description."""
+    return {"openapi_extra": {"requestBody": {"required": True, "content": content, **more}}}
 
 
 # Errors of any path: the head of a request is read before its path is known.
-_ALWAYS = {
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    *(
-        STATUS[kind]
-        for kind in (
-            errors.InvalidRequest,
-            errors.NotFound,
-            errors.HeadTimeout,
-            errors.UrlTooLong,
-            errors.HeadTooLarge,
-            errors.TooManyRequests,
-            errors.Draining,
-        )
+_ALWAYS: Responses = {
+    "405": {},
+    "500": {},
+    **fails_with(
+        errors.InvalidRequest,
+        errors.NotFound,
+        errors.HeadTimeout,
+        errors.UrlTooLong,
+        errors.HeadTooLarge,
+        errors.TooManyRequests,
+        errors.Draining,
     ),
 }
 BODY_ERRORS = fails_with(errors.BodyStalled, errors.BodyTooLarge, errors.UnsupportedContent)
@@ -136,38 +136,41 @@ def add_error_responses(document: Schema) -> None:
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = _ERROR
     components["headers"] = _HEADERS
-    statuses = {*STATUS.values(), *FRAMEWORK_CODES}
-    components["responses"] = {_component(status): _response(status) for status in sorted(statuses)}
+    statuses = sorted({*STATUS.values(), *FRAMEWORK_CODES})
+    components["responses"] = {
+        f"Error{status.value}": _describe_error(status) for status in statuses
+    }
     for methods in document["paths"].values():
         for operation in methods.values():
-            complete_responses(operation)
+            operation["responses"] = complete_responses(operation["responses"])
 
 
-def complete_responses(operation: Schema) -> None:
-    """Add the errors of any path to an operation, and the common headers to its responses."""
-    responses = operation["responses"]
-    # FastAPI's status of an invalid parameter, which is 400 here.
-    responses.pop("422", None)
-    for response in responses.values():
-        response["headers"] = header("X-Request-Id") | response.get("headers", {})
-    declared = {HTTPStatus(int(status)) for status in responses if int(status) >= FIRST_ERROR}
-    for status in sorted(declared | _ALWAYS):
+def complete_responses(responses: Responses) -> Responses:
+    """Add the errors of any path to the responses of an operation, and the common headers."""
+    completed: Responses = {}
+    for status, response in sorted((_ALWAYS | responses).items()):
         # Health checks have their own body of a 503.
-        if "content" not in responses.get(str(status.value), {}):
-            responses[str(status.value)] = {"$ref": f"#/components/responses/{_component(status)}"}
+        if int(status) >= FIRST_ERROR and "content" not in response:
+            completed[status] = {"$ref": f"#/components/responses/Error{status}"}
+        else:
+            headers = _refer_to_headers("X-Request-Id") | response.get("headers", {})
+            completed[status] = response | {"headers": headers}
+    # FastAPI's status of an invalid parameter, which is 400 here.
+    completed.pop("422", None)
+    return completed
 
 
-def header(*names: str) -> Schema:
+def _refer_to_headers(*names: str) -> Schema:
     """Return references to headers."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _component(status: HTTPStatus) -> str:
-    return f"Error{status.value}"
-
-
-def _response(status: HTTPStatus) -> Schema:
-    meanings = {kind.code: _meaning(kind) for kind, mapped in STATUS.items() if mapped is status}
+def _describe_error(status: HTTPStatus) -> Schema:
+    meanings = {
+        kind.code: (inspect.getdoc(kind) or "").partition("\n")[0]
+        for kind, mapped in STATUS.items()
+        if mapped is status
+    }
     if status in FRAMEWORK_CODES:
         meanings.setdefault(FRAMEWORK_CODES[status], "")
     codes = {"properties": {"code": {"enum": sorted(meanings)}}}
@@ -177,12 +180,6 @@ def _response(status: HTTPStatus) -> Schema:
     return {
         "description": f"{status.phrase}. "
         + " ".join(f"`{code}`: {meaning}" for code, meaning in meanings.items() if meaning),
-        "headers": header(*headers),
-        "content": {
-            JSON: {"schema": {"allOf": [{"$ref": "#/components/schemas/Error"}, codes]}},
-        },
+        "headers": _refer_to_headers(*headers),
+        "content": json_content({"allOf": [{"$ref": "#/components/schemas/Error"}, codes]}),
     }
-
-
-def _meaning(kind: type[errors.OnwardError]) -> str:
-    return (inspect.getdoc(kind) or "").partition("\n")[0]

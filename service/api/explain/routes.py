@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import orjson
@@ -17,7 +16,7 @@ from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import get_quotas
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
 from service.api.routing import add_model_routes
-from service.api.schemas import FILE, PREDICTION_ERRORS, header
+from service.api.schemas import FILE, PREDICTION_ERRORS, json_content, predicts
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -25,19 +24,10 @@ from service.imaging.overlay import draw_overlay
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
-_EXPLAIN: dict[str, Any] = {
-    # Tables are predicted, not explained.
-    "openapi_extra": documented_body({}),
-    "responses": PREDICTION_ERRORS
-    | {
-        "200": {
-            "headers": header("X-Model-Version"),
-            "content": {
-                JSON: {"schema": {"type": "object", "required": ["method", "model_version"]}},
-                PNG: {"schema": FILE},
-            },
-        }
-    },
+_EXPLAINED = json_content({"type": "object", "required": ["method", "model_version"]})
+# Tables are predicted, not explained.
+_EXPLAIN = documented_body({}) | {
+    "responses": PREDICTION_ERRORS | predicts(_EXPLAINED | {PNG: {"schema": FILE}}, timed=False)
 }
 
 

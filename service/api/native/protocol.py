@@ -18,7 +18,17 @@ from service.api.native import model_info
 from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, read_posted, take_instances
 from service.api.native.tables import NativePredictions
 from service.api.routing import add_model_routes
-from service.api.schemas import FILE, MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
+from service.api.schemas import (
+    FILE,
+    MODEL_ERRORS,
+    STRING,
+    TABLE_ERRORS,
+    Schema,
+    json_content,
+    predicts,
+    returns,
+    takes,
+)
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
@@ -38,15 +48,13 @@ from service.limits import Limits
 from service.workers.coordination import Worker
 
 _IMAGE = "image/"
-_TEXT = {"schema": {"type": "string"}}
-_ONE_OR_MORE = {"schema": {"type": ["object", "array", "string"]}}
-_TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
+_TABLES: Schema = {form: {"schema": STRING} for form in ("text/csv", "application/x-ndjson")}
 
 
 def documented_body(tables: Schema) -> Schema:
     """Return the OpenAPI description of a body: rows or images, and these media types of tables."""
     content = {
-        JSON: _ONE_OR_MORE,
+        **json_content({"type": ["object", "array", "string"]}),
         **tables,
         "image/*": {"schema": FILE},
         MULTIPART: {"schema": {"type": "object"}},
@@ -56,22 +64,11 @@ def documented_body(tables: Schema) -> Schema:
         + ("; or a table" if tables else "")
         + ". The path of each model describes its input exactly."
     )
-    return {"requestBody": {"required": True, "description": description, "content": content}}
+    return takes(content, description=description)
 
 
-_PREDICT: dict[str, Any] = {
-    "openapi_extra": documented_body(_TABLES),
-    "responses": TABLE_ERRORS
-    | {
-        "200": {
-            "headers": header("X-Model-Version", "Server-Timing"),
-            "content": {
-                JSON: {"schema": {"type": "object", "required": ["model_version"]}},
-                **_TABLES,
-            },
-        }
-    },
-}
+_PREDICTED = json_content({"type": "object", "required": ["model_version"]})
+_PREDICT = documented_body(_TABLES) | {"responses": TABLE_ERRORS | predicts(_PREDICTED | _TABLES)}
 # A report is one file with its own style and images, without scripts and external resources.
 _REPORT_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "

@@ -7,10 +7,20 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from service.api.body import JSON, json_response
+from service.api.body import json_response
 from service.api.inference_service import InferenceService
 from service.api.routing import add_model_routes
-from service.api.schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
+from service.api.schemas import (
+    MODEL_ERRORS,
+    PREDICTION_ERRORS,
+    Schema,
+    array_schema,
+    json_content,
+    object_schema,
+    predicts,
+    returns,
+    takes,
+)
 from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
 from service.engine.model import ModelInfo
@@ -25,34 +35,29 @@ _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status
 _METADATA_RESPONSES = MODEL_ERRORS | returns(model_spec="object", metadata="object")
 
 
-def _options(request: Schema, **response_keys: str) -> dict[str, Any]:
-    """Return the options of prediction routes, with the types of the keys of their responses."""
+def _options(request: Schema, response: Schema) -> dict[str, Any]:
+    """Return the options of prediction routes, with the properties that requests have in common."""
     signature = {"signature_name": {"type": ["string", "null"]}}
     properties = signature | request.get("properties", {})
     schema = {"type": "object", **request, "properties": properties}
-    response = returns(**response_keys)["200"]
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
-        "responses": PREDICTION_ERRORS
-        | {"200": response | {"headers": header("X-Model-Version", "Server-Timing")}},
-    }
+    responses = PREDICTION_ERRORS | predicts(json_content({"type": "object", **response}))
+    return takes(json_content(schema)) | {"responses": responses}
 
 
-_ROWS: Schema = {
-    "required": ["instances"],
-    "properties": {"instances": {"type": "array", "minItems": 1}},
-}
-_COLUMNS: Schema = {"required": ["inputs"]}
-_PREDICT = _options({"oneOf": [_ROWS, _COLUMNS]})
+_ROWS = {"required": ["instances"], "properties": {"instances": {"type": "array", "minItems": 1}}}
+_PREDICT = _options(
+    {"oneOf": [_ROWS, {"required": ["inputs"]}]},
+    {"oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}]},
+)
 _EXAMPLES = _options(
     {
         "required": ["examples"],
         "properties": {
-            "examples": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+            "examples": array_schema({"type": "object"}, minItems=1),
             "context": {"type": "object"},
         },
     },
-    results="array",
+    object_schema({"results": {"type": "array"}}),
 )
 # The terms of TensorFlow Serving; other states and types have the same names there.
 _STATES = {State.READY: "AVAILABLE", State.UNAVAILABLE: "END"}

@@ -6,20 +6,25 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.body import BINARY, JSON, json_response, read_body
+from service.api.body import BINARY, json_response, read_body
 from service.api.inference_service import InferenceService
 from service.api.middleware import get_quotas
 from service.api.operations import add_health
 from service.api.routing import add_model_routes
 from service.api.schemas import (
     BODY_ERRORS,
+    FILE,
     MODEL_ERRORS,
     PREDICTION_ERRORS,
+    STRING,
     Schema,
+    array_schema,
     fails_with,
-    header,
+    json_content,
     object_schema,
+    predicts,
     returns,
+    takes,
 )
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
@@ -47,95 +52,51 @@ _MAX_DOCUMENT_BYTES = 64 * 1024
 _IMAGE_AXES = 3
 _CHANNELS = {1, 3, 4}
 
-_STRING: Schema = {"type": "string"}
 _SIZE: Schema = {"type": "integer", "minimum": 0}
-_PARAMETERS: Schema = {"type": "object", "description": "Of the protocol's extensions."}
+_PARAMETERS: Schema = {
+    "parameters": {"type": "object", "description": "Of the protocol's extensions."}
+}
 _BYTES: Schema = {
-    "schema": {
-        "type": "string",
-        "format": "binary",
-        "description": "JSON of Inference-Header-Content-Length bytes, followed by the bytes of "
-        "the tensors; if that header is 0, only the bytes of the one input.",
+    BINARY: {
+        "schema": FILE
+        | {
+            "description": "JSON of Inference-Header-Content-Length bytes, followed by the bytes "
+            "of the tensors; if that header is 0, only the bytes of the one input.",
+        }
     }
 }
 _TENSOR = object_schema(
-    {
-        "name": _STRING,
-        "shape": {"type": "array", "items": _SIZE},
-        "datatype": {"type": "string", "enum": list(DTYPES)},
-        "parameters": _PARAMETERS,
-        "data": {"type": "array", "description": "Flat, row by row, or nested."},
-    },
-    "name",
-    "shape",
-    "datatype",
+    {"name": STRING, "shape": array_schema(_SIZE), "datatype": STRING | {"enum": list(DTYPES)}},
+    _PARAMETERS | {"data": {"type": "array", "description": "Flat, row by row, or nested."}},
 )
-_REQUESTED_OUTPUT = object_schema({"name": _STRING, "parameters": _PARAMETERS}, "name")
 _REQUEST = object_schema(
+    {"inputs": array_schema(_TENSOR)},
     {
         "id": {"type": ["string", "null"]},
-        "model_name": _STRING,
-        "parameters": _PARAMETERS,
-        "inputs": {"type": "array", "items": _TENSOR},
-        "outputs": {"type": "array", "items": _REQUESTED_OUTPUT},
+        "model_name": STRING,
+        **_PARAMETERS,
+        "outputs": array_schema(object_schema({"name": STRING}, _PARAMETERS)),
     },
-    "inputs",
     closed=True,
 )
 _RESPONSE = object_schema(
-    {
-        "model_name": _STRING,
-        "model_version": _STRING,
-        "id": _STRING,
-        "outputs": {"type": "array", "items": _TENSOR},
-    },
-    "model_name",
-    "model_version",
-    "outputs",
+    {"model_name": STRING, "model_version": STRING, "outputs": array_schema(_TENSOR)},
+    {"id": STRING},
 )
-
-
-def _body(schema: Schema, *, required: bool, **more: Schema) -> Schema:
-    content = {JSON: {"schema": schema}} | more
-    return {"requestBody": {"required": required, "content": content}}
-
-
-_INFER: dict[str, Any] = {
-    "openapi_extra": _body(_REQUEST, required=True, **{BINARY: _BYTES}),
-    "responses": PREDICTION_ERRORS
-    | {
-        "200": {
-            "headers": header("X-Model-Version", "Server-Timing"),
-            "content": {JSON: {"schema": _RESPONSE}, BINARY: _BYTES},
-        }
-    },
+_INFER = takes(json_content(_REQUEST) | _BYTES) | {
+    "responses": PREDICTION_ERRORS | predicts(json_content(_RESPONSE) | _BYTES)
 }
 
+_STATE = STRING | {"enum": [state.value for state in State]}
 _INDEX_ENTRY = object_schema(
-    {
-        "name": _STRING,
-        "version": _STRING,
-        "state": {"type": "string", "enum": [state.value for state in State]},
-        "reason": _STRING,
-        "aliases": {"type": "array", "items": _STRING},
-    },
-    "name",
-    "version",
-    "state",
-    "reason",
+    {"name": STRING, "version": STRING, "state": _STATE, "reason": STRING},
+    {"aliases": array_schema(STRING)},
 )
-_INDEX: dict[str, Any] = {
-    "openapi_extra": _body(
-        {"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False
-    ),
-    "responses": BODY_ERRORS
-    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEX_ENTRY}}}}},
-}
+_INDEX = takes(
+    json_content({"type": "object", "properties": {"ready": {"type": "boolean"}}}), required=False
+) | {"responses": BODY_ERRORS | {"200": {"content": json_content(array_schema(_INDEX_ENTRY))}}}
 
-_REGION = _body(
-    object_schema({"key": _STRING, "offset": _SIZE, "byte_size": _SIZE}, "key", "byte_size"),
-    required=True,
-)
+_REGION = takes(json_content(object_schema({"key": STRING, "byte_size": _SIZE}, {"offset": _SIZE})))
 
 _METADATA = returns(
     name="string", versions="array", platform="string", inputs="array", outputs="array"
@@ -323,7 +284,7 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         summary="Register shared memory",
         dependencies=_REJECT_BROWSERS,
         responses=_IF_ALLOWED | BODY_ERRORS,
-        openapi_extra=_REGION,
+        **_REGION,
     )
     async def register(request: Request, name: str) -> Response:
         example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
