@@ -1,8 +1,9 @@
 """Metrics of all processes in Prometheus text format: the only importer of prometheus_client."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import generate_latest
@@ -20,7 +21,6 @@ from service.observability.metrics import (
     ROWS,
     SECONDS,
     Counts,
-    Distribution,
     Phases,
     ProcessState,
     Snapshot,
@@ -31,6 +31,71 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _READY = "READY"
 _VERSION = ("model", "version")
+
+
+# By the values of the labels: a number, or the `Distribution` of a histogram.
+_Samples = dict[tuple[str, ...], Any]
+_Values = defaultdict[str, _Samples]
+
+
+class _Family(NamedTuple):
+    """A metric's help, its labels, and the upper bounds of a histogram's buckets."""
+
+    text: str
+    labels: Sequence[str] = ()
+    bounds: Sequence[float] = ()
+
+
+# Every metric is exported, with or without samples.
+_FAMILIES = {
+    "onward_responses_total": _Family("HTTP responses by status.", ["status"]),
+    "onward_rejected_requests_total": _Family(
+        "Requests and connections rejected by a limit or a timeout, by the error's code.",
+        ["reason"],
+    ),
+    "onward_requests_total": _Family(
+        "Predictions requested, by outcome: ok, or the error's code.",
+        [*_VERSION, "protocol", "outcome"],
+    ),
+    "onward_rows_total": _Family("Rows predicted.", _VERSION),
+    "onward_rejected_rows_total": _Family("Rows of tables that failed.", _VERSION),
+    "onward_phase_seconds": _Family(
+        "Time of a prediction by phase: decode, queue, compute, encode.",
+        [*_VERSION, "phase"],
+        SECONDS,
+    ),
+    "onward_batch_rows": _Family("Rows of each run.", _VERSION, ROWS),
+    "onward_shadow_requests_total": _Family(
+        "Copies of requests for a candidate version: compared, dropped or failed.",
+        [*_VERSION, "outcome"],
+    ),
+    "onward_explanations_total": _Family(
+        "Explanations requested, by outcome: ok, or the error's code.", [*_VERSION, "outcome"]
+    ),
+    "onward_explanation_seconds": _Family(
+        "Time of an explanation, including its prediction and all runs of the model.",
+        _VERSION,
+        SECONDS,
+    ),
+    "onward_model_ready": _Family(
+        "1 where this version serves, 0 where it cannot; device is the one really used.",
+        [*_VERSION, "device"],
+    ),
+    "onward_model_state": _Family(
+        "How many workers have this version in this state; states without any are left out.",
+        [*_VERSION, "state"],
+    ),
+    "onward_load_seconds": _Family(
+        "Time to open, check, test and warm a version, by outcome: ready or rejected.",
+        ["outcome"],
+        LOAD_SECONDS,
+    ),
+    "onward_device_info": _Family(
+        "Always 1; the device that was requested and the one really used.", ["requested", "actual"]
+    ),
+    "onward_memory_bytes": _Family("Memory that the models take, estimated from their files."),
+    "onward_evictions_total": _Family("Models removed from memory to make room for others."),
+}
 
 
 def render_exposition(
@@ -57,7 +122,7 @@ def render_exposition(
         counts.add(Snapshot.from_json(content).counts)
     for key in expired:
         counts.remove(*key)
-    return generate_latest(_MetricsCollector(counts, states))
+    return generate_latest(_MetricsCollector(_collect_values(counts, states)))
 
 
 def read_samples(text: str) -> Sequence[tuple[str, Mapping[str, str], float]]:
@@ -70,189 +135,77 @@ def read_samples(text: str) -> Sequence[tuple[str, Mapping[str, str], float]]:
 
 
 class _MetricsCollector(Collector):
-    """Converts the counts of all processes, and the states of running ones, to metric families."""
+    """Converts values to metric families."""
 
-    def __init__(self, counts: Counts, states: Sequence[ProcessState]) -> None:
-        self._counts = counts
-        self._states = states
-        self._versions = [
-            ((model, version), version_counts)
-            for model, versions in counts.versions.items()
-            for version, version_counts in versions.items()
-        ]
+    def __init__(self, values: _Values) -> None:
+        self._values = values
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric, with or without samples."""
-        yield from self._request_metrics()
-        yield from self._prediction_metrics()
-        yield from self._explanation_metrics()
-        yield from self._state_metrics()
-        yield from self._memory_metrics()
-
-    def _request_metrics(self) -> Iterator[Metric]:
-        yield _metric(
-            "onward_responses_total",
-            "HTTP responses by status.",
-            ("status",),
-            {(str(status),): times for status, times in self._counts.statuses.items()},
-        )
-        yield _metric(
-            "onward_rejected_requests_total",
-            "Requests and connections rejected by a limit or a timeout, by the error's code.",
-            ("reason",),
-            {(reason,): times for reason, times in self._counts.rejections.items()},
-        )
-
-    def _prediction_metrics(self) -> Iterator[Metric]:
-        versions = self._versions
-        succeeded = [(key, counts) for key, counts in versions if counts.succeeded]
-        yield _metric(
-            "onward_requests_total",
-            "Predictions requested, by outcome: ok, or the error's code.",
-            (*_VERSION, "protocol", "outcome"),
-            {(*key, *outcome): n for key, counts in versions for outcome, n in _outcomes(counts)},
-        )
-        yield _metric(
-            "onward_rows_total",
-            "Rows predicted.",
-            _VERSION,
-            {key: counts.rows for key, counts in succeeded},
-        )
-        yield _metric(
-            "onward_rejected_rows_total",
-            "Rows of tables that failed.",
-            _VERSION,
-            {key: counts.rejected_rows for key, counts in versions if counts.rejected_rows},
-        )
-        yield _histogram(
-            "onward_phase_seconds",
-            "Time of a prediction by phase: decode, queue, compute, encode.",
-            (*_VERSION, "phase"),
-            SECONDS,
-            {
-                (*key, phase): seconds
-                for key, counts in succeeded
-                for phase, seconds in zip(Phases._fields, counts.phases, strict=True)
-            },
-        )
-        yield _histogram(
-            "onward_batch_rows",
-            "Rows of each run.",
-            _VERSION,
-            ROWS,
-            {key: counts.runs for key, counts in versions if any(counts.runs.counts)},
-        )
-        yield _metric(
-            "onward_shadow_requests_total",
-            "Copies of requests for a candidate version: compared, dropped or failed.",
-            (*_VERSION, "outcome"),
-            {
-                (*key, outcome): times
-                for key, counts in versions
-                for outcome, times in counts.shadow_requests.items()
-            },
-        )
-
-    def _explanation_metrics(self) -> Iterator[Metric]:
-        versions = self._versions
-        yield _metric(
-            "onward_explanations_total",
-            "Explanations requested, by outcome: ok, or the error's code.",
-            (*_VERSION, "outcome"),
-            {
-                (*key, outcome): times
-                for key, counts in versions
-                for outcome, times in counts.explanations.items()
-            },
-        )
-        yield _histogram(
-            "onward_explanation_seconds",
-            "Time of an explanation, including its prediction and all runs of the model.",
-            _VERSION,
-            SECONDS,
-            {key: counts.explanation_seconds for key, counts in versions if counts.explanations},
-        )
-
-    def _state_metrics(self) -> Iterator[Metric]:
-        ready: dict[tuple[str, ...], int] = {}
-        states: Counter[tuple[str, ...]] = Counter()
-        for process in self._states:
-            for model, versions in process.versions.items():
-                for version, (device, state) in versions.items():
-                    key = model, version, device
-                    ready[key] = min(ready.get(key, 1), int(state == _READY))
-                    states[model, version, state] += 1
-        yield _metric(
-            "onward_model_ready",
-            "1 where this version serves, 0 where it cannot; device is the one really used.",
-            (*_VERSION, "device"),
-            ready,
-        )
-        yield _metric(
-            "onward_model_state",
-            "How many workers have this version in this state; states without any are left out.",
-            (*_VERSION, "state"),
-            states,
-        )
-        yield _histogram(
-            "onward_load_seconds",
-            "Time to open, check, test and warm a version, by outcome: ready or rejected.",
-            ("outcome",),
-            LOAD_SECONDS,
-            {(outcome,): seconds for outcome, seconds in self._counts.loads.items()},
-        )
-
-    def _memory_metrics(self) -> Iterator[Metric]:
-        yield _metric(
-            "onward_device_info",
-            "Always 1; the device that was requested and the one really used.",
-            ("requested", "actual"),
-            {pair: 1 for process in self._states for pair in process.devices},
-        )
-        yield _metric(
-            "onward_memory_bytes",
-            "Memory that the models take, estimated from their files.",
-            (),
-            {(): sum(process.memory_bytes for process in self._states)},
-        )
-        yield _metric(
-            "onward_evictions_total",
-            "Models removed from memory to make room for others.",
-            (),
-            {(): self._counts.evictions},
-        )
+        """Yield every metric."""
+        for name, (text, labels, bounds) in _FAMILIES.items():
+            values = self._values[name].items()
+            if bounds:
+                histogram = HistogramMetricFamily(name, text, labels=labels)
+                buckets = [*(str(bound) for bound in bounds[:-1]), "+Inf"]
+                for key, value in values:
+                    counts = list(zip(buckets, accumulate(value.counts), strict=True))
+                    histogram.add_metric(key, counts, value.total)
+                yield histogram
+            else:
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                family = kind(name, text, labels=labels)
+                for key, value in values:
+                    family.add_metric(key, value)
+                yield family
 
 
-def _outcomes(counts: VersionCounts) -> Iterator[tuple[tuple[str, str], int]]:
-    """Yield protocol and outcome of a version's predictions, with their number."""
+def _collect_values(counts: Counts, states: Sequence[ProcessState]) -> _Values:
+    """Return the values of all metrics, given the states of running processes."""
+    values: _Values = defaultdict(dict)
+    values["onward_evictions_total"][()] = counts.evictions
+    values["onward_memory_bytes"][()] = sum(process.memory_bytes for process in states)
+    _add_by_label(values["onward_responses_total"], (), counts.statuses)
+    _add_by_label(values["onward_rejected_requests_total"], (), counts.rejections)
+    _add_by_label(values["onward_load_seconds"], (), counts.loads)
+    for model, versions in counts.versions.items():
+        for version, version_counts in versions.items():
+            _add_version(values, (model, version), version_counts)
+    for process in states:
+        _add_state(values, process)
+    return values
+
+
+def _add_by_label(values: _Samples, key: Sequence[str], by_label: Mapping[Any, Any]) -> None:
+    """Add each value below its key, which becomes the last label."""
+    for label, value in by_label.items():
+        values[*key, str(label)] = value
+
+
+def _add_version(values: _Values, version: tuple[str, str], counts: VersionCounts) -> None:
     for protocol, times in counts.succeeded.items():
-        yield (protocol, "ok"), times
+        values["onward_requests_total"][*version, protocol, "ok"] = times
     for protocol, codes in counts.failed.items():
-        for code, times in codes.items():
-            yield (protocol, code), times
+        _add_by_label(values["onward_requests_total"], (*version, protocol), codes)
+    _add_by_label(values["onward_shadow_requests_total"], version, counts.shadow_requests)
+    _add_by_label(values["onward_explanations_total"], version, counts.explanations)
+    if counts.succeeded:
+        values["onward_rows_total"][version] = counts.rows
+        phases = dict(zip(Phases._fields, counts.phases, strict=True))
+        _add_by_label(values["onward_phase_seconds"], version, phases)
+    if counts.rejected_rows:
+        values["onward_rejected_rows_total"][version] = counts.rejected_rows
+    if any(counts.runs.counts):
+        values["onward_batch_rows"][version] = counts.runs
+    if counts.explanations:
+        values["onward_explanation_seconds"][version] = counts.explanation_seconds
 
 
-def _metric(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    """Return a counter if the name ends in _total, and otherwise a gauge."""
-    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-    family = kind(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _histogram(
-    name: str,
-    text: str,
-    labels: Sequence[str],
-    bounds: Sequence[float],
-    values: Mapping[tuple[str, ...], Distribution],
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    bucket_labels = [*(str(bound) for bound in bounds[:-1]), "+Inf"]
-    for key, value in values.items():
-        buckets = list(zip(bucket_labels, accumulate(value.counts), strict=True))
-        family.add_metric(key, buckets, value.total)
-    return family
+def _add_state(values: _Values, process: ProcessState) -> None:
+    """Add the state of one process; a version is ready if every process serves it."""
+    values["onward_device_info"] |= dict.fromkeys(process.devices, 1)
+    ready, workers = values["onward_model_ready"], values["onward_model_state"]
+    for model, versions in process.versions.items():
+        for version, (device, state) in versions.items():
+            key = model, version, device
+            ready[key] = min(ready.get(key, 1), int(state == _READY))
+            workers[model, version, state] = workers.get((model, version, state), 0) + 1
