@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import FeaturesInput, client_value
-from service.bundle.manifest import ClassesOutput, Input
+from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, count_rows
@@ -43,14 +43,10 @@ def find_incompatibility(serving: ServedModel, candidate: ServedModel) -> str | 
         return "its graph takes other inputs than that of the serving version"
     if [spec.name for spec in serving.outputs] != [spec.name for spec in candidate.outputs]:
         return "its graph gives other outputs than that of the serving version"
-    one, other = serving.manifest, candidate.manifest
+    one, other = (_get_signature(model.manifest) for model in (serving, candidate))
     if (one is None) != (other is None):
         return "only one of the two versions has a manifest"
-    if (
-        one is not None
-        and other is not None
-        and _get_signature(one.input) != _get_signature(other.input)
-    ):
+    if one != other:
         return "its manifest gives other features, or another order, than the serving version's"
     return None
 
@@ -152,13 +148,15 @@ def _measure_differences(one: Array, other: Array) -> Numbers:
     return np.where(is_equal, 0.0, distance)
 
 
-def _get_signature(model_input: Input) -> object:
+def _get_signature(manifest: Manifest | None) -> object:
     """Return the properties that give an input its meaning, which two versions must share."""
-    if not isinstance(model_input, FeaturesInput):
-        return model_input.model_dump()
+    if manifest is None:
+        return None
+    if not isinstance(manifest.input, FeaturesInput):
+        return manifest.input.model_dump()
     return [
         (feature.name, feature.type, getattr(feature, "categories", None))
-        for feature in model_input.features
+        for feature in manifest.input.features
     ]
 
 

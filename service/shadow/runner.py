@@ -292,7 +292,11 @@ def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> 
             return len(requests), counts
     started = perf_counter()
     for done, request in enumerate(requests, start=1):
-        _run_alone(request, counts, control)
+        try:
+            _run([request], counts, control)
+        except Exception as error:  # noqa: BLE001 - any error is a failure of the candidate
+            counts.failed += 1
+            counts.reason = f"{type(error).__name__}: {summarize_error(error)}"
         if perf_counter() - started > _TURN_SECONDS:
             return done, counts
     return len(requests), counts
@@ -311,14 +315,6 @@ def _measure(request: MirroredRequest, counts: Tally, control: RunControl) -> No
     except Exception:  # noqa: BLE001 - counted where the outputs are compared
         return
     counts.serving_seconds, counts.candidate_seconds = seconds[:1], seconds[1:]
-
-
-def _run_alone(request: MirroredRequest, counts: Tally, control: RunControl) -> None:
-    try:
-        _run([request], counts, control)
-    except Exception as error:  # noqa: BLE001 - any error is a failure of the candidate
-        counts.failed += 1
-        counts.reason = f"{type(error).__name__}: {summarize_error(error)}"
 
 
 def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl) -> None:

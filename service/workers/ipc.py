@@ -199,14 +199,11 @@ class Channel:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        # An OSError means that the other worker has ended.
+        with contextlib.closing(writer), contextlib.suppress(OSError):
             if content := await reader.read():
                 writer.write(orjson.dumps(await self._reply(*orjson.loads(content))))
                 await writer.drain()
-        except OSError:
-            pass  # the other worker has ended
-        finally:
-            writer.close()
 
     async def _reply(self, method: str, argument: object) -> dict[str, object]:
         try:
@@ -233,19 +230,13 @@ async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
     worker = read_process_id(path.parent, slot)
     try:
         async with asyncio.timeout(seconds):
-            reply = await _exchange(path, content)
+            reader, writer = await asyncio.open_unix_connection(path)
+            with contextlib.closing(writer):
+                writer.write(content)
+                writer.write_eof()
+                reply = await reader.read()
         return Reply(worker, slot, **orjson.loads(reply))
     except TimeoutError:
         return Reply(worker, slot, error=f"it did not reply within {seconds:g} s")
     except (OSError, orjson.JSONDecodeError):
         return None  # the worker has ended, possibly during its reply
-
-
-async def _exchange(path: Path, content: bytes) -> bytes:
-    reader, writer = await asyncio.open_unix_connection(path)
-    try:
-        writer.write(content)
-        writer.write_eof()
-        return await reader.read()
-    finally:
-        writer.close()
