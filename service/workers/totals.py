@@ -12,7 +12,7 @@ from pathlib import Path
 
 from service.observability.exposition import render_exposition
 from service.observability.metrics import Metrics
-from service.workers.ipc import Channel, Slot
+from service.workers.ipc import Channel, Reply, Slot
 
 _WRITE_SECONDS = 0.25
 _METHOD = "metrics"
@@ -82,22 +82,16 @@ class Totals:
         async with self._build_lock:
             self._next_build = None  # later calls may have counted more
             replies = await self._channel.request(_METHOD, seconds=_REPLY_SECONDS)
-            hung = [reply.slot for reply in replies if reply.error is not None]
-            received = {
-                reply.slot: reply.content.encode() for reply in replies if reply.error is None
-            }
             own = await self.write()
             expired = self._metrics.expired_versions
-            return await asyncio.to_thread(self._render_sum, own, received, hung, expired)
+            return await asyncio.to_thread(self._render_sum, own, replies, expired)
 
     def _render_sum(
-        self,
-        own: bytes,
-        received: dict[int, bytes],
-        hung: Sequence[int],
-        expired: Collection[tuple[str, str]],
+        self, own: bytes, replies: Sequence[Reply], expired: Collection[tuple[str, str]]
     ) -> bytes:
         """Render the sum; workers that did not reply or ended count with their files."""
+        received = {reply.slot: reply.content.encode() for reply in replies if reply.error is None}
+        hung = {reply.slot for reply in replies} - received.keys()
         running = [own, *received.values()]
         ended: list[bytes] = []
         if self._path is not None:
