@@ -15,7 +15,7 @@ from service.bundle.manifest import Manifest
 from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
 from service.codecs.csv_reader import TableReader
 from service.codecs.csv_writer import CsvWriter
-from service.codecs.endpoint import EndpointCache
+from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.features import NO_WARNINGS, FeatureCodec, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
@@ -123,7 +123,7 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
     return ScoringPipeline(
         model,
         reader,
-        _create_writer(manifest, model, options, table),
+        _create_writer(manifest, endpoint, options, table),
         training_range=codec.training_range if warn else None,
         lock=lock,
         timeout_seconds=settings.deadline_seconds,
@@ -146,13 +146,13 @@ def _open_reader(
 
 
 def _create_writer(
-    manifest: Manifest, model: ServedModel, options: ScoringOptions, table: CsvFormat | None
+    manifest: Manifest, endpoint: Endpoint, options: ScoringOptions, table: CsvFormat | None
 ) -> TableWriter:
     if options.response_form == "csv":
         return CsvWriter(manifest.output, options.parameters, table)
     if options.response_form == "ndjson":
-        return NdjsonWriter(manifest.output, options.parameters)
-    return JsonDocumentWriter(manifest.output, options.parameters, model.version)
+        return NdjsonWriter(endpoint.writer, options.parameters)
+    return JsonDocumentWriter(endpoint.writer, options.parameters)
 
 
 @dataclass

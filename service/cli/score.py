@@ -187,8 +187,7 @@ async def _score_images(options: argparse.Namespace) -> int:
     files = _list_files(folder)
     async with loaded_model(settings, options.model, options.version) as model:
         endpoint = EndpointCache(settings, Limits(settings)).get(model)
-        if endpoint.images is None:
-            raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
+        codec = endpoint.require_images()
         output = endpoint.require_manifest().output
         require_supported(output, parameters)
         writer = CsvWriter(output, parameters, _LIST_OF_FILES)
@@ -198,7 +197,7 @@ async def _score_images(options: argparse.Namespace) -> int:
             target.write(writer.start())
             for done, path in enumerate(files, 1):
                 progress.begin(1)
-                scores, errors = await _predict_image(model, endpoint.images, path)
+                scores, errors = await _predict_image(model, codec, path)
                 failed += len(errors)
                 name = quote_cell(path.relative_to(folder).as_posix(), ",")
                 row = writer.write(RowBatch(_NO_ROWS, errors, [done]), scores, {})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from service.bundle.features import FeaturesInput
-from service.bundle.manifest import ImageInput, Manifest
+from service.bundle.manifest import Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import PredictionWriter, prediction_writer
@@ -77,15 +77,15 @@ class Endpoint:
         """None if the model does not take named features."""
         self.images: ImageCodec | None = None
         """None if the model does not take images."""
-        self.writer: PredictionWriter | None = None
-        """None if the model has no manifest."""
+        self.writer: PredictionWriter
+        """Missing if the model has no manifest."""
         self.templates: dict[bytes, DocumentTemplate] = {}
         """By the JSON of a request of the Open Inference Protocol."""
         if info.manifest is not None:
             self.writer = prediction_writer(info.manifest.output, info.version)
             if isinstance(info.manifest.input, FeaturesInput):
                 self.features = FeatureCodec(info.manifest.input)
-            elif isinstance(info.manifest.input, ImageInput):
+            else:
                 self.images = ImageCodec(info.manifest.input, decoding)
 
     def require_manifest(self) -> Manifest:
@@ -106,6 +106,13 @@ class Endpoint:
                 f"file to POST /models/{self.name}/predict, with its own Content-Type."
             )
         return self.features
+
+    def require_images(self) -> ImageCodec:
+        """Return the codec of a model that takes images, or raise `InvalidRequest`."""
+        self.require_manifest()
+        if self.images is None:
+            raise InvalidRequest(f"Model {self.name!r} takes no images; give it a table to score.")
+        return self.images
 
 
 class EndpointCache:

@@ -1,127 +1,197 @@
-"""Predictions with default options as JSON bytes; the parts common to all rows are encoded once.
+"""Predictions as JSON bytes: values with units, or class labels with probabilities.
 
-`service.codecs.outputs` makes the same predictions as objects, for every option of a request. The
-bytes written here equal what orjson writes for those objects.
+The parts common to all rows are encoded once.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
-from service.codecs.features import Warnings
+from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, finite_ends
 from service.engine.tensors import Array
-from service.predictions import are_unsure, classify, predict_label, to_label_columns
+from service.predictions import (
+    are_unsure,
+    classify,
+    label_probabilities,
+    most_probable,
+    predict_label,
+    to_label_columns,
+)
 
+JsonObject = dict[str, object]
+Fields = Mapping[int, JsonObject]
+"""Further fields of predictions, such as their warnings, by row."""
+# A part of all rows: the same bytes, or the bytes of each.
+_Column = bytes | list[bytes]
+
+NO_FIELDS: Fields = {}
+_UNSURE = b',"unsure":false', b',"unsure":true'
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def prediction_writer(output: Output, version: str) -> "PredictionWriter":
-    """Create the writer of one version of a model."""
-    end = b',"model_version":' + orjson.dumps(version) + b"}"
-    if isinstance(output, ValueOutput):
-        return _ValueWriter(output, end)
-    return _ClassesWriter(output, end)
+class PredictionWriter(ABC):
+    """Writes the predictions of one version of a model."""
 
+    def __init__(self, version: str) -> None:
+        self.end = b',"model_version":%b}' % orjson.dumps(version)
+        """The end of a body."""
 
-class _ValueWriter:
-    """``{"value": 1.5, "unit": "cones"}``."""
-
-    def __init__(self, output: ValueOutput, end: bytes) -> None:
-        self._unit = b"" if output.unit is None else b',"unit":' + orjson.dumps(output.unit)
-        self._end = end
-
-    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
+    def write(
+        self,
+        scores: Array,
+        parameters: Parameters,
+        fields: Fields = NO_FIELDS,
+        *,
+        single: bool,
+        shared: JsonObject | None = None,
+    ) -> bytes:
         """Return a body: the prediction of a bare row, or ``predictions`` of several.
 
         Args:
             scores: ``[rows, columns]`` of the graph, finite.
-            warnings: messages by row.
+            parameters: of the request.
+            fields: further fields of the predictions.
             single: whether the request was one row without a list.
+            shared: further fields of the body, before the version of the model.
         """
+        end = _encode_fields(shared) + self.end if shared else self.end
         if single:
-            value, suffix = orjson.dumps(scores[0, 0], option=_NUMPY), _encode_warnings(warnings, 0)
-            return b'{"value":%b%b%b%b' % (value, self._unit, suffix, self._end)
-        rows = [b'{"value":%b%b' % (number, self._unit) for number in _encode_numbers(scores[:, 0])]
-        for row in warnings:
-            rows[row] += _encode_warnings(warnings, row)
-        return b'{"predictions":[%b}]%b' % (b"},".join(rows), self._end)
+            row_end = _encode_fields(fields[0]) + end if fields else end
+            return self._write(scores, parameters, [row_end])
+        rows = self._write(scores, parameters, _row_ends(len(scores), fields, b","))
+        return b'{"predictions":[%b]%b' % (rows, end)
+
+    def write_rows(self, scores: Array, parameters: Parameters, fields: Fields) -> list[bytes]:
+        """Return the object of each row; the arguments are those of `write`."""
+        if not len(scores):
+            return []
+        # orjson writes no line feeds between tokens, and escapes those of strings.
+        ends = _row_ends(len(scores), fields, b"\n")
+        return self._write(scores, parameters, ends).split(b"\n")
+
+    def _write(self, scores: Array, parameters: Parameters, ends: list[bytes]) -> bytes:
+        """Return the rows, each with its own end."""
+        if len(ends) == 1 and parameters is DEFAULT_PARAMETERS:
+            return self._write_row(scores[0], ends[0])
+        columns = [*self._columns(scores, parameters), ends]
+        pieces: list[Any] = columns * len(ends)
+        for position, column in enumerate(columns):
+            if isinstance(column, list):
+                pieces[position :: len(columns)] = column
+        return b"".join(pieces)
+
+    @abstractmethod
+    def _write_row(self, columns: Array, end: bytes) -> bytes:
+        """Return a row with default parameters; `_columns` takes several times as long for it."""
+
+    @abstractmethod
+    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
+        """Return the parts of all rows, without their last braces."""
 
 
-class _ClassesWriter:
+def prediction_writer(output: Output, version: str) -> PredictionWriter:
+    """Create the writer of one version of a model."""
+    if isinstance(output, ValueOutput):
+        return _ValueWriter(output, version)
+    return _ClassesWriter(output, version)
+
+
+class _ValueWriter(PredictionWriter):
+    """``{"value": 1.5, "unit": "cones", "interval": {"level": 0.9, "low": 1.0, "high": 2.0}}``."""
+
+    def __init__(self, output: ValueOutput, version: str) -> None:
+        super().__init__(version)
+        self._output = output
+        self._unit = b"" if output.unit is None else b',"unit":' + orjson.dumps(output.unit)
+
+    def _write_row(self, columns: Array, end: bytes) -> bytes:
+        return b'{"value":%b%b%b' % (orjson.dumps(columns[0], option=_NUMPY), self._unit, end)
+
+    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
+        values, level = scores[:, 0], parameters.interval
+        columns: list[_Column] = [b'{"value":', _encode_numbers(values)]
+        if level is None:
+            return [*columns, self._unit]
+        low, high = map(_encode_numbers, finite_ends(self._output, level, values))
+        start = b'%b,"interval":{"level":%b,"low":' % (self._unit, orjson.dumps(level))
+        return [*columns, start, low, b',"high":', high, b"}"]
+
+
+class _ClassesWriter(PredictionWriter):
     """``{"label": "b", "probability": 0.9, "probabilities": {"a": 0.1, "b": 0.9}}``."""
 
-    def __init__(self, output: ClassesOutput, end: bytes) -> None:
+    def __init__(self, output: ClassesOutput, version: str) -> None:
+        super().__init__(version)
         self._output = output
-        self._end = end
-        self._starts = [
-            b'{"label":%b,"probability":' % orjson.dumps(label) for label in output.labels
-        ]
-        first, *others = [orjson.dumps(label) + b":" for label in output.labels]
-        self._keys = [b',"probabilities":{' + first, *(b"," + key for key in others)]
         self._threshold = output.decision_threshold
+        labels = [orjson.dumps(label) for label in output.labels]
+        self._starts = [b'{"label":%b,"probability":' % label for label in labels]
+        self._keys = [label + b":" for label in labels]
         limit = output.unsure_below
         self._unsure_below = None if limit is None else np.float64(limit)
-        # The pieces of a row: start, probability, each key and its number, and end.
-        self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b""]
-        # The end of a row without its last brace, by whether the prediction is unsure.
-        self._row_ends = b"}", b"}"
-        if limit is not None:
-            self._row_ends = b'},"unsure":false', b'},"unsure":true'
-        self._list_ends = [end + b"}," for end in self._row_ends]
-        # A single row as a format string, without its last brace.
-        keys = [key.replace(b"%", b"%%") + b"%b" for key in self._keys]
-        self._single = b"".join((b"%b%b", *keys, b"%b"))
+        first, *others = self._keys
+        self._all_keys = [b',"probabilities":{' + first, *(b"," + key for key in others)]
+        # A single row as a format string.
+        numbers = [key.replace(b"%", b"%%") + b"%b" for key in self._all_keys]
+        self._row = b"%b%b" + b"".join(numbers) + b"}%b%b"
 
-    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body; the arguments are those of `_ValueWriter.write`."""
-        if len(scores) == 1:
-            only = self._write_row(scores[0])
-            if warnings:
-                only += _encode_warnings(warnings, 0)
-            return only + self._end if single else b'{"predictions":[%b}]%b' % (only, self._end)
-        probabilities, chosen, unsure = classify(self._output, scores)
-        ends = self._list_ends[:1] * len(chosen)
-        if unsure is not None:
-            ends = [self._list_ends[flag] for flag in unsure]
-        for row in warnings:
-            ends[row] = ends[row].removesuffix(b"},") + _encode_warnings(warnings, row) + b"},"
-        ends[-1] = ends[-1].removesuffix(b",")
-        pieces = self._pieces(_encode_numbers(probabilities), chosen, ends)
-        return b"".join((b'{"predictions":[', *pieces, b"]", self._end))
-
-    def _write_row(self, columns: Array) -> bytes:
-        """Return one row, without its last brace; `classify` takes several times as long for it."""
+    def _write_row(self, columns: Array, end: bytes) -> bytes:
         probabilities = to_label_columns(columns)
         label = int(predict_label(columns, self._threshold))
         limit = self._unsure_below
-        is_unsure = limit is not None and bool(are_unsure(probabilities[label], limit))
+        flag = b"" if limit is None else _UNSURE[bool(are_unsure(probabilities[label], limit))]
         numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
-        row_end = self._row_ends[is_unsure]
-        return self._single % (self._starts[label], numbers[label], *numbers, row_end)
+        return self._row % (self._starts[label], numbers[label], *numbers, flag, end)
 
-    def _pieces(
-        self, numbers: list[bytes], chosen: Sequence[int], ends: list[bytes]
-    ) -> list[bytes]:
-        count, width = len(self._row), len(self._keys)
-        pieces = self._row * len(chosen)
-        pieces[0::count] = [self._starts[position] for position in chosen]
-        pieces[1::count] = [
-            numbers[row + position]
-            for row, position in zip(range(0, len(numbers), width), chosen, strict=True)
-        ]
-        for column in range(width):
-            pieces[3 + 2 * column :: count] = numbers[column::width]
-        pieces[count - 1 :: count] = ends
-        return pieces
+    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
+        probabilities, chosen, unsure = classify(self._output, scores)
+        columns: list[_Column] = [[self._starts[position] for position in chosen]]
+        if parameters.probabilities and parameters.top is None:
+            columns += self._probabilities(probabilities, chosen)
+        else:
+            columns.append(_encode_numbers(label_probabilities(probabilities, chosen)))
+        if parameters.top is not None:
+            columns += self._most_probable(probabilities, parameters.top)
+        if unsure is not None:
+            columns.append([_UNSURE[flag] for flag in unsure])
+        return columns
+
+    def _probabilities(self, probabilities: Array, chosen: list[int]) -> list[_Column]:
+        numbers, width = _encode_numbers(probabilities), len(self._all_keys)
+        rows = zip(range(0, len(numbers), width), chosen, strict=True)
+        columns: list[_Column] = [[numbers[row + position] for row, position in rows]]
+        for position, key in enumerate(self._all_keys):
+            columns += key, numbers[position::width]
+        return [*columns, b"}"]
+
+    def _most_probable(self, probabilities: Array, top: int) -> list[_Column]:
+        order = most_probable(probabilities, top)
+        numbers = _encode_numbers(np.take_along_axis(probabilities, order, axis=1))
+        columns: list[_Column] = []
+        separator = b',"probabilities":{'
+        for rank, labels in enumerate(order.T.tolist()):
+            keys = [separator + self._keys[label] for label in labels]
+            columns += [keys, numbers[rank :: order.shape[1]]]
+            separator = b","
+        return [*columns, b"}"]
 
 
-PredictionWriter = _ValueWriter | _ClassesWriter
+def _row_ends(rows: int, fields: Fields, separator: bytes) -> list[bytes]:
+    """Return the ends of objects with a separator of one byte between them."""
+    ends = [b"}" + separator] * rows
+    for row, further in fields.items():
+        ends[row] = _encode_fields(further) + ends[row]
+    ends[-1] = ends[-1][:-1]
+    return ends
 
 
-def _encode_warnings(warnings: Warnings, row: int) -> bytes:
-    return b',"warnings":' + orjson.dumps(warnings[row]) if row in warnings else b""
+def _encode_fields(fields: JsonObject) -> bytes:
+    """Return fields as they follow others of an object."""
+    return b"," + orjson.dumps(fields, option=_NUMPY)[1:-1]
 
 
 def _encode_numbers(numbers: Array) -> list[bytes]:

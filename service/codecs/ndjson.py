@@ -1,23 +1,22 @@
 """Tables of newline-delimited JSON: rows read in batches, and predictions written as JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 import numpy as np
 import orjson
 
-from service.bundle.manifest import Output
 from service.codecs.csv_reader import Lines, TableReader
 from service.codecs.features import FeatureCodec
+from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
-from service.codecs.outputs import JsonObject, Parameters, predictions
+from service.codecs.outputs import Parameters
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import describe_file_type
 
 # Rows that are decoded one by one, because one of them is invalid, take much longer.
 _MAX_SINGLE_ROWS = 64
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
 def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int) -> "NdjsonReader":
@@ -103,8 +102,8 @@ class NdjsonWriter:
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, output: Output, parameters: Parameters) -> None:
-        self._output = output
+    def __init__(self, writer: PredictionWriter, parameters: Parameters) -> None:
+        self._writer = writer
         self._parameters = parameters
 
     def start(self) -> bytes:
@@ -113,14 +112,11 @@ class NdjsonWriter:
 
     def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
         """Return the rows of a batch; the arguments are those of `CsvWriter.write`."""
-        return b"".join(
-            orjson.dumps(row, option=_NUMPY | orjson.OPT_APPEND_NEWLINE)
-            for row in self._rows(batch, scores, warnings)
-        )
+        return b"".join([row + b"\n" for row in self._rows(batch, scores, warnings)])
 
     def write_error(self, error: RowError) -> bytes:
         """Return a last line with the reason why no further row was scored."""
-        return orjson.dumps(_error_object(error), option=orjson.OPT_APPEND_NEWLINE)
+        return _encode_error(error) + b"\n"
 
     def end(self) -> bytes:
         """Return nothing: the last line is a row."""
@@ -128,16 +124,19 @@ class NdjsonWriter:
 
     def _rows(
         self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]
-    ) -> Iterator[JsonObject]:
-        predicted = iter(predictions(self._output, scores, self._parameters) if len(scores) else ())
-        for row in range(len(batch.line_numbers)):
-            if row in batch.errors:
-                yield _error_object(batch.errors[row])
-                continue
-            prediction = next(predicted)
-            if row in warnings:
-                prediction["warnings"] = warnings[row]
-            yield prediction
+    ) -> list[bytes]:
+        valid = [row for row in range(len(batch.line_numbers)) if row not in batch.errors]
+        fields: Fields = {
+            position: {"warnings": warnings[row]}
+            for position, row in enumerate(valid)
+            if row in warnings
+        }
+        predictions = self._writer.write_rows(scores, self._parameters, fields)
+        if not batch.errors:
+            return predictions
+        rows = {row: _encode_error(error) for row, error in batch.errors.items()}
+        rows.update(zip(valid, predictions, strict=True))
+        return [rows[row] for row in range(len(batch.line_numbers))]
 
 
 class JsonDocumentWriter(NdjsonWriter):
@@ -145,9 +144,8 @@ class JsonDocumentWriter(NdjsonWriter):
 
     media_type = "application/json"
 
-    def __init__(self, output: Output, parameters: Parameters, version: str) -> None:
-        super().__init__(output, parameters)
-        self._version = version
+    def __init__(self, writer: PredictionWriter, parameters: Parameters) -> None:
+        super().__init__(writer, parameters)
         self._separator = b""
 
     def start(self) -> bytes:
@@ -156,16 +154,15 @@ class JsonDocumentWriter(NdjsonWriter):
 
     def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
         """Return the rows of a batch; the arguments are those of `CsvWriter.write`."""
-        rows = self._rows(batch, scores, warnings)
-        return self._join([orjson.dumps(row, option=_NUMPY) for row in rows])
+        return self._join(self._rows(batch, scores, warnings))
 
     def write_error(self, error: RowError) -> bytes:
         """Return a last item with the reason why no further row was scored."""
-        return self._join([orjson.dumps(_error_object(error))])
+        return self._join([_encode_error(error)])
 
     def end(self) -> bytes:
         """Return the rest of the document."""
-        return b"]," + orjson.dumps({"model_version": self._version})[1:]
+        return b"]" + self._writer.end
 
     def _join(self, items: Sequence[bytes]) -> bytes:
         if not items:
@@ -175,5 +172,5 @@ class JsonDocumentWriter(NdjsonWriter):
         return text
 
 
-def _error_object(error: RowError) -> JsonObject:
-    return error_document(error.message, error.code, error.problems)
+def _encode_error(error: RowError) -> bytes:
+    return orjson.dumps(error_document(error.message, error.code, error.problems))

@@ -1,12 +1,9 @@
-"""Predictions as values with units, or as class labels with probabilities and intervals.
-
-`Parameters` holds what a client may choose about them in the query string.
-"""
+"""The parts of predictions that a client may choose in the query string."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -16,18 +13,12 @@ from service.bundle.manifest import Interval, IntervalLevel, Output, ValueOutput
 from service.codecs.tensors import LARGEST_FLOAT32
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
-from service.predictions import (
-    classify,
-    interval_ends,
-    label_probabilities,
-    most_probable,
-)
+from service.predictions import interval_ends
 from service.spelling import closest_name
 from service.tabletext import Decimal
 from service.values import parse_integer, shown
 
 T = TypeVar("T")
-JsonObject = dict[str, object]
 Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 _KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
@@ -165,56 +156,3 @@ def find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel
             return output.interval, candidate
     levels = ", ".join(f"{candidate.level:g}" for candidate in output.interval.levels)
     raise InvalidRequest(f"Parameter 'interval' must be one of {levels} here, got {level:g}.")
-
-
-def predictions(output: Output, scores: Array, parameters: Parameters) -> list[JsonObject]:
-    """Return one JSON object for each row of scores ``[rows, columns]``, with numpy's numbers."""
-    if isinstance(output, ValueOutput):
-        return _values(output, scores[:, 0], parameters.interval)
-    probabilities, chosen, unsure = classify(output, scores)
-    rows = _labels(output.labels, probabilities, chosen, parameters)
-    if unsure is not None:
-        for row, flag in zip(rows, unsure, strict=True):
-            row["unsure"] = flag
-    return rows
-
-
-def _values(output: ValueOutput, values: Array, level: float | None) -> list[JsonObject]:
-    unit = {} if output.unit is None else {"unit": output.unit}
-    if level is None:
-        return [{"value": value, **unit} for value in values]
-    rows = zip(values, *finite_ends(output, level, values), strict=True)
-    return [
-        {"value": value, **unit, "interval": {"level": level, "low": low, "high": high}}
-        for value, low, high in rows
-    ]
-
-
-def _labels(
-    labels: Sequence[str], probabilities: Array, chosen: Sequence[int], parameters: Parameters
-) -> list[JsonObject]:
-    names = [labels[position] for position in chosen]
-    if not parameters.probabilities:
-        own = label_probabilities(probabilities, chosen)
-        return [
-            {"label": label, "probability": probability}
-            for label, probability in zip(names, own, strict=True)
-        ]
-    by_label = _probabilities_by_label(labels, probabilities, parameters.top)
-    rows = zip(names, probabilities, chosen, by_label, strict=True)
-    return [
-        {"label": label, "probability": row[position], "probabilities": named}
-        for label, row, position, named in rows
-    ]
-
-
-def _probabilities_by_label(
-    labels: Sequence[str], probabilities: Array, top: int | None
-) -> Sequence[Mapping[str, Any]]:
-    if top is None:
-        return [dict(zip(labels, row, strict=True)) for row in probabilities]
-    order = most_probable(probabilities, top).tolist()
-    return [
-        {labels[position]: row[position] for position in positions}
-        for row, positions in zip(probabilities, order, strict=True)
-    ]

@@ -1,11 +1,9 @@
 """POST /models/{name}/explain: predictions with explanations, also of one version."""
 
 import asyncio
-from collections.abc import Mapping
 from time import perf_counter
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
@@ -14,7 +12,7 @@ from service.api.explain.target import choose_target, read_explanation_options
 from service.api.inference import Inference, classify_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import get_quotas
-from service.api.native.protocol import NativeProtocol, documented_body, response_body
+from service.api.native.protocol import NativeProtocol, documented_body
 from service.api.routing import add_model_routes
 from service.api.schemas import FILE, PREDICTION_ERRORS, json_content, predicts
 from service.bundle.features import FeaturesInput
@@ -100,13 +98,21 @@ class Explainer:
             drops = np.array(explanations[0]["drops"])
             content = await asyncio.to_thread(draw_overlay, rows[0], drops)
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        predictions = self._protocol.predictions(endpoint, outputs, inference.context)
-        for prediction, explanation in zip(predictions, explanations, strict=True):
-            prediction["explanation"] = explanation
-        shared_fields = {**shared_fields, "model_version": model.version}
-        document = response_body(predictions, shared_fields, single=inference.context.single)
+        response = inference.context
+        fields = {
+            row: {**response.fields.get(row, {}), "explanation": explanation}
+            for row, explanation in enumerate(explanations)
+        }
+        content = await asyncio.to_thread(
+            endpoint.writer.write,
+            outputs[0],
+            response.parameters,
+            fields,
+            single=response.single,
+            shared=shared_fields,
+        )
         accepted = request.headers.get("accept-encoding", "")
-        content, encoding = await asyncio.to_thread(_encode, document, accepted)
+        content, encoding = await asyncio.to_thread(compress, content, accepted)
         quotas.hold_bytes(len(content))
         return Response(content, headers={**headers, **encoding}, media_type=JSON)
 
@@ -117,11 +123,6 @@ class Explainer:
                 f"An explanation takes at most {limit} rows, got {rows}; send fewer; the "
                 "operator can raise ONWARD_MAX_EXPLAINED_ROWS."
             )
-
-
-def _encode(document: dict[str, object], accepted: str) -> tuple[bytes, Mapping[str, str]]:
-    """Encode a response, and compress it if its client accepts that; also return the headers."""
-    return compress(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), accepted)
 
 
 def explain_router(explainer: Explainer) -> APIRouter:

@@ -5,7 +5,6 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each also unde
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,14 +30,13 @@ from service.api.schemas import (
 )
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
-from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
+from service.codecs.features import FeatureCodec
 from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_number_rows
+from service.codecs.json_writer import NO_FIELDS, Fields
 from service.codecs.outputs import (
     DEFAULT_PARAMETERS,
-    JsonObject,
     Parameters,
-    predictions,
     read_parameters,
     require_supported,
 )
@@ -91,14 +89,13 @@ _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRO
 class PredictResponseFormat(NamedTuple):
     """The format of a response.
 
-    ``single`` says whether the request was one row without a list. ``files`` are the names of
-    images that were sent as files of a form.
+    ``single`` says whether the request was one row without a list. ``fields`` are the warnings of
+    rows, and the names of images that were sent as files of a form.
     """
 
     single: bool
     parameters: Parameters
-    warnings: Warnings = NO_WARNINGS
-    files: Sequence[str] = ()
+    fields: Fields = NO_FIELDS
 
 
 # Most requests have default parameters.
@@ -128,12 +125,12 @@ class NativeProtocol:
         self, endpoint: Endpoint, body: bytes, head: RequestHead
     ) -> DecodedRequest[PredictResponseFormat]:
         """Decode one object, an array of rows, ``{"instances": [rows]}``, or images."""
-        manifest = endpoint.manifest or endpoint.require_manifest()
-        query = head.query
-        parameters = self._read_parameters(manifest, query) if query else DEFAULT_PARAMETERS
-        if endpoint.images is not None:
-            return self._decode_images(endpoint.images, body, head, parameters)
-        codec = endpoint.features or endpoint.require_features()
+        parameters = DEFAULT_PARAMETERS
+        if head.query:
+            parameters = self._read_parameters(endpoint.require_manifest(), head.query)
+        codec = endpoint.features
+        if codec is None:
+            return self._decode_images(endpoint.require_images(), body, head, parameters)
         numbers = parse_number_rows(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
         single = False
@@ -151,16 +148,17 @@ class NativeProtocol:
                 return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
             matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
-        is_checked = parameters.warnings is not False
-        warnings = codec.training_range.warnings(matrix) if is_checked else NO_WARNINGS
-        return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warnings))
+        fields: Fields = NO_FIELDS
+        if parameters.warnings is not False:
+            warnings = codec.training_range.warnings(matrix)
+            fields = {row: {"warnings": messages} for row, messages in warnings.items()}
+        return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, fields))
 
     def _read_parameters(self, manifest: Manifest, query: bytes) -> Parameters:
         """Return the parameters of a query, which this model must support."""
         self._limits.require_query(query)
         parameters = read_parameters(query)
-        if parameters is not DEFAULT_PARAMETERS:
-            require_supported(manifest.output, parameters)
+        require_supported(manifest.output, parameters)
         return parameters
 
     def _decode_images(
@@ -173,38 +171,16 @@ class NativeProtocol:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
-        response = PredictResponseFormat(posted.single, parameters, files=posted.files)
+        fields: Fields = {row: {"file": name} for row, name in enumerate(posted.files)}
+        response = PredictResponseFormat(posted.single, parameters, fields)
         return DecodedRequest(codec.decode(posted.images, posted.prefix), response)
 
     def encode(
         self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
     ) -> EncodedBody:
         """Encode the prediction of a single row, or ``{"predictions": [...]}``."""
-        single, writer = context.single, endpoint.writer
-        is_default = context.parameters is DEFAULT_PARAMETERS and not context.files
-        if is_default and writer is not None:
-            return EncodedBody(writer.write(outputs[0], context.warnings, single=single))
-        rows = self.predictions(endpoint, outputs, context)
-        body = response_body(rows, {"model_version": endpoint.version}, single=single)
-        return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
-
-    def predictions(
-        self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
-    ) -> list[JsonObject]:
-        """Return a JSON object for each row, with numpy's numbers."""
-        rows = predictions(endpoint.require_manifest().output, outputs[0], context.parameters)
-        for row, messages in context.warnings.items():
-            rows[row]["warnings"] = messages
-        for row, file in enumerate(context.files):
-            rows[row]["file"] = file
-        return rows
-
-
-def response_body(
-    rows: list[JsonObject], common: Mapping[str, object], *, single: bool
-) -> dict[str, object]:
-    """Return the body of a response: the rows, or the only one itself, and the common fields."""
-    return {**rows[0], **common} if single else {"predictions": rows, **common}
+        single, parameters, fields = context
+        return EncodedBody(endpoint.writer.write(outputs[0], parameters, fields, single=single))
 
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
