@@ -1,4 +1,4 @@
-"""The parts of predictions that a client may choose in the query string."""
+"""What a client may choose about predictions in the query string, and intervals of values."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -98,12 +98,6 @@ class PredictResponseFormat(NamedTuple):
     fields: Fields = NO_FIELDS
 
 
-# Most requests have default parameters.
-_ONE, _SEVERAL = (
-    PredictResponseFormat(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
-)
-
-
 class NativeProtocol:
     """JSON objects by feature name, and images in any encoding."""
 
@@ -143,8 +137,6 @@ class NativeProtocol:
             )
             rows = [document] if single else _read_instances(document, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
-                if parameters is DEFAULT_PARAMETERS:
-                    return DecodedRequest((row,), _ONE if single else _SEVERAL)
                 return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
             matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
@@ -165,10 +157,9 @@ class NativeProtocol:
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
     ) -> DecodedRequest[PredictResponseFormat]:
         content_type = head.content_type or JSON
-        if parameters is DEFAULT_PARAMETERS and content_type.startswith(_IMAGE):
-            file = codec.decode_file(body)
-            if file is not None:
-                return DecodedRequest((file,), _ONE)
+        if content_type.startswith(_IMAGE) and (pixels := codec.decode_file(body)) is not None:
+            response = PredictResponseFormat(single=True, parameters=parameters)
+            return DecodedRequest((pixels,), response)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
         fields: Fields = {row: {"file": name} for row, name in enumerate(posted.files)}
