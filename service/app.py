@@ -34,7 +34,7 @@ from service.api.v2.protocol import V2Protocol
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import EndpointCache
-from service.engine.model_cache import map_large_blocks
+from service.engine.heap import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
 from service.observability.logs import configure_logging

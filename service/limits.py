@@ -29,6 +29,8 @@ QUOTAS = "onward.quotas"
 """The key of a request's `RequestQuotas` in its ASGI scope."""
 UNCOUNTED_BODY_BYTES = 64 * 1024
 """Bodies up to this size are not counted; the number of connections limits them."""
+STRING_LENGTH_BYTES = 4
+"""The length before each string in the bytes of a BYTES tensor."""
 
 # Each value in a JSON document follows one of these. Arrays and objects count twice, because they
 # take twice the time and memory of a number.
@@ -43,7 +45,6 @@ _BYTES_PER_JSON_VALUE = 112
 _COPIES_OF_JSON = (2, 4, 10)
 # Per string of a BYTES tensor: the object, and its references in a list and an array.
 _BYTES_PER_STRING = 100
-_STRING_PREFIX_BYTES = 4
 _COPIES_OF_STRINGS = 4
 _COPIES_OF_BINARY = 2
 # A body is not interrupted while it has been arriving for less than this.
@@ -255,7 +256,7 @@ class Limits:
             needed += _COPIES_OF_JSON[_character_width(text)] * json_bytes
         rest = len(body) - json_bytes
         if strings:
-            most = min(rest // _STRING_PREFIX_BYTES, self._settings.max_json_members)
+            most = min(rest // STRING_LENGTH_BYTES, self._settings.max_json_members)
             needed += _COPIES_OF_STRINGS * rest + _BYTES_PER_STRING * most
         else:
             needed += _COPIES_OF_BINARY * rest

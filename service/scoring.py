@@ -280,7 +280,7 @@ class ScoringPipeline:
     ) -> Array:
         """Return the scores of these rows, and add the errors of rows that the model rejects."""
         if not rows:
-            return np.empty((0, max(self._model.outputs[0].shape[-1], 1)), np.float32)
+            return np.empty((0, max(self._model.info.outputs[0].shape[-1], 1)), np.float32)
         try:
             return await self._run_model(matrix if len(rows) == len(matrix) else matrix[rows])
         except (InputRejected, InferenceFailed) as error:

@@ -19,7 +19,7 @@ import pytest
 from service import errors
 from service.settings import Settings
 from tests.conftest import ShippedClient
-from tests.test_architecture import ALLOWED
+from tests.test_architecture import ALLOWED, LONGEST_FILE, LONGEST_FUNCTION_ELSEWHERE
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/http.md")
@@ -204,6 +204,14 @@ def test_every_layer_is_described() -> None:
     for part in ALLOWED:
         path = part.replace(".", "/")
         assert f"`{path}/`" in text or f"`{path}.py`" in text, part
+
+
+def test_contributors_know_the_sizes() -> None:
+    """CONTRIBUTING.md gives the maxima of `tests/test_architecture.py`."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+
+    assert f"Functions have at most {LONGEST_FUNCTION_ELSEWHERE} lines" in text
+    assert f"files at most {LONGEST_FILE}," in text
 
 
 def test_every_setting_is_documented() -> None:

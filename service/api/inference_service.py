@@ -131,7 +131,7 @@ class DecodeThreads:
             async with self._small_turns:
                 return await _await_result(self._small.submit(decode))
         json_bytes = inference.protocol.json_bytes(body, inference.head)
-        strings = any(spec.datatype == "BYTES" for spec in inference.model.inputs)
+        strings = any(spec.datatype == "BYTES" for spec in inference.model.info.inputs)
         measure = partial(self._limits.estimate_decoded_bytes, body, json_bytes, strings=strings)
         async with self._large_turn:
             needed = await _await_result(self._large.submit(measure))

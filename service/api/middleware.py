@@ -14,7 +14,7 @@ from service.api.body import HEAD, RequestHead
 from service.api.errors import FIRST_ERROR, error_response
 from service.api.inference import RawResponse
 from service.api.routing import PredictRoute
-from service.engine.model_cache import Heap
+from service.engine.heap import Heap
 from service.engine.registry import Readiness
 from service.errors import BodyStalled, Draining, OnwardError
 from service.limits import QUOTAS, Limits, Quota, RequestQuotas

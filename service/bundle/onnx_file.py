@@ -182,8 +182,8 @@ def _read_varint(head: bytes, used: int, position: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class GraphFacts:
-    """Facts about a graph's external weights and its running time."""
+class GraphSummary:
+    """What the service must know about a graph: its external weights, and its running time."""
 
     weights: frozenset[str] = frozenset()
     """Files, as the graph names them, with external data of its initializers and constants."""
@@ -195,13 +195,13 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """The content of an ONNX file, and facts about its graph."""
+    """The content of an ONNX file, and a summary of its graph."""
 
     content: bytes = field(repr=False)
-    graph: GraphFacts
+    graph: GraphSummary
 
 
-def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
+def inspect_graph(file: BinaryIO, size: int, name: str) -> GraphSummary:
     """Inspect the graph of an open ONNX file, skipping its weights.
 
     Raise `InvalidOnnxFile` if it is too large or malformed.
@@ -214,7 +214,7 @@ def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
     if not size:
         raise InvalidOnnxFile(f"{name} is empty")
     try:
-        return _GraphReader(ProtobufFile(file, size, _MAX_FIELDS)).facts()
+        return _GraphReader(ProtobufFile(file, size, _MAX_FIELDS)).read()
     except MalformedFile as error:
         raise InvalidOnnxFile(f"{name} is not an ONNX file: {error}") from None
 
@@ -247,7 +247,7 @@ class _GraphReader:
         self._nested_weights: set[str] = set()
         self._unbounded = ""
 
-    def facts(self) -> GraphFacts:
+    def read(self) -> GraphSummary:
         """Read the whole file."""
         model = self._group(WireField(0, _LENGTH, 0, 0, self._file.size), _MODEL_FIELD_NUMBERS)
         if not model[_MODEL_GRAPH]:
@@ -260,7 +260,7 @@ class _GraphReader:
         for training in model[_MODEL_TRAINING]:
             for graph in self._select(training, _TRAINING_GRAPHS):
                 self._read_graph(graph, 1)
-        return GraphFacts(
+        return GraphSummary(
             frozenset(self._weights), frozenset(self._nested_weights), self._unbounded
         )
 

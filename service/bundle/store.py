@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.manifest import Examples, FileDigest, Manifest
-from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, OnnxFile, read_graph_facts
+from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphSummary, OnnxFile, inspect_graph
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -228,7 +228,7 @@ class Bundle:
     manifest: Manifest
     examples: Examples
     model: bytes
-    graph: GraphFacts
+    graph: GraphSummary
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -263,7 +263,7 @@ def read_onnx(path: Path) -> OnnxFile:
         BundleError: it is missing, or cannot be read.
     """
     with open_regular(path) as (file, size):
-        graph = read_graph_facts(file, size, path.name)
+        graph = inspect_graph(file, size, path.name)
         return OnnxFile(read_exactly(file, size, path.name), graph)
 
 
@@ -368,7 +368,7 @@ def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
     with open_regular(folder / MODEL) as (file, size):
         _require_size(MODEL, size, expected)
         try:
-            graph = read_graph_facts(file, size, MODEL)
+            graph = inspect_graph(file, size, MODEL)
         except InvalidOnnxFile:
             # If the file was changed, report that instead.
             file.seek(0)

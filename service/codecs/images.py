@@ -55,8 +55,8 @@ _MAX_SHARED_BYTES = 16 << 20
 _SHARED_THREADS = 2
 
 # The axes of an image in colour, and the channels that it may have: grey, RGB or RGBA.
-_AXES = 3
-_CHANNELS = {1, 3, 4}
+IMAGE_AXES = 3
+CHANNELS = {1, 3, 4}
 _WHITE = 255
 _NUMBERS = {int, float}
 
@@ -100,7 +100,7 @@ class ImageCodec:
         shape = _nesting(data)
         if not shape or self._is_own(shape[1:]):
             return False
-        return len(shape) < _AXES or self._is_own(shape) or _is_colour(shape)
+        return len(shape) < IMAGE_AXES or self._is_own(shape) or _is_colour(shape)
 
     def decode(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
         """Decode images into a tensor ``[images, height, width, channels]``.
@@ -208,7 +208,7 @@ class ImageCodec:
             return InputImage.open(source, self._spec, self._decoding.max_pixels)
         if self._is_own(source.shape):
             return source.reshape(self._shape)
-        if source.ndim == _AXES - 1 or _is_colour(source.shape):
+        if source.ndim == IMAGE_AXES - 1 or _is_colour(source.shape):
             return InputImage.from_pixels(source, self._spec)
         height, width, channels = self._shape
         raise InvalidImage(
@@ -329,7 +329,7 @@ def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
 
 
 def _is_colour(shape: Sequence[int]) -> bool:
-    return len(shape) == _AXES and shape[-1] in _CHANNELS
+    return len(shape) == IMAGE_AXES and shape[-1] in CHANNELS
 
 
 def _unwrap(value: Any) -> Any:  # noqa: ANN401 - as above

@@ -12,6 +12,7 @@ import numpy as np
 
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import InvalidRequest
+from service.limits import STRING_LENGTH_BYTES
 from service.values import shown
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -29,7 +30,6 @@ BASE64 = "b64"
 _MAX_SUM_OF_SQUARES = LARGEST_FLOAT32**2
 Shape = tuple[int, ...]
 
-_LENGTH_BYTES = 4
 # The limits of numpy.
 _MAX_AXES = 64
 _MAX_ARRAY_BYTES = 2**63 - 1
@@ -193,8 +193,7 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     # A graph without a known rank has an empty shape; the runtime checks the shape then.
     if spec.shape and not shape_fits(shape, spec.shape):
         raise InvalidRequest(
-            f"Input {spec.name!r} has shape {shown(shape)}; the model expects "
-            f"{list(spec.shape)}, where -1 is any length."
+            f"Input {spec.name!r} has shape {shown(shape)}; {format_expected_shape(spec)}"
         )
     _require_possible(shape, spec)
     if rows_needed and shape and shape[0] == 0:
@@ -304,6 +303,11 @@ def example_shape(spec: TensorSpec) -> list[int]:
     return [1 if axis == -1 else axis for axis in spec.shape]
 
 
+def format_expected_shape(spec: TensorSpec) -> str:
+    """Return the end of a message about a shape that the graph does not take."""
+    return f"the model expects {list(spec.shape)}, where -1 is any length."
+
+
 def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
     """Reject a shape that no array can have, even an empty one."""
     if len(shape) > _MAX_AXES:
@@ -347,7 +351,7 @@ def is_count(value: object) -> TypeGuard[int]:
 def join_elements(elements: Iterable[bytes]) -> bytes:
     """Return the bytes of a BYTES tensor: each element follows its length in four bytes."""
     return b"".join(
-        len(element).to_bytes(_LENGTH_BYTES, "little") + element for element in elements
+        len(element).to_bytes(STRING_LENGTH_BYTES, "little") + element for element in elements
     )
 
 
@@ -358,8 +362,8 @@ def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
     """
     start = 0
     while start < len(content):
-        length = int.from_bytes(content[start : start + _LENGTH_BYTES], "little")
-        start += _LENGTH_BYTES
+        length = int.from_bytes(content[start : start + STRING_LENGTH_BYTES], "little")
+        start += STRING_LENGTH_BYTES
         end = start + length
         if end > len(content):
             raise InvalidRequest(f"Input {name!r}: its bytes end within an element.")

@@ -10,13 +10,14 @@ from pathlib import Path
 
 Options = Mapping[str, str]
 
+MIB = 1024 * 1024
+
 # The devices with a short name; any other provider is named as in ONNX Runtime.
 _PROVIDERS: Mapping[str, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_MIB = 1024 * 1024
 
 _DRIVER = "libcuda.so.1"
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -43,7 +44,7 @@ def list_providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, O
     # By default the arena doubles whenever it grows, up to twice the memory that a model needs.
     options = {"arena_extend_strategy": "kSameAsRequested"}
     if gpu_memory_mib:
-        options["gpu_mem_limit"] = str(gpu_memory_mib * _MIB)
+        options["gpu_mem_limit"] = str(gpu_memory_mib * MIB)
     cuda = (_PROVIDERS["cuda"], options)
     # Operators that TensorRT lacks stay on the GPU, and operators that CUDA lacks run on the CPU.
     accelerators: Mapping[str, list[tuple[str, Options]]] = {

@@ -12,7 +12,8 @@ from pathlib import Path
 from time import perf_counter
 
 from service.bundle.errors import BundleError, InvalidOnnxFile
-from service.bundle.onnx_file import GraphFacts, OnnxFile
+from service.bundle.manifest import Manifest
+from service.bundle.onnx_file import GraphSummary, OnnxFile
 from service.bundle.store import (
     MODEL,
     Bundle,
@@ -23,6 +24,7 @@ from service.bundle.store import (
     require_regular,
     require_sizes,
 )
+from service.bundle.triton_config import read_triton_batching, read_triton_labels
 from service.bundle.tuning import TUNING, Machine, Tuning
 from service.engine.devices import count_cores, read_processor_name
 from service.engine.model import (
@@ -37,12 +39,7 @@ from service.engine.model import (
 )
 from service.engine.model_cache import ModelCache
 from service.engine.registry import Entry
-from service.engine.repository import (
-    Candidate,
-    compute_fingerprint,
-    read_triton_batching,
-    read_triton_labels,
-)
+from service.engine.repository import Candidate, compute_fingerprint
 from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
 from service.engine.self_test import (
     get_class_labels,
@@ -190,28 +187,41 @@ def load(
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         session, execution = _open_bare(candidate, plan, limits)
-        labels = read_triton_labels(model_folder)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
-        labels = get_class_labels(manifest)
         session, execution = _open_bundle(candidate, bundle, plan, limits)
     batch_rows = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
-    info = ModelInfo(
-        name=candidate.name,
-        version=candidate.version,
-        folder=candidate.folder,
-        device=session.device,
-        manifest=manifest,
+    info = replace(
+        _read_info(candidate, manifest, session.device, limits),
         inputs=session.inputs,
         outputs=session.outputs,
-        labels=labels,
-        max_batch_rows=limits.batch_rows,
         shared_batch_rows=batch_rows if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
     return ServedModel(info, session, execution=execution.mode, limits=limits, metrics=metrics)
+
+
+def _read_info(
+    candidate: Candidate, manifest: Manifest | None, device: str, limits: BatchLimits
+) -> ModelInfo:
+    """Return the metadata in the files of a version; a bare model's tensors are in its graph."""
+    if manifest is None:
+        labels = read_triton_labels(candidate.folder.parent)
+    else:
+        labels = get_class_labels(manifest)
+    return ModelInfo(
+        name=candidate.name,
+        version=candidate.version,
+        folder=candidate.folder,
+        device=device,
+        manifest=manifest,
+        inputs=() if manifest is None else (get_input_spec(manifest),),
+        outputs=() if manifest is None else (get_output_spec(manifest),),
+        labels=labels,
+        max_batch_rows=limits.batch_rows,
+    )
 
 
 class VersionLoader:
@@ -320,17 +330,7 @@ class VersionLoader:
         else:
             manifest = read_manifest(candidate.folder)
             require_sizes(candidate.folder, manifest)
-            info = ModelInfo(
-                name=candidate.name,
-                version=candidate.version,
-                folder=candidate.folder,
-                device=self.device,
-                manifest=manifest,
-                inputs=(get_input_spec(manifest),),
-                outputs=(get_output_spec(manifest),),
-                labels=get_class_labels(manifest),
-                max_batch_rows=self._limits.batch_rows,
-            )
+            info = _read_info(candidate, manifest, self.device, self._limits)
         return Entry.ready(candidate, info)
 
 
@@ -413,7 +413,7 @@ def _choose_mode(
     return ("inline" if seconds < INLINE_ROW_SECONDS else "batched"), "warm-up"
 
 
-def _find_unbounded(session: Session, graph: GraphFacts) -> str:
+def _find_unbounded(session: Session, graph: GraphSummary) -> str:
     """Return why the duration of a run has no bound; empty if it has one.
 
     Without a bound a graph never runs on the event loop, where all other requests would wait.

@@ -171,7 +171,7 @@ class BatchLimits:
 class ServedModel:
     """One version of one model in memory, self-tested and ready.
 
-    The attributes of its metadata that are used most are attributes of the model, too.
+    The attributes of its metadata that requests use are attributes of the model, too.
     """
 
     def __init__(
@@ -187,8 +187,6 @@ class ServedModel:
         self.name = info.name
         self.version = info.version
         self.manifest = info.manifest
-        self.inputs = info.inputs
-        self.outputs = info.outputs
         self.statistics = info.statistics
         self.execution = execution
         self._session = session

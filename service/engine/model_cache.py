@@ -5,29 +5,22 @@ recently used model is evicted first, and models without requests before those w
 """
 
 import asyncio
-import ctypes
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL
+from service.engine.devices import MIB
+from service.engine.heap import Heap
 from service.engine.model import ServedModel
 from service.engine.repository import Candidate
 from service.errors import LoadFailed
 from service.observability.metrics import Metrics
 
-_MIB = 1024 * 1024
 # ONNX Runtime stores the weights of a graph once, and needs two more copies while it loads them;
 # session, queue and manifest take less than a mebibyte (docs/decisions/0012-memory.md).
 _COPIES_LOADED = 1
 _COPIES_LOADING = 3
-_OVERHEAD = _MIB
-
-# Models are often evicted in groups, and their sessions are closed after the last response.
-_TRIM_SECONDS = 1.0
-# From glibc's malloc.h; musl has no mallopt, and returns large blocks anyway.
-_M_MMAP_THRESHOLD = -3
-_MAPPED_FROM_BYTES = 1024 * 1024
+_OVERHEAD = MIB
 
 
 @dataclass(eq=False)
@@ -73,7 +66,7 @@ class ModelCache:
         size = _estimate_loading(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
-                f"it takes about {-(-size // _MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
+                f"it takes about {-(-size // MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
                 f"{self._max_mib}; raise it"
             )
 
@@ -151,7 +144,7 @@ class ModelCache:
         return True
 
     def _fits(self, size: int, models: int) -> bool:
-        fits = not self._max_mib or size <= self._max_mib * _MIB
+        fits = not self._max_mib or size <= self._max_mib * MIB
         return fits and (not self._max_models or models <= self._max_models)
 
     @property
@@ -163,43 +156,6 @@ class ModelCache:
         self._metrics.set_memory_bytes(self._size)
 
 
-class Heap:
-    """Returns freed memory to the operating system.
-
-    The C library reuses freed memory, and returns free pages to the system only on demand.
-    """
-
-    def __init__(self) -> None:
-        self._trim = _find_glibc_function("malloc_trim")
-        self._scheduled = False
-
-    def trim(self) -> None:
-        """Return all free memory; takes milliseconds."""
-        if self._trim is not None:
-            self._trim(0)
-
-    def trim_soon(self) -> None:
-        """Return it in a thread, once for all calls of a second; to be called on the event loop."""
-        if self._trim is not None and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_in_thread)
-
-    def _trim_in_thread(self) -> None:
-        self._scheduled = False
-        asyncio.get_running_loop().run_in_executor(None, self.trim)
-
-
-def map_large_blocks() -> None:
-    """Make malloc map every block above 1 MiB separately, so that freeing one returns its memory.
-
-    By default glibc raises this threshold to up to 32 MiB when large blocks are freed. Growing
-    request bodies then fragment the heap: fifteen concurrent uploads of 50 MB took 425 MB instead
-    of the 256 MB that they may use.
-    """
-    if (mallopt := _find_glibc_function("mallopt")) is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
-
-
 def _estimate_loading(candidate: Candidate) -> int:
     return _COPIES_LOADING * _sum_weights(candidate) + _OVERHEAD
 
@@ -209,11 +165,3 @@ def _sum_weights(candidate: Candidate) -> int:
     sizes = {name: size for name, size, *_ in candidate.fingerprint}
     is_bundle = MANIFEST in sizes or EXAMPLES in sizes
     return sizes.get(MODEL, 0) if is_bundle else sum(sizes.values())
-
-
-def _find_glibc_function(name: str) -> Callable[..., int] | None:
-    """Return a function of glibc; None for other C libraries, which do not need it."""
-    if sys.platform != "linux":
-        return None
-    function: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
-    return function

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -18,7 +19,6 @@ from service.bundle.manifest import (
     output_width,
 )
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
-from service.engine.repository import Labels
 from service.engine.session import Session, new_control, summarize_error, terminate
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import LoadFailed
@@ -137,7 +137,7 @@ def get_output_spec(manifest: Manifest) -> TensorSpec:
     return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))
 
 
-def get_class_labels(manifest: Manifest) -> Labels:
+def get_class_labels(manifest: Manifest) -> Mapping[str, Sequence[str]]:
     """Return the class labels of a bundle by output name."""
     output = manifest.output
     return {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}

@@ -13,9 +13,10 @@ from typing import Any, Self
 import numpy as np
 
 from service.bundle.errors import BundleError
-from service.bundle.onnx_file import GraphFacts
+from service.bundle.onnx_file import GraphSummary
 from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import (
+    MIB,
     find_cuda_problem,
     get_provider_name,
     list_devices,
@@ -49,7 +50,6 @@ _NO_FOLDER = os.devnull
 # External weights are in memory twice while a graph is loaded: the files' content, and the copy of
 # ONNX Runtime.
 _WEIGHT_COPIES = 2
-_MIB = 1024 * 1024
 # A tensor, an optional tensor, or a sequence of maps from class label to probability, as written by
 # scikit-learn's converters.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
@@ -105,7 +105,7 @@ class Weights:
 NO_WEIGHTS = Weights()
 
 
-def read_weights(folder: Path, graph: GraphFacts) -> Weights:
+def read_weights(folder: Path, graph: GraphSummary) -> Weights:
     """Read the external data of a graph into memory.
 
     ONNX Runtime itself would map the files: truncating one while it serves would then end the
@@ -118,8 +118,8 @@ def read_weights(folder: Path, graph: GraphFacts) -> Weights:
     memory = read_memory_limit()
     if _WEIGHT_COPIES * size > memory:
         raise BundleError(
-            f"its weights take {size // _MIB:,} MiB, loading them twice that, and this process may "
-            f"use {memory // _MIB:,} MiB"
+            f"its weights take {size // MIB:,} MiB, loading them twice that, and this process may "
+            f"use {memory // MIB:,} MiB"
         )
     contents = {path: read_file(path, size) for path in set(paths.values())}
     return Weights(

@@ -54,7 +54,7 @@ class IdleState(IntEnum):
     """The client has not read a complete response."""
 
 
-class Idle(NamedTuple):
+class IdlePeriod(NamedTuple):
     """The state of a connection that waits for its client, since a time of the event loop."""
 
     state: IdleState
@@ -101,7 +101,7 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
         self._unread_mark = (0, self.loop.time())
 
     @abstractmethod
-    def idle(self) -> Idle | None:
+    def find_idle_period(self) -> IdlePeriod | None:
         """Return what the connection waits for; None while a request is processed."""
 
     @abstractmethod
@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
             return
         if self._unread_seconds(now) > self._settings.write_seconds:
             self.evict("write_timeout")
-        elif (idle := self.idle()) is None:
+        elif (idle := self.find_idle_period()) is None:
             self._probe()
         else:
             self._check_idle(idle.state, now - idle.since)
@@ -259,7 +259,7 @@ class Connections:
         candidates = [
             (idle, connection)
             for connection in self._open
-            if (idle := connection.idle()) is not None
+            if (idle := connection.find_idle_period()) is not None
         ]
         # With enumeration members as keys, sorting takes several times as long as with integers.
         candidates.sort(

@@ -30,7 +30,7 @@ from service.errors import (
     UrlTooLong,
 )
 from service.observability.metrics import request_id_from
-from service.server.connections import Connection, Connections, Idle, IdleState
+from service.server.connections import Connection, Connections, IdlePeriod, IdleState
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
@@ -390,21 +390,21 @@ class LimitedProtocol(Connection):
 
     # Timeouts
 
-    def idle(self) -> Idle | None:
+    def find_idle_period(self) -> IdlePeriod | None:
         """Return what the connection waits for; None while a request is processed."""
         cycle = self.cycle
         if self.transport.closing_since is not None:
-            return Idle(IdleState.CLOSING, self.transport.closing_since)
+            return IdlePeriod(IdleState.CLOSING, self.transport.closing_since)
         if self._is_response_due():
             return None
         if self._has_partial_request():
             if cycle is not None and cycle.response_started and not cycle.response_complete:
                 return None
-            return Idle(IdleState.IN_REQUEST, self._request_since)
+            return IdlePeriod(IdleState.IN_REQUEST, self._request_since)
         if self._raw.get_write_buffer_size():
-            return Idle(IdleState.UNREAD_RESPONSE, self._unread_mark[1])
+            return IdlePeriod(IdleState.UNREAD_RESPONSE, self._unread_mark[1])
         state = IdleState.BETWEEN_REQUESTS if self._had_request else IdleState.BEFORE_FIRST_REQUEST
-        return Idle(state, self._idle_since)
+        return IdlePeriod(state, self._idle_since)
 
     def _check_request(self, elapsed: float) -> None:
         """Apply the timeouts of a partial request; the ASGI app has its own for bodies it reads."""

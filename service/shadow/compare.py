@@ -39,9 +39,10 @@ class Comparison:
 
 def find_incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
     """Return why the candidate cannot predict the serving version's requests, or None."""
-    if serving.inputs != candidate.inputs:
+    if serving.info.inputs != candidate.info.inputs:
         return "its graph takes other inputs than that of the serving version"
-    if [spec.name for spec in serving.outputs] != [spec.name for spec in candidate.outputs]:
+    names = [[spec.name for spec in model.info.outputs] for model in (serving, candidate)]
+    if names[0] != names[1]:
         return "its graph gives other outputs than that of the serving version"
     one, other = (_get_signature(model.manifest) for model in (serving, candidate))
     if (one is None) != (other is None):

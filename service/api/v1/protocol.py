@@ -17,6 +17,7 @@ from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, p
 from service.codecs.tensors import (
     cast,
     convert_exactly,
+    format_expected_shape,
     is_base64,
     read_natural,
     shape_fits,
@@ -345,8 +346,8 @@ def _require_one_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
 
 def _shape_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
     return InvalidRequest(
-        f"Input {spec.name!r}: the values make an array of shape {list(natural.shape)}; the model "
-        f"expects {list(spec.shape)}, where -1 is any length."
+        f"Input {spec.name!r}: the values make an array of shape {list(natural.shape)}; "
+        f"{format_expected_shape(spec)}"
     )
 
 

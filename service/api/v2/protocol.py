@@ -157,7 +157,9 @@ class V2Protocol:
             if array is ABSENT:
                 continue
             if entry.classes:
-                array = classify(array, entry.classes, endpoint.class_labels.get(spec.name, ()))
+                array = format_classification(
+                    array, entry.classes, endpoint.class_labels.get(spec.name, ())
+                )
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
             tensors.append(self._encode_output(array, spec, entry, buffers))
         body["outputs"] = tensors
@@ -232,7 +234,7 @@ def _example(endpoint: Endpoint) -> bytes:
     return orjson.dumps({"inputs": tensors})
 
 
-def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
+def format_classification(array: Array, count: int, labels: Sequence[str]) -> Array:
     """Return the ``count`` largest values of each row, largest first, as strings.
 
     Args:

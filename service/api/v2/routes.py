@@ -30,6 +30,7 @@ from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.api.v2.statistics import ClusterStatistics
 from service.bundle.manifest import ImageInput
+from service.codecs.images import CHANNELS, IMAGE_AXES
 from service.codecs.json_reader import parse_json
 from service.engine.model import ModelInfo
 from service.engine.registry import Entry, PublishedVersions, Readiness, Registry, State
@@ -49,8 +50,6 @@ _EXTENSIONS = [
 
 _TAG = "Open Inference Protocol"
 _MAX_DOCUMENT_BYTES = 64 * 1024
-_IMAGE_AXES = 3
-_CHANNELS = {1, 3, 4}
 
 _SIZE: Schema = {"type": "integer", "minimum": 0}
 _PARAMETERS: Schema = {
@@ -374,8 +373,8 @@ def _guess_image_format(info: ModelInfo, dims: Sequence[int]) -> str:
     """Return the layout of images in a tensor, guessed from the axis of channels."""
     if info.manifest is not None:
         return "FORMAT_NHWC" if isinstance(info.manifest.input, ImageInput) else "FORMAT_NONE"
-    if len(dims) == _IMAGE_AXES and dims[0] in _CHANNELS:
+    if len(dims) == IMAGE_AXES and dims[0] in CHANNELS:
         return "FORMAT_NCHW"
-    if len(dims) == _IMAGE_AXES and dims[-1] in _CHANNELS:
+    if len(dims) == IMAGE_AXES and dims[-1] in CHANNELS:
         return "FORMAT_NHWC"
     return "FORMAT_NONE"

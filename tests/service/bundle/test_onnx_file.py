@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.errors import BundleError, InvalidOnnxFile
-from service.bundle.onnx_file import GraphFacts, MalformedFile, ProtobufFile
+from service.bundle.onnx_file import GraphSummary, MalformedFile, ProtobufFile
 from service.bundle.store import read_onnx
 from tests.foreign import FLOAT, one_node, serialized, tensor
 
@@ -87,7 +87,7 @@ def test_a_pipe_is_rejected_without_waiting(tmp_path: Path) -> None:
         read_onnx(tmp_path / "model.onnx")
 
 
-def facts(folder: Path, content: bytes) -> GraphFacts:
+def facts(folder: Path, content: bytes) -> GraphSummary:
     return read_onnx(written(folder, content)).graph
 
 
@@ -185,4 +185,4 @@ def test_millions_of_numbers_in_an_attribute_are_skipped(tmp_path: Path) -> None
         domain="ai.onnx.ml",
     )
 
-    assert facts(tmp_path, shaped(trees)) == GraphFacts()
+    assert facts(tmp_path, shaped(trees)) == GraphSummary()

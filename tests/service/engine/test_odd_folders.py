@@ -12,7 +12,7 @@ import httpx
 import pytest
 from onnx import helper
 
-from service.engine.repository import read_triton_labels
+from service.bundle.triton_config import read_triton_labels
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialized, tensor
 from tests.models import publish_admission, publish_bare, publish_price

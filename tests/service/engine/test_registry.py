@@ -151,7 +151,7 @@ def test_a_bare_model_is_described_by_its_graph(models: Path) -> None:
     model = in_memory(load_registry(models), "simple")
 
     assert model.manifest is None
-    assert [spec.name for spec in model.inputs] == ["INPUT0", "INPUT1"]
+    assert [spec.name for spec in model.info.inputs] == ["INPUT0", "INPUT1"]
 
 
 def test_unknown_models_and_versions_are_reported_with_the_available_ones(models: Path) -> None:

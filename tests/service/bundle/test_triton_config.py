@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.policy import Latest, VersionChoice
-from service.engine.repository import read_triton_labels, read_triton_versions
+from service.bundle.triton_config import read_triton_labels, read_triton_versions
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
