@@ -51,10 +51,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.spelling import closest_name, join_names
+from service.spelling import NAMES_SHOWN, describe_missing_version, join_names, suggest_model
 
 PROBLEMS_SHOWN = 100
-_NAMES_SHOWN = 20
 _LONGEST_NAME = 128
 
 
@@ -261,13 +260,8 @@ class ModelNotFound(NotFound):
     def __init__(self, name: str, available: Sequence[str]) -> None:
         # Both reference clients of the Open Inference Protocol search for this first clause.
         text = f"Request for unknown model: {name[:_LONGEST_NAME]!r} is not found"
-        if close := closest_name(name, available):
-            text += f"; did you mean {close!r}?"
-        elif available:
-            text += f"; available: {join_names(available, _NAMES_SHOWN)}."
-        else:
-            text += "; the models folder is empty."
-        super().__init__(text)
+        end = suggest_model(name, available) if available else "the models folder is empty."
+        super().__init__(f"{text}; {end}")
 
 
 class VersionNotFound(NotFound):
@@ -281,19 +275,16 @@ class VersionNotFound(NotFound):
         aliases: Sequence[str] = (),
         alias: str | None = None,
     ) -> None:
-        existing = join_names(available, _NAMES_SHOWN) or "none"
         if alias is not None:
+            existing = join_names(available, NAMES_SHOWN) or "none"
             super().__init__(
                 f"Alias {alias!r} of model {name!r} points to version {version}, which does not "
                 f"exist; available: {existing}."
             )
             return
-        if aliases or not version.isdecimal():
-            existing += f"; aliases: {join_names(aliases, _NAMES_SHOWN) or 'none'}"
-        close = closest_name(version, aliases)
-        hint = f"; did you mean the alias {close!r}?" if close else "."
+        names_alias = aliases or not version.isdecimal()
         super().__init__(
-            f"Model {name!r} has no version {version[:60]!r}; available: {existing}{hint}"
+            describe_missing_version(name, version, available, aliases if names_alias else None)
         )
 
 

@@ -6,9 +6,12 @@ from itertools import islice
 
 LONGEST_WORD = 64
 """Letters of a text that may get a hint; a longer text is no typing error, and costs too much."""
+NAMES_SHOWN = 20
+"""Models, versions or aliases in one message."""
 
 # Comparing two words takes time by the product of their lengths.
 _MAX_CANDIDATES = 750
+_LONGEST_VERSION = 60
 
 
 def join_names(
@@ -38,3 +41,27 @@ def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str 
     by_folded = {name.casefold(): name for name in candidates}
     matches = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=likeness)
     return by_folded[matches[0]] if matches else None
+
+
+def suggest_model(name: str, available: Sequence[str]) -> str:
+    """Return the end of a message about an unknown model: the closest name, or all names."""
+    close = closest_name(name, available)
+    listed = join_names(available, NAMES_SHOWN) or "none"
+    return f"did you mean {close!r}?" if close else f"available: {listed}."
+
+
+def describe_missing_version(
+    name: str, version: str, available: Sequence[str], aliases: Sequence[str] | None = None
+) -> str:
+    """Return the message about an unknown version of a model.
+
+    ``aliases`` are those of the model; None if only a number is accepted.
+    """
+    existing = join_names(available, NAMES_SHOWN) or "none"
+    if aliases is not None:
+        existing += f"; aliases: {join_names(aliases, NAMES_SHOWN) or 'none'}"
+    close = closest_name(version, aliases or ())
+    hint = f"; did you mean the alias {close!r}?" if close else "."
+    return (
+        f"Model {name!r} has no version {version[:_LONGEST_VERSION]!r}; available: {existing}{hint}"
+    )

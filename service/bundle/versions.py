@@ -17,7 +17,7 @@ from service.bundle.policy import (
     select,
 )
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, list_versions, read_bundle
-from service.spelling import closest_name
+from service.spelling import describe_missing_version, suggest_model
 
 
 def list_model_names(models: Path) -> list[str]:
@@ -35,21 +35,20 @@ def require_versions(models: Path, name: str) -> list[int]:
     versions = list_versions(models / name)
     if not versions:
         names = list_model_names(models)
-        close = closest_name(name, names)
-        hint = f" (did you mean {close}?)" if close else ""
-        available = ", ".join(names) or "none"
-        raise BundleError(f"There is no model {name!r} in {models}{hint}; available: {available}.")
+        raise BundleError(f"There is no model {name!r} in {models}; {suggest_model(name, names)}")
     return versions
 
 
 def parse_version(models: Path, name: str, version: str) -> int:
     """Return a version as a number; raise `BundleError` if there is no such model or version."""
-    available = require_versions(models, name)
-    if version not in map(str, available):
-        listed = ", ".join(map(str, available))
-        raise BundleError(f"Model {name!r} has no version {version!r}; available: {listed}.")
+    available = [str(number) for number in require_versions(models, name)]
+    if version not in available:
+        raise BundleError(describe_missing_version(name, version, available))
     if int(version) > HIGHEST_VERSION:
-        raise BundleError(f"Version {version} is above {HIGHEST_VERSION}, and is not served.")
+        raise BundleError(
+            f"Version {version} is above {HIGHEST_VERSION}, the highest that is served; rename its "
+            "folder to a lower number."
+        )
     return int(version)
 
 

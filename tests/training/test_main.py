@@ -239,7 +239,7 @@ def test_compare_rejects_an_unknown_model(capsys: pytest.CaptureFixture[str]) ->
     assert main(["compare", "line", "lime"]) == 2
 
     said = capsys.readouterr()
-    assert "There is no model 'lime' in models (did you mean line?); available: line." in said.err
+    assert "There is no model 'lime' in models; did you mean 'line'?" in said.err
     assert said.out == ""
 
 

@@ -68,7 +68,7 @@ def test_without_a_stable_alias_the_message_says_which_version_serves(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("publish", "prise", "1"), "There is no model 'prise'"),
+        (("publish", "prise", "1"), "; did you mean 'price'?"),
         (("publish", "price", "7"), "Model 'price' has no version '7'; available: 1."),
         (("publish", "price", "01"), "no version '01'"),
         (("publish", "price", "9" * 400), "has no version '999"),
@@ -89,6 +89,19 @@ def test_an_invalid_command_is_reported(
 
     assert sentence in failing(capsys, *words, "--models", str(models))
     assert not (models / "price" / POLICY).exists()
+
+
+def test_a_version_number_that_cannot_be_served_is_reported(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients count versions in 64 bits; the message gives the highest number."""
+    publish_price(models)
+    number = str(2**63)
+    (models / "price" / number).mkdir()
+
+    sentence = failing(capsys, "publish", "price", number, "--models", str(models))
+
+    assert f"Version {number} is above {2**63 - 1}, the highest that is served" in sentence
 
 
 def test_rollback_without_an_alias_returns_to_the_previous_version(
