@@ -363,3 +363,16 @@ def test_a_cached_head_uses_the_version_that_serves_now(models: Path, start: Sta
         (it.headers["x-model-version"], json.loads(it.content)["value"]) for it in (before, after)
     ]
     assert values == [("1", 6), ("2", 9)]
+
+
+def test_an_invalid_host_is_reported_with_its_value(models: Path, start: StartApp) -> None:
+    """A long one is truncated."""
+    publish_price(models)
+    client = start()
+
+    spaced = client.get("/models", headers={"host": "a b"})
+    long = client.get("/models", headers={"host": "a b" * 1000})
+
+    assert spaced.status_code == long.status_code == 400
+    assert "The Host header is 'a b'; send the name of a host" in spaced.json()["error"]
+    assert len(long.json()["error"]) < 200

@@ -24,6 +24,13 @@ _JSON_TYPES: Mapping[str, set[type]] = {
     "f": {int, float},
     "O": {str},
 }
+_VALUES_TO_SEND: Mapping[str, str] = {
+    "b": "true or false",
+    "u": "whole numbers",
+    "i": "whole numbers",
+    "f": "numbers",
+    "O": "strings",
+}
 BASE64 = "b64"
 """The key of a string or file in base64."""
 # Numbers whose squares add up to no more are all within 32 bits.
@@ -81,7 +88,8 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
     # As objects, because numpy would otherwise convert numbers next to a string to strings, each as
     # long as the longest.
     natural = np.array(data, np.object_)
-    found = set(map(type, natural.ravel().tolist()))
+    values = natural.ravel().tolist()
+    found = set(map(type, values))
     allowed = _JSON_TYPES[DTYPES[spec.datatype].kind]
     if nulls and float in allowed:
         allowed = allowed | {type(None)}
@@ -92,7 +100,12 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
             f"Input {spec.name!r}: data is ragged; nested lists must all have the same length."
         )
     kind = "strings" if spec.datatype == "BYTES" else f"{spec.datatype} values"
-    sentence = f"Input {spec.name!r}: data is not all {kind}."
+    types = list(map(type, values))
+    odd = values[min(map(types.index, found - allowed))]
+    sentence = (
+        f"Input {spec.name!r}: data is not all {kind}, got {shown(odd)}; send "
+        f"{_VALUES_TO_SEND[DTYPES[spec.datatype].kind]}."
+    )
     if float in allowed and type(None) in found:
         sentence += (
             " For NaN and infinity, which JSON does not have, send binary data by the Open "
@@ -127,13 +140,29 @@ def cast(natural: Array, spec: TensorSpec) -> Array:
         with np.errstate(over="ignore"):
             array = natural.astype(dtype)
     except OverflowError:
-        fits = False
-    else:
-        # JSON has no infinity, so an infinity here was a number that is too large.
-        fits = dtype.kind != "f" or not np.isinf(array).any()
-    if not fits:
-        raise InvalidRequest(f"Input {spec.name!r}: a value does not fit {spec.datatype}.")
+        raise _range_error(natural, spec) from None
+    # JSON has no infinity, so an infinity here was a number that is too large.
+    if dtype.kind == "f" and (infinite := np.isinf(array)).any():
+        raise _range_error(natural[infinite], spec)
     return array
+
+
+def _range_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
+    """Return the error of values, one of which is outside the range of the input's type."""
+    dtype = DTYPES[spec.datatype]
+    low: float
+    high: float
+    if dtype.kind == "f":
+        low, high = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+        bounds = f"{low:.8g} to {high:.8g}"
+    else:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        bounds = f"{low} to {high}"
+    odd = next(value for value in natural.ravel().tolist() if not low <= value <= high)
+    return InvalidRequest(
+        f"Input {spec.name!r}: {shown(odd)} does not fit {spec.datatype}; send numbers from "
+        f"{bounds}."
+    )
 
 
 def shape_fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
@@ -274,7 +303,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     if len(content) <= _SMALL_BYTES or array.ctypes.data % _ALIGNMENT:
         array = array.copy()
     if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
-        raise InvalidRequest(f"Input {spec.name!r}: a BOOL is a byte of 0 or 1.")
+        raise InvalidRequest(f"Input {spec.name!r}: each BOOL must be a byte of 0 or 1.")
     return array
 
 

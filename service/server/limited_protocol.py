@@ -34,6 +34,7 @@ from service.server.connections import Connection, Connections, IdlePeriod, Idle
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
+_LONGEST_HOST_SHOWN = 60
 # Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
 # bodies may have many empty lines, so their pieces have at least this size.
 _MIN_CHUNKED_BYTES = 1024
@@ -62,7 +63,10 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     if len(hosts) > 1 or (not hosts and http_version == "1.1"):  # section 3.2
         raise InvalidRequest(f"Send one Host header; the request has {len(hosts)}.")
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise InvalidRequest("The Host header is not the name of a host.")
+        found = hosts[0][:_LONGEST_HOST_SHOWN].decode("latin-1")
+        raise InvalidRequest(
+            f"The Host header is {found!r}; send the name of a host, such as example.org:8000."
+        )
     if not codings:
         return int(lengths[0]) if lengths else 0
     if http_version == "1.0":  # section 6.1

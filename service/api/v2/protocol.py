@@ -157,9 +157,8 @@ class V2Protocol:
             if array is ABSENT:
                 continue
             if entry.classes:
-                array = format_classification(
-                    array, entry.classes, endpoint.class_labels.get(spec.name, ())
-                )
+                labels = endpoint.class_labels.get(spec.name, ())
+                array = format_classification(array, spec, entry.classes, labels)
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
             tensors.append(self._encode_output(array, spec, entry, buffers))
         body["outputs"] = tensors
@@ -234,12 +233,15 @@ def _example(endpoint: Endpoint) -> bytes:
     return orjson.dumps({"inputs": tensors})
 
 
-def format_classification(array: Array, count: int, labels: Sequence[str]) -> Array:
+def format_classification(
+    array: Array, spec: TensorSpec, count: int, labels: Sequence[str]
+) -> Array:
     """Return the ``count`` largest values of each row, largest first, as strings.
 
     Args:
         array: numbers; its first axis is the rows, the others together are the classes. An array
             of one axis is one row.
+        spec: the output that the array is the value of.
         count: the most values of a row.
         labels: one for each class, or none. Two labels of a single column are those of its
             complement and of itself.
@@ -248,7 +250,10 @@ def format_classification(array: Array, count: int, labels: Sequence[str]) -> Ar
         InvalidRequest: the array does not hold numbers.
     """
     if array.dtype.kind not in "iuf":
-        raise InvalidRequest("Classification needs an output of numbers.")
+        raise InvalidRequest(
+            f"'classification' ranks numbers, and output {spec.name!r} has {spec.datatype} values; "
+            "request it without 'classification'."
+        )
     is_flat = array.ndim < 2  # noqa: PLR2004 - rows and classes
     # numpy cannot infer the number of classes with -1 if there are no rows.
     shape = (1, array.size) if is_flat else (len(array), prod(array.shape[1:]))

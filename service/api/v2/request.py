@@ -118,13 +118,19 @@ class InputReader:
         specs = {spec.name: spec for spec in self._endpoint.inputs}
         required = [name for name, spec in specs.items() if not spec.optional]
         if not isinstance(given, list) or (not given and required):
-            raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, specs))}.")
+            raise InvalidRequest(
+                f"'inputs' must be a list of the tensors {', '.join(map(repr, specs))}, "
+                f"got {shown(given)}."
+            )
         found = {
             name: self._read_tensor(tensor, specs[name])
             for name, tensor in _read_named(given, list(specs), "input")
         }
         if missing := [name for name in required if name not in found]:
-            raise InvalidRequest(f"Input {missing[0]!r} is missing.")
+            spec = specs[missing[0]]
+            raise InvalidRequest(
+                f"Input {spec.name!r} is missing; add a tensor of {spec.datatype} with that name."
+            )
         return tuple(found.get(name, ABSENT) for name in specs)
 
     def _read_tensor(self, tensor: Mapping[str, Any], spec: TensorSpec) -> Array:
@@ -143,7 +149,10 @@ class InputReader:
         content = self._read_bytes(tensor, spec) if tensor.get("parameters") is not None else None
         if content is None:
             if "data" not in tensor:
-                raise InvalidRequest(f"Input {spec.name!r} has no data.")
+                raise InvalidRequest(
+                    f"Input {spec.name!r} has no data; send a list 'data', or bytes of "
+                    "'binary_data_size'."
+                )
             data = tensor["data"]
             booleans = self._may_hold_booleans and not isinstance(data, np.ndarray)
             return read_json(data, shape, spec, nulls=is_bundle, booleans=booleans)
@@ -180,7 +189,8 @@ class InputReader:
             return None if size is None else self._take(size, spec.name)
         if size is not None:
             raise InvalidRequest(
-                f"Input {spec.name!r} has both binary_data_size and shared_memory_region."
+                f"Input {spec.name!r} has both binary_data_size and shared_memory_region; "
+                "send one of them."
             )
         return self._regions.read(slot)
 
@@ -200,7 +210,10 @@ class InputReader:
 
     def _require_consumed(self) -> None:
         if self._rest:
-            raise InvalidRequest(f"{len(self._rest)} bytes of the body belong to no input.")
+            raise InvalidRequest(
+                f"{len(self._rest)} bytes of the body belong to no input; state the size of each "
+                "binary input in 'binary_data_size'."
+            )
 
 
 def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
@@ -218,7 +231,9 @@ def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat
 
 def _require_request(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
     if not isinstance(document, dict):
-        raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
+        raise InvalidRequest(
+            f"An inference request must be a JSON object with 'inputs', got {shown(document)}."
+        )
     if not document.keys() <= _KNOWN:
         unknown = min(document.keys() - _KNOWN)
         raise InvalidRequest(
@@ -256,7 +271,9 @@ def _read_outputs(
     if given is None or given == []:
         return select_all_outputs(len(specs), binary=binary)
     if not isinstance(given, list):
-        raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
+        raise InvalidRequest(
+            f"'outputs' must be a list of objects, each with a 'name', got {shown(given)}."
+        )
     names = [spec.name for spec in specs]
     requested = []
     for name, output in _read_named(given, names, "output"):
@@ -281,11 +298,13 @@ def _read_named(
     for item in given:
         name = item.get("name") if isinstance(item, dict) else None
         if not isinstance(item, dict) or not isinstance(name, str):
-            raise InvalidRequest(f"Each {kind} must be an object with a 'name', a string.")
+            raise InvalidRequest(
+                f"Each {kind} must be an object with a 'name', a string, got {shown(item)}."
+            )
         if name not in known:
             raise InvalidRequest(f"Unknown {kind} {shown(name)}; {suggestion(name, known)}")
         if name in found:
-            raise InvalidRequest(f"The {kind} {name!r} is given twice.")
+            raise InvalidRequest(f"The {kind} {name!r} is given twice; send it once.")
         found.add(name)
         yield name, item
 

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from service.api.v2.protocol import format_classification
+from service.engine.tensors import TensorSpec
 from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.foreign import one_node
@@ -23,6 +24,7 @@ from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, image_classifier
 
+SCORES = TensorSpec("scores", "FP32", (-1, -1))
 RAW = {LENGTH: "0", "content-type": "application/octet-stream"}
 
 
@@ -149,13 +151,13 @@ def test_classes_are_ranked_within_each_row_with_ties_in_order() -> None:
     """The largest scores are first, and equal ones are in the order of the classes."""
     rows = np.array([[0.5, 0.25, 0.5], [-1, 7, 0]], np.float32)
 
-    ranked = format_classification(rows, 2, ["a", "b", "c"])
+    ranked = format_classification(rows, SCORES, 2, ["a", "b", "c"])
 
     assert ranked.tolist() == [
         ["0.500000:0:a", "0.500000:2:c"],
         ["7.000000:1:b", "0.000000:2:c"],
     ]
-    assert format_classification(rows[0], 9, []).tolist() == [
+    assert format_classification(rows[0], SCORES, 9, []).tolist() == [
         "0.500000:0",
         "0.500000:2",
         "0.250000:1",
@@ -166,16 +168,16 @@ def test_a_single_probability_with_two_labels_is_two_classes() -> None:
     """The first is the complement; without labels it is one number."""
     column = np.array([[0.25]], np.float32)
 
-    assert format_classification(column, 2, ["no", "yes"]).tolist() == [
+    assert format_classification(column, SCORES, 2, ["no", "yes"]).tolist() == [
         ["0.750000:0:no", "0.250000:1:yes"]
     ]
-    assert format_classification(column, 2, []).tolist() == [["0.250000:0"]]
+    assert format_classification(column, SCORES, 2, []).tolist() == [["0.250000:0"]]
 
 
 def test_strings_cannot_be_ranked() -> None:
-    """The error message states that an output of numbers is required."""
-    with pytest.raises(InvalidRequest, match="needs an output of numbers"):
-        format_classification(np.array(["a"], object), 1, [])
+    """The error message names the output and its type."""
+    with pytest.raises(InvalidRequest, match="output 'word' has BYTES values"):
+        format_classification(np.array(["a"], object), TensorSpec("word", "BYTES", (-1,)), 1, [])
 
 
 def test_statistics_count_successes_failures_and_runs(models: Path, start: StartApp) -> None:

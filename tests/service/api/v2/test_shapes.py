@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from service.api.v2.protocol import format_classification
+from service.engine.tensors import TensorSpec
 from tests.conftest import StartApp
 from tests.models import publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
@@ -86,7 +87,9 @@ def test_the_classification_of_no_rows_has_no_rows(models: Path, start: StartApp
 @pytest.mark.parametrize("shape", [(0, 1), (0, 3), (0, 2, 2), (2, 0), (0,)])
 def test_ranking_an_empty_array_returns_an_empty_one(shape: tuple[int, ...]) -> None:
     """The number of classes follows from the other axes, even without rows."""
-    ranked = format_classification(np.zeros(shape, np.float32), 9, [])
+    ranked = format_classification(
+        np.zeros(shape, np.float32), TensorSpec("x", "FP32", shape), 9, []
+    )
 
     assert ranked.size == 0
     if len(shape) > 1:
