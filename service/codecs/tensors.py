@@ -44,6 +44,7 @@ _MAX_ARRAY_BYTES = 2**63 - 1
 # prediction would depend on the position of the tensor in the body.
 _ALIGNMENT = 16
 _SMALL_BYTES = 16 * 1024
+_BYTES_SHOWN = 20
 # Larger shapes are checked without the shortcut.
 _MAX_ELEMENTS = 2**31
 _MIN_LISTS_TO_COUNT = 1000
@@ -302,8 +303,10 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     # Finding the address of a small array takes longer than copying it.
     if len(content) <= _SMALL_BYTES or array.ctypes.data % _ALIGNMENT:
         array = array.copy()
-    if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
-        raise InvalidRequest(f"Input {spec.name!r}: each BOOL must be a byte of 0 or 1.")
+    if spec.datatype == "BOOL" and array.size and (largest := array.view(np.uint8).max()) > 1:
+        raise InvalidRequest(
+            f"Input {spec.name!r}: each BOOL must be a byte of 0 or 1, got {largest}."
+        )
     return array
 
 
@@ -395,7 +398,10 @@ def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
         start += STRING_LENGTH_BYTES
         end = start + length
         if end > len(content):
-            raise InvalidRequest(f"Input {name!r}: its bytes end within an element.")
+            raise InvalidRequest(
+                f"Input {name!r}: its bytes end within an element; each element follows its length "
+                "in four bytes, little-endian."
+            )
         yield content[start:end]
         start = end
 
@@ -406,7 +412,8 @@ def _read_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
             yield str(element, "utf-8")
         except UnicodeDecodeError:
             raise InvalidRequest(
-                f"Input {spec.name!r}: a string is not UTF-8, which ONNX strings are."
+                f"Input {spec.name!r}: the string {bytes(element[:_BYTES_SHOWN])!r} is not UTF-8, "
+                "which ONNX strings are; encode it so."
             ) from None
 
 

@@ -193,7 +193,7 @@ def _require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: s
             f"{subject} has an unknown input {shown(first)}; {suggestion(first, known)}"
         )
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
-        raise InvalidRequest(f"{subject} is missing the input {missing[0]!r}.")
+        raise InvalidRequest(f"{subject} is missing the input {missing[0]!r}; add it.")
 
 
 def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> tuple[Arrays, bool]:

@@ -241,7 +241,7 @@ def format_classification(
     Args:
         array: numbers; its first axis is the rows, the others together are the classes. An array
             of one axis is one row.
-        spec: the output that the array is the value of.
+        spec: of the output.
         count: the most values of a row.
         labels: one for each class, or none. Two labels of a single column are those of its
             complement and of itself.

@@ -296,10 +296,10 @@ def _read_named(
     """Yield each object with its name, which must be a known one and not be given twice."""
     found: set[str] = set()
     for item in given:
-        name = item.get("name") if isinstance(item, dict) else None
+        name = item.get("name") if isinstance(item, dict) else item
         if not isinstance(item, dict) or not isinstance(name, str):
             raise InvalidRequest(
-                f"Each {kind} must be an object with a 'name', a string, got {shown(item)}."
+                f"Each {kind} must be an object with a 'name', a string, got {shown(name)}."
             )
         if name not in known:
             raise InvalidRequest(f"Unknown {kind} {shown(name)}; {suggestion(name, known)}")

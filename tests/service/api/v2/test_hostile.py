@@ -163,7 +163,7 @@ STRINGS: list[tuple[bytes, str]] = [
     (b"\x05\0\0", "end within an element"),
     (b"\x05\0\0\0four", "end within an element"),
     (b"\xff\xff\xff\xff", "end within an element"),
-    (b"\x01\0\0\0\xff", "not UTF-8"),
+    (b"\x01\0\0\0\xff", "the string b'\\xff' is not UTF-8"),
     (b"\x01\0\0\0a\x01\0\0\0b", "hold more than 1 strings, shape [1] holds 1"),
     (b"", "hold 0 strings"),
 ]
