@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import cache
 
 # Models are often evicted in groups, and their sessions are closed after the last response.
 _TRIM_SECONDS = 1.0
@@ -18,23 +19,21 @@ class Heap:
     The C library reuses freed memory, and returns free pages to the system only on demand.
     """
 
-    def __init__(self) -> None:
-        self._trim = _find_glibc_function("malloc_trim")
-        self._scheduled = False
+    _is_scheduled = False
 
     def trim(self) -> None:
         """Return all free memory; takes milliseconds."""
-        if self._trim is not None:
-            self._trim(0)
+        if (malloc_trim := _find_glibc_function("malloc_trim")) is not None:
+            malloc_trim(0)
 
     def trim_soon(self) -> None:
         """Return it in a thread, once for all calls of a second; to be called on the event loop."""
-        if self._trim is not None and not self._scheduled:
-            self._scheduled = True
+        if not self._is_scheduled:
+            self._is_scheduled = True
             asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_in_thread)
 
     def _trim_in_thread(self) -> None:
-        self._scheduled = False
+        self._is_scheduled = False
         asyncio.get_running_loop().run_in_executor(None, self.trim)
 
 
@@ -49,6 +48,7 @@ def map_large_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
+@cache
 def _find_glibc_function(name: str) -> Callable[..., int] | None:
     """Return a function of glibc; None for other C libraries, which do not need it."""
     if sys.platform != "linux":

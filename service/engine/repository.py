@@ -157,7 +157,7 @@ def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
         policy = read_policy(model_folder)
     except BundleError as error:
         return None, str(error)
-    if policy.versions is None:
+    if policy.versions is None and os.path.lexists(model_folder / CONFIG):
         policy = policy.model_copy(update={"versions": read_triton_versions(model_folder)})
     return policy, ""
 
