@@ -112,6 +112,7 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
             scored.
         RecordTooLarge: its first record is longer than allowed.
     """
+    # Methods are called only for what is missing, which keeps the path of a table short.
     endpoint = endpoints.by_model.get(model) or endpoints.get(model)
     manifest = endpoint.manifest or endpoint.require_manifest()
     parameters = options.parameters

@@ -222,9 +222,9 @@ def is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
     return given in accepted or f"{given.partition('/')[0]}/*" in accepted
 
 
-def parse_media_type(content_type: str) -> str:
-    """Return the media type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
+def parse_media_type(item: str) -> str:
+    """Return the media type or the encoding without its parameters, in lower case."""
+    return item.partition(";")[0].strip().lower()
 
 
 def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
@@ -256,9 +256,8 @@ def _split_list(header: str) -> list[str]:
 
 def _accepted_encoding(offer: str) -> str | None:
     """Return the encoding of an item of Accept-Encoding; None if its weight is zero."""
-    encoding, _, parameters = offer.replace(" ", "").lower().partition(";")
-    has_others = parameters and not parameters.startswith("q=")
-    return None if has_others or not _weight(offer) else _ENCODING_ALIASES.get(encoding, encoding)
+    encoding = parse_media_type(offer)
+    return _ENCODING_ALIASES.get(encoding, encoding) if _weight(offer) else None
 
 
 def parse_parameter(content_type: str, name: str) -> str | None:

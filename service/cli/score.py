@@ -20,7 +20,7 @@ from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import EndpointCache
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError
-from service.codecs.outputs import Parameters, read_parameters, require_supported
+from service.codecs.outputs import PARAMETER_NAMES, Parameters, read_parameters, require_supported
 from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
@@ -45,7 +45,6 @@ _FORMS: dict[str, Form] = {
     ".json": "json",
 }
 _COMPRESSED = ".gz"
-_PARAMETERS = ("top", "probabilities", "warnings", "interval", "decimal")
 # The predictions for image files are written like those for a table of their names.
 _LIST_OF_FILES = CsvFormat(CsvDialect("utf-8", ",", '"', "\n"), ["file"], ".")
 _NO_ROWS = np.empty((0, 0), np.float32)
@@ -114,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     output_forms = list(dict.fromkeys(_FORMS.values()))
     parser.add_argument("--to", choices=output_forms, help="default: by the output's name")
     parser.add_argument("--charset", help="encoding of a CSV file that is not UTF-8")
-    for name in _PARAMETERS:
+    for name in PARAMETER_NAMES:
         parser.add_argument(f"--{name}", help=f"the parameter {name} of docs/http.md")
     parser.add_argument("--quiet", action="store_true", help="do not print the progress")
     add_settings(parser, ("models", "device", "threads", "deadline_seconds"))
@@ -167,7 +166,7 @@ def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
 
 
 def _read_parameters(options: argparse.Namespace) -> Parameters:
-    values = {name: getattr(options, name) for name in _PARAMETERS}
+    values = {name: getattr(options, name) for name in PARAMETER_NAMES}
     query = urlencode({name: value for name, value in values.items() if value is not None})
     return read_parameters(query.encode())
 

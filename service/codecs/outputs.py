@@ -21,7 +21,7 @@ from service.values import parse_integer, shown
 T = TypeVar("T")
 Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-_KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
+PARAMETER_NAMES = ("top", "probabilities", "warnings", "interval", "decimal")
 _ALL_OR_NONE = {"all": True, "none": False}
 _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
@@ -57,7 +57,7 @@ def read_parameters(query: bytes) -> Parameters:
     """
     if not query:
         return DEFAULT_PARAMETERS
-    values = parse_query(query, _KNOWN_PARAMETERS)
+    values = parse_query(query, PARAMETER_NAMES)
     top = _read_count(values)
     probabilities = _read_choice(values, "probabilities", _ALL_OR_NONE)
     return Parameters(

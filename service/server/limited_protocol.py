@@ -331,7 +331,9 @@ class LimitedProtocol(Connection):
         """Continue after a response of the ASGI app has been sent."""
         self.transport.flush()
         super().on_response_complete()
-        self._unset_keepalive_if_required()  # `check_timeouts` has its own timeout
+        # uvicorn has just started its own timer, and has no public method that stops it. The
+        # timeout between requests is that of `check_timeouts`.
+        self._unset_keepalive_if_required()
         self._idle_since = self.loop.time()
         if self._raw.is_closing():
             return
