@@ -185,34 +185,41 @@ class Inference(Generic[Context]):
         return RawResponse(200, lines, content)
 
 
-def count_failure(  # noqa: PLR0913 - all describe one failure
-    metrics: Metrics,
-    error: Exception,
-    *,
-    protocol: str,
-    name: str,
-    model: ServedModel | None,
-    seconds: float,
-) -> None:
-    """Count a prediction that failed after so many seconds.
+class Failure(NamedTuple):
+    """A request to a model that failed after so many seconds.
 
     ``name`` is that of the model in the request; ``model`` is None if none was found.
     """
-    if model is not None:
-        labels = (name, model.version)
-        model.statistics.fail.add(seconds)
-    elif isinstance(error, ModelNotReady | ModelUnservable):
-        labels = (name, error.version)
-    else:  # clients choose unknown names, so these must not become labels
-        labels = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.count_failure(*labels, protocol, classify_failure(error))
+
+    error: Exception
+    name: str
+    model: ServedModel | None
+    seconds: float
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """The name and the version of the model for the metrics."""
+        if self.model is not None:
+            return self.name, self.model.version
+        if isinstance(self.error, ModelNotReady | ModelUnservable):
+            return self.name, self.error.version
+        # Clients choose unknown names, so these must not become labels.
+        return ("", "") if isinstance(self.error, NotFound) else (self.name, "")
+
+    @property
+    def outcome(self) -> str:
+        """The outcome for the metrics."""
+        if isinstance(self.error, OnwardError):
+            return self.error.code
+        is_left = isinstance(self.error, ClientDisconnect)
+        return "client_disconnected" if is_left else "internal_error"
 
 
-def classify_failure(error: Exception) -> str:
-    """Return the outcome of a failed request for the metrics."""
-    if isinstance(error, OnwardError):
-        return error.code
-    return "client_disconnected" if isinstance(error, ClientDisconnect) else "internal_error"
+def count_failure(metrics: Metrics, protocol: str, failure: Failure) -> None:
+    """Count a prediction that failed."""
+    if failure.model is not None:
+        failure.model.statistics.fail.add(failure.seconds)
+    metrics.count_failure(*failure.labels, protocol, failure.outcome)
 
 
 class PredictTarget(NamedTuple):
@@ -376,14 +383,9 @@ class _FastCall(Inference[Any]):
 
     def _failure(self, error: Exception) -> RawResponse:
         """Count an error, and return its response."""
-        count_failure(
-            self._metrics,
-            error,
-            protocol=self.protocol.name,
-            name=self._target.name,
-            model=self.model,
-            seconds=perf_counter() - self._started,
-        )
+        seconds = perf_counter() - self._started
+        failure = Failure(error, self._target.name, self.model, seconds)
+        count_failure(self._metrics, self.protocol.name, failure)
         if not isinstance(error, OnwardError):
             with _log_context(self._request_id):
                 _log.error("request failed", exc_info=error)

@@ -4,12 +4,13 @@ The sequence of steps is that of `service.api.inference`; each step is awaited.
 """
 
 import asyncio
-import contextlib
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from fastapi import Request, Response
 from starlette.background import BackgroundTask
@@ -17,7 +18,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead, is_quick_to_decode, read_body, require_media_type
-from service.api.inference import Context, Inference, InferenceProtocol, RawResponse, count_failure
+from service.api.inference import (
+    Context,
+    Failure,
+    Inference,
+    InferenceProtocol,
+    RawResponse,
+    count_failure,
+)
 from service.api.middleware import RESPOND, get_quotas
 from service.api.shadow import ShadowMirror
 from service.codecs.endpoint import EndpointCache
@@ -64,6 +72,12 @@ class Deadline:
             self._timeout = asyncio.timeout_at(self._at)
             await self._timeout.__aenter__()
 
+    async def stop(self) -> None:
+        """Stop the timer, for a response that may take any time."""
+        if self._timeout is not None:
+            await self._timeout.__aexit__(None, None, None)
+            self._timeout = None
+
     async def watch_client(self) -> None:
         """Start the timer, and also cancel when the client disconnects."""
         await self.start()
@@ -99,6 +113,20 @@ class Deadline:
         self._disconnected = True
         if self._timeout is not None:
             self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+class HeldModel(NamedTuple):
+    """The model of a request, and what is known when it has been found.
+
+    ``version`` is that of the request, or the alias chosen for it. ``body`` is empty for a table.
+    ``started`` is when the body had been read.
+    """
+
+    model: ServedModel
+    version: str | None
+    body: bytes
+    deadline: Deadline
+    started: float
 
 
 class DecodeThreads:
@@ -148,7 +176,7 @@ async def _await_result(job: "Future[T]", memory: Reservation | None = None) -> 
             loop, held = asyncio.get_running_loop(), memory.move()
 
             def release(_: object) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                with suppress(RuntimeError):  # the loop is closed: the process ends
                     loop.call_soon_threadsafe(held.release)
 
             job.add_done_callback(release)
@@ -192,59 +220,89 @@ class InferenceService:
 
         A ``version`` may be an alias; None is the one that serves.
         """
-        model = None
-        started = perf_counter()
-        try:
-            version, body = await self.receive(protocol, request, name, version)
-            started = perf_counter()
-            async with Deadline(request.receive, self._deadline_seconds) as deadline:
-                model = await self.find(name, version, deadline)
-                with model:
-                    endpoint = self.endpoints.get(model)
-                    head: RequestHead = request.scope[HEAD]
-                    inference = Inference(protocol, model, endpoint, head, self._metrics)
-                    mirrored = version is None
-                    return await self._run(inference, request, body, deadline, mirrored=mirrored)
-        except Exception as error:
-            # Not bound to a name that outlives this block: with its traceback it would form a cycle
-            # that retains the body until the next garbage collection.
-            count_failure(
-                self._metrics,
-                error,
-                protocol=protocol.name,
-                name=name,
-                model=model,
-                seconds=perf_counter() - started,
-            )
-            raise
+        run = partial(self._run, protocol, request)
+        count = partial(count_failure, self._metrics, protocol.name)
+        return await self.hold(request, name, version, run, count, protocol)
 
-    async def receive(
+    async def hold(  # noqa: PLR0913, PLR0917 - the parts of a request, and what differs
         self,
-        protocol: InferenceProtocol[Context],
         request: Request,
         name: str,
         version: str | None,
-    ) -> tuple[str | None, bytes]:
-        """Read the body of a request to a model; return it after the version or alias to run.
+        respond: Callable[[HeldModel], Awaitable[T]],
+        count: Callable[[Failure], None],
+        protocol: InferenceProtocol[Any] | None = None,
+    ) -> T:
+        """Hold the model of a request while it is responded to, within a deadline.
 
-        The deadline starts afterwards, since the speed of the client does not count.
+        The deadline starts after the body has been read, since the speed of the client does not
+        count. A context manager would make every request through ASGI slower by a twentieth.
+
+        Args:
+            request: whose body is read.
+            name: of the model.
+            version: or alias; None is the one that serves.
+            respond: its result is returned.
+            count: counts a failed request.
+            protocol: of the body; None is a table, which ``respond`` reads.
 
         Raises:
             OnwardError: no model serves, which is reported before the body is read; the media type
                 is not supported; or too many requests are being processed.
+            Exception: any error of ``respond``.
         """
-        version = self.route(request, name, version)
+        model = checked = None
+        body = b""
+        started = perf_counter()
+        try:
+            version = self._route(request, name, version)
+            if protocol is None:
+                get_quotas(request.scope).acquire_table()
+            else:
+                checked, body = await self._receive(protocol, request, name, version)
+            started = perf_counter()
+            async with Deadline(request.receive, self._deadline_seconds) as deadline:
+                model = self._registry.find(name, version)
+                if model is None:
+                    await deadline.start()
+                    model = await self._reconciler.ensure_loaded(name, version)
+                with model:
+                    if protocol is not None and model is not checked:  # loaded or replaced since
+                        self._require_media_type(protocol, request, model)
+                    return await respond(HeldModel(model, version, body, deadline, started))
+        except Exception as error:
+            # Not bound to a name that outlives this block: with its traceback it would form a cycle
+            # that retains the body until the next garbage collection.
+            count(Failure(error, name, model, perf_counter() - started))
+            raise
+
+    async def _receive(
+        self,
+        protocol: InferenceProtocol[Any],
+        request: Request,
+        name: str,
+        version: str | None,
+    ) -> tuple[ServedModel | None, bytes]:
+        """Read the body of a request; return it after the model that takes its media type.
+
+        The model is None if it is not loaded, since that is done within the deadline.
+        """
         model = (
             self._registry.find(name, version)
             or self._registry.entry(name, version, serving=True).model
         )
-        if model is not None:  # otherwise it is loaded within the deadline
-            accepted = protocol.media_types(self.endpoints.get(model))
-            require_media_type(request.scope[HEAD].content_type, accepted)
+        if model is not None:
+            self._require_media_type(protocol, request, model)
         quotas = get_quotas(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
         quotas.acquire_request()
-        return version, body
+        return model, body
+
+    def _require_media_type(
+        self, protocol: InferenceProtocol[Any], request: Request, model: ServedModel
+    ) -> None:
+        accepted = protocol.media_types(self.endpoints.get(model))
+        require_media_type(request.scope[HEAD].content_type, accepted)
 
     async def decode(self, inference: Inference[Any], body: bytes, deadline: Deadline) -> Arrays:
         """Decode a body, in a thread if that takes long; raise as `DecodeThreads.decode` does."""
@@ -258,36 +316,20 @@ class InferenceService:
         await deadline.watch_client()
         return await inference.materialize(inputs)
 
-    def route(self, request: Request, name: str, version: str | None) -> str | None:
+    def _route(self, request: Request, name: str, version: str | None) -> str | None:
         """Return the version or alias for a request; traffic without a version may be split."""
         if version is None and self._registry.published(name).split:
             return self._traffic.choose_alias(name, request.headers.get(self._sticky_header))
         return version
 
-    async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
-        """Return the model of a version or an alias; load it if it is not in memory.
-
-        Raise `OnwardError` with the reason if no model serves.
-        """
-        model = self._registry.find(name, version)
-        if model is None:
-            await deadline.start()
-            model = await self._reconciler.ensure_loaded(name, version)
-        return model
-
     async def _run(
-        self,
-        inference: Inference[Any],
-        request: Request,
-        body: bytes,
-        deadline: Deadline,
-        *,
-        mirrored: bool,
+        self, protocol: InferenceProtocol[Any], request: Request, held: HeldModel
     ) -> Response:
-        """Decode, run and encode; a ``mirrored`` request is copied to the shadows of the model."""
-        model, quotas = inference.model, get_quotas(request.scope)
-        accepted = inference.protocol.media_types(inference.endpoint)
-        require_media_type(inference.head.content_type, accepted)
+        """Decode, run and encode; copy a request without a version to the shadows of the model."""
+        model, version, body, deadline, _ = held
+        head: RequestHead = request.scope[HEAD]
+        inference = Inference(protocol, model, self.endpoints.get(model), head, self._metrics)
+        quotas = get_quotas(request.scope)
         inputs = await self.decode(inference, body, deadline)
         quotas.hold_bytes(len(body) + _count_bytes(inputs))
         rows = model.count_rows(inputs)
@@ -301,7 +343,7 @@ class InferenceService:
             encoded = inference.encode(prediction.outputs)
         response = inference.record(rows, prediction, encoded)
         quotas.hold_bytes(len(response.content))
-        task = self._mirror.task(model, inputs, prediction.outputs) if mirrored else None
+        task = self._mirror.task(model, inputs, prediction.outputs) if version is None else None
         return InferenceResponse(response, task)
 
 

@@ -1,22 +1,22 @@
 """POST /models/{name}/explain: predictions with explanations, also of one version."""
 
 import asyncio
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type, require_media_type
+from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type
 from service.api.explain.attributions import PNG, explain_images, explain_rows, require_one_image
 from service.api.explain.target import choose_target, read_explanation_options
-from service.api.inference import Inference, classify_failure
-from service.api.inference_service import Deadline, InferenceService
+from service.api.inference import Failure, Inference
+from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
 from service.api.native.protocol import NativeProtocol, documented_body
 from service.api.routing import add_model_routes
 from service.api.schemas import FILE, PREDICTION_ERRORS, json_content, predicts
 from service.bundle.features import FeaturesInput
-from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.imaging.overlay import draw_overlay
 from service.observability.metrics import Metrics
@@ -49,35 +49,27 @@ class Explainer:
 
         A ``version`` may be an alias; None is the one that serves.
         """
-        model = None
-        outcome = "client_disconnected"  # a cancelled request raises no Exception
-        started = perf_counter()
-        try:
-            version, body = await self._service.receive(self._protocol, request, name, version)
-            started = perf_counter()
-            async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
-                model = await self._service.find(name, version, deadline)
-                await deadline.watch_client()
-                with model:
-                    response = await self._respond(request, body, model, deadline)
-            outcome = "ok"
-        except Exception as error:
-            outcome = classify_failure(error)
-            raise
-        else:
-            return response
-        finally:
-            found = ("", "") if model is None else (model.name, model.version)
-            self._metrics.count_explanation(*found, outcome, perf_counter() - started)
+        respond = partial(self._respond, request)
+        return await self._service.hold(
+            request, name, version, respond, self._count_failure, self._protocol
+        )
 
-    async def _respond(
-        self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
-    ) -> Response:
+    def _count_failure(self, failure: Failure) -> None:
+        self._metrics.count_explanation(*failure.labels, failure.outcome, failure.seconds)
+
+    async def _respond(self, request: Request, held: HeldModel) -> Response:
+        await held.deadline.watch_client()
+        response = await self._explain(request, held)
+        model, seconds = held.model, perf_counter() - held.started
+        self._metrics.count_explanation(model.name, model.version, "ok", seconds)
+        return response
+
+    async def _explain(self, request: Request, held: HeldModel) -> Response:
+        model, _, body, deadline, _ = held
         quotas, query = get_quotas(request.scope), request.scope["query_string"]
         head: RequestHead = request.scope[HEAD]
         endpoint = self._service.endpoints.get(model)
         inference = Inference(self._protocol, model, endpoint, head, self._metrics)
-        require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         label, resolution = read_explanation_options(query)
         (rows,) = await self._service.decode(inference, body, deadline)

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import IO, Any, Self, TypeVar
 
 from fastapi import Request, Response
@@ -29,7 +28,7 @@ from service.api.body import (
 )
 from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
-from service.api.inference_service import Deadline, InferenceService
+from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
 from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
 from service.decompression import decompress
@@ -89,34 +88,23 @@ class NativePredictions:
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
         """Respond to one table, from its first byte to its last; any error has been counted."""
-        model = None
-        started = perf_counter()
+        score = partial(self._score_while_connected, request, form, send)
+        count = partial(count_failure, self._metrics, form)
         try:
-            get_quotas(request.scope).acquire_table()
-            async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
-                version = self._service.route(request, name, version)
-                model = await self._service.find(name, version, deadline)
-            with model:
-                await self._score_while_connected(request, model, form, send)
-                return
-        except Exception as error:
+            await self._service.hold(request, name, version, score, count)
+        except OnwardError as error:
             # Not bound to a name that outlives this block: the error refers to this frame by its
             # traceback, and both would stay until a garbage collection, with the whole body.
             self._count_record(error)
-            seconds = perf_counter() - started
-            count_failure(
-                self._metrics, error, protocol=form, name=name, model=model, seconds=seconds
-            )
-            if not isinstance(error, OnwardError):
-                raise
             await error_response(error)(request.scope, request.receive, send)
 
     async def _score_while_connected(
-        self, request: Request, model: ServedModel, form: TableForm, send: Send
+        self, request: Request, form: TableForm, send: Send, held: HeldModel
     ) -> None:
         """Score the table; compute no more and raise `ClientDisconnect` if its client leaves."""
+        await held.deadline.stop()
         incoming = StreamedBody(request.receive)
-        scoring = asyncio.create_task(self._score(request, incoming, model, form, send))
+        scoring = asyncio.create_task(self._score(request, incoming, held.model, form, send))
         watching = asyncio.create_task(incoming.receive_until_disconnect())
         tasks = (scoring, watching)
         try:
