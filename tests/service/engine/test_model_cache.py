@@ -93,6 +93,20 @@ def test_lists_and_descriptions_load_nothing(models: Path, start: StartApp) -> N
             assert before.json() == after.json(), path
 
 
+@pytest.mark.parametrize("path", ["predict", "explain"])
+def test_the_media_type_is_checked_after_a_load(models: Path, start: StartApp, path: str) -> None:
+    """Only then are the media types of the model known."""
+    publish_price(models)
+    client = start(max_loaded_models=2)
+
+    response = client.post(
+        f"/models/price/{path}", content=b"1", headers={"content-type": "application/pdf"}
+    )
+
+    assert "'application/pdf'" in assert_contract(response, 415)["error"]
+    assert loads(client) == 1
+
+
 def test_every_model_of_a_large_folder_serves(models: Path, start: StartApp) -> None:
     """With memory for three of twelve, the least recently used are evicted; statistics stay."""
     names = publish_many(models, 12)

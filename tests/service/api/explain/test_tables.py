@@ -7,6 +7,7 @@ import pytest
 
 from service.bundle.explanations import Additive, NumberTerm
 from service.bundle.manifest import ClassesOutput, ValueOutput
+from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.explained import publish_quadratic
 from tests.models import (
@@ -23,6 +24,7 @@ from tests.models import (
     publish_bare,
     publish_iris,
     publish_mixed,
+    publish_price,
     sum_and_difference,
 )
 
@@ -244,3 +246,26 @@ def test_explanations_have_their_own_counter(models: Path, start: StartApp) -> N
     assert 'onward_explanations_total{model="",outcome="model_not_found",version=""} 1.0' in text
     assert "onward_requests_total{" not in text
     assert "onward_rows_total{" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "counted"),
+    [
+        ("predict", 'onward_requests_total{{model="price",outcome="{}",protocol="native",'),
+        ("explain", 'onward_explanations_total{{model="price",outcome="{}",'),
+    ],
+)
+def test_failed_explanations_have_the_labels_of_failed_predictions(
+    models: Path, start: StartApp, path: str, counted: str
+) -> None:
+    """A version that is not ready is a label; without a model to run there is no version."""
+    publish_price(models)
+    (publish_price(models) / MODEL).write_bytes(b"broken")
+    client = start()
+
+    client.post(f"/models/price/versions/2/{path}", json={"size": 1})
+    client.post(f"/models/price/{path}", content=b"", headers={"content-type": "a/b"})
+    text = client.get("/metrics").text
+
+    assert counted.format("model_not_ready") + 'version="2"} 1.0' in text
+    assert counted.format("unsupported_content") + 'version=""} 1.0' in text

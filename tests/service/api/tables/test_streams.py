@@ -105,6 +105,22 @@ def test_predictions_are_sent_while_rows_still_arrive(models: Path, start: Start
             )
 
 
+def test_the_deadline_of_a_load_does_not_end_a_table(models: Path, start: StartApp) -> None:
+    """A table may take longer than the deadline, also if its model was loaded for it."""
+    publish_price(models)
+    client = start(max_loaded_models=1, deadline_seconds=3)
+
+    with connected(client, NDJSON) as connection:
+        send(connection, b'{"size": 1}\n')
+        first = read_until(connection, b"euros")
+        time.sleep(3.2)
+        send(connection, b'{"size": 2}\n')
+        second = read_until(connection, b"euros")
+
+    assert b'"value":2.0' in first
+    assert b'"value":4.0' in second
+
+
 def test_pieces_of_any_size_make_the_same_response(models: Path, start: StartApp) -> None:
     """Characters, cells and lines may be split anywhere."""
     publish_price(models)
