@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from training.errors import FitError
 from training.model.losses import RowLoss, penalty
@@ -106,25 +105,36 @@ def fit(
     batches = batches_per_epoch(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
-    objective = partial(_objective, network, loss, plan)
-    monitored = validation or training
     state = FitState()
 
-    with _suitable_threads(network, len(training) // batches):
+    def compute_loss(rows: TrainingSet) -> Tensor:
+        return (loss(network(rows.x), rows.y) * rows.weight).mean()
+
+    def compute_objective(rows: TrainingSet) -> Tensor:
+        return compute_loss(rows) + penalty(network, plan.l1, plan.l2)
+
+    def compute_gradient(batch: TrainingSet) -> float:
+        """Return the loss of the batch; a line search calls this several times per step."""
+        optimizer.zero_grad()
+        value = compute_objective(batch)
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return value.item()
+
+    with _limit_threads(network, len(training) // batches):
         for epoch in progress_bar(range(plan.epochs), "epochs"):
             if state.should_stop(plan.patience):
                 break
             network.train()
             total = 0.0
-            for batch in _shuffled(training, batches):
-                total += float(optimizer.step(partial(_gradient, objective, optimizer, batch)))
+            for batch in _shuffle(training, batches):
+                total += optimizer.step(partial(compute_gradient, batch))
                 schedule.step()
 
             network.eval()
             with torch.no_grad():
-                now = objective(monitored, penalized=validation is None).item()
-            check_is_finite(now, epoch, plan, remedy=", or choose a scaler")
-            state.record(total / batches, now, network, validated=validation is not None)
+                monitored = compute_loss(validation) if validation else compute_objective(training)
+            check_is_finite(monitored.item(), epoch, plan, remedy=", or choose a scaler")
+            state.record(total / batches, monitored.item(), network, validated=bool(validation))
 
     network.load_state_dict(state.weights)
     return state.history
@@ -166,23 +176,7 @@ def progress_bar(items: Sequence[T], title: str) -> Iterator[T]:
     yield from track(items, title, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
-def _objective(
-    network: nn.Module, loss: RowLoss, plan: Training, part: TrainingSet, *, penalized: bool = True
-) -> Tensor:
-    """Compute the mean loss of the rows, with the penalties on the weights."""
-    mean = (loss(network(part.x), part.y) * part.weight).mean()
-    return mean + penalty(network, plan.l1, plan.l2) if penalized else mean
-
-
-def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: TrainingSet) -> float:
-    """Compute the gradient of a batch; a line search calls this several times per step."""
-    optimizer.zero_grad()
-    value = objective(batch)
-    value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return value.item()
-
-
-def _shuffled(training: TrainingSet, batches: int) -> Iterator[TrainingSet]:
+def _shuffle(training: TrainingSet, batches: int) -> Iterator[TrainingSet]:
     """Yield every row once, in batches whose sizes differ by at most one."""
     if batches == 1:
         yield training
@@ -192,7 +186,7 @@ def _shuffled(training: TrainingSet, batches: int) -> Iterator[TrainingSet]:
 
 
 @contextmanager
-def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
+def _limit_threads(network: nn.Module, rows: int) -> Iterator[None]:
     """Use one thread for steps too small to benefit from more."""
     default_threads = torch.get_num_threads()
     products = rows * sum(parameter.numel() for parameter in network.parameters())

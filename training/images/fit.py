@@ -51,10 +51,13 @@ def fit(
     network = convert_conv2d_weight_memory_format(
         classifier.to(device).network, torch.channels_last
     )
-    averaged = AveragedModel(network, multi_avg_fn=_average(plan.ema_momentum), use_buffers=True)
+    averaged = AveragedModel(
+        network, multi_avg_fn=_create_average(plan.ema_momentum), use_buffers=True
+    )
     batches = batches_per_epoch(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16")
     state = checkpoint.begin(network, averaged, optimizer, schedule)
     first = len(state.history.training)
     started = time.perf_counter()
@@ -65,12 +68,10 @@ def fit(
                 break
             network.train()
             total = 0.0
-            for x, soft_targets in _augmented_batches(classifier, recipe, training, batches, epoch):
-                with torch.autocast(
-                    device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"
-                ):
+            for x, soft_targets in _augment_batches(classifier, recipe, training, batches, epoch):
+                with autocast:
                     scores = network(x)
-                loss = _loss(scores.float(), soft_targets, plan.label_smoothing)
+                loss = mean_cross_entropy(scores.float(), soft_targets)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
@@ -81,15 +82,12 @@ def fit(
 
             if not plan.ema_momentum:  # once per epoch, since a copy per step would be slow
                 averaged.update_parameters(network)
-            now, wrong = _validate(classifier, averaged.module, validation)
-            check_is_finite(now, epoch, plan)
-            state.record(total / batches, now, averaged.module)
+            validation_loss, error_rate = _validate(classifier, averaged.module, validation)
+            check_is_finite(validation_loss, epoch, plan)
+            state.record(total / batches, validation_loss, averaged.module)
             checkpoint.save()
-            left = (time.perf_counter() - started) / (epoch + 1 - first) * (plan.epochs - epoch - 1)
-            _log(
-                f"epoch {epoch + 1}/{plan.epochs}, {_format_seconds(left)} left: training loss "
-                f"{total / batches:.4f}, validation loss {now:.4f}, validation error {wrong:.2%}"
-            )
+            seconds_per_epoch = (time.perf_counter() - started) / (epoch + 1 - first)
+            _log_epoch(state.history, error_rate, plan.epochs, seconds_per_epoch)
     except KeyboardInterrupt:
         if not state.weights:
             raise
@@ -118,23 +116,17 @@ def _validate(
     """Compute cross-entropy and error rate on the validation set."""
     scores = compute_scores(classifier, averaged_network, validation)
     loss = mean_cross_entropy(scores, torch.from_numpy(validation.target))
-    wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
-    return loss.item(), float(wrong.mean())
+    is_wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
+    return loss.item(), float(is_wrong.mean())
 
 
-def _loss(scores: Tensor, soft_targets: Tensor, smoothing: float) -> Tensor:
-    """Compute the cross-entropy with soft targets, ``[batch, classes]``."""
-    classes = soft_targets.shape[1]
-    return mean_cross_entropy(scores, soft_targets * (1 - smoothing) + smoothing / classes)
-
-
-def _augmented_batches(
+def _augment_batches(
     classifier: Classifier, recipe: ImageRecipe, training: ImageSet, batches: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, augmented with the random numbers of this epoch.
 
     Yields:
-        Normalized pixels, ``[batch, channels, height, width]``, and soft targets,
+        Normalized pixels, ``[batch, channels, height, width]``, and soft, smoothed targets,
         ``[batch, classes]``.
     """
     device = classifier.temperature.device
@@ -150,11 +142,13 @@ def _augmented_batches(
         soft_targets = functional.one_hot(target, training.classes).float()
         if recipe.training.mixup:
             augmented, soft_targets = mix(augmented, soft_targets, recipe.training.mixup)
+        smoothing = recipe.training.label_smoothing
+        soft_targets = soft_targets * (1 - smoothing) + smoothing / training.classes
         x = classifier.pixels.scaled(augmented)
         yield x.contiguous(memory_format=torch.channels_last), soft_targets
 
 
-def _average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+def _create_average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Create an exponential moving average with a smaller momentum in the first steps."""
 
     @torch.no_grad()
@@ -167,6 +161,16 @@ def _average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None
                 average.copy_(current)
 
     return update
+
+
+def _log_epoch(history: History, error_rate: float, epochs: int, seconds_per_epoch: float) -> None:
+    """Log the last epoch of the history, with the time that the others of a fit will take."""
+    epoch = len(history.training)
+    left = _format_seconds((epochs - epoch) * seconds_per_epoch)
+    _log(
+        f"epoch {epoch}/{epochs}, {left} left: training loss {history.training[-1]:.4f}, "
+        f"validation loss {history.validation[-1]:.4f}, validation error {error_rate:.2%}"
+    )
 
 
 def _format_seconds(seconds: float) -> str:
