@@ -12,7 +12,7 @@ from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.images.checkpoint import CheckpointOptions
-from training.recipe.families import draft_families
+from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
 from training.recipe.table import Recipe
@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 or 130 with a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser, verbs = _parser()
+    parser, verbs = _create_parser()
     if words and not words[0].startswith("-") and words[0] not in verbs:
         words.insert(0, "train")  # the default command
     options, rest = parser.parse_known_args(words)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
+def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     parser = argparse.ArgumentParser(prog="onward", description=__doc__)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -68,7 +68,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
     verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
     verb.add_argument("--name", help="name of the model (default: that of the file)")
-    verb.add_argument("--family", choices=draft_families(), help="(default: by the table)")
+    verb.add_argument("--family", choices=list_draft_families(), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
     _add_publishing_options(verb)
@@ -100,7 +100,9 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="page to write")
     verb.add_argument("--also", type=Path, help="another folder of models")
     _add_folders(verb)
-    verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page, o.also))
+    verb.set_defaults(
+        command=lambda o: commands.results(o.models, _create_folders(o), o.page, o.also)
+    )
     return parser, set(verbs.choices)
 
 
@@ -110,7 +112,7 @@ def _train(options: Options) -> None:
 
 def _run(recipe: Recipe | ImageRecipe, options: Options, own_file: Path | None = None) -> None:
     checkpoints = CheckpointOptions(options.runs, resume=options.resume)
-    folders = _folders(options, own_file)
+    folders = _create_folders(options, own_file)
     commands.train(recipe, options.models, folders, checkpoints, force=options.force)
 
 
@@ -156,7 +158,7 @@ def _import(options: Options) -> None:
     commands.import_onnx(options.onnx, document, options.csv, options.models)
 
 
-def _folders(options: Options, own_file: Path | None = None) -> Folders:
+def _create_folders(options: Options, own_file: Path | None = None) -> Folders:
     return Folders(options.data, Path.home() / ".cache" / "onward", own_file)
 
 

@@ -14,14 +14,14 @@ from service.bundle.manifest import Evaluation, ImageInput, Manifest
 from service.bundle.store import list_versions, read_bundle
 from service.bundle.versions import list_model_names, require_versions
 from service.imaging.preprocess import create_example_image
-from training.autorecipe.draft import Draft, draft, model_name
+from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.metrics import HEADLINES
 from training.evaluation.published import measure_on, open_model
-from training.evaluation.results import results_page
+from training.evaluation.results import render_results
 from training.export.publish import Publication
 from training.image_run import run as run_images
 from training.images.checkpoint import CheckpointOptions
@@ -65,9 +65,9 @@ def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
         DataError: the file is not a table that a model can be trained on.
     """
     table = read_csv(csv, UNKNOWN)
-    drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
+    drafted = draft(table, str(csv), target, name or derive_model_name(csv.stem), family)
     print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
-    print_line(_columns_table(drafted))
+    print_line(_format_columns(drafted))
     return drafted.recipe
 
 
@@ -77,7 +77,7 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
     Raises:
         DataError: the folder has no images that a model can be trained on.
     """
-    drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
+    drafted = draft_images(folder, name or derive_model_name(folder.resolve().name), side)
     print_line("\n".join(drafted.remarks))
     return drafted.recipe
 
@@ -147,7 +147,7 @@ def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
     """Compare every published model with other solvers, and write the results page."""
-    page.write_text(results_page(models, folders, also), encoding="utf-8")
+    page.write_text(render_results(models, folders, also), encoding="utf-8")
     print_line(f"Wrote {page}")
 
 
@@ -162,11 +162,11 @@ def _report(published: Publication) -> None:
     if published.remark:
         print_line(f"  * {published.remark}")
     if published.manifest.evaluation is not None:
-        print_line(_summary(published.manifest.evaluation, published.rare))
-    print_line(next_steps(published))
+        print_line(_summarize_evaluation(published.manifest.evaluation, published.rare))
+    print_line(describe_next_steps(published))
 
 
-def _summary(evaluation: Evaluation, rare: str | None) -> str:
+def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
     names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     part = (
         f"{evaluation.rows} test rows"
@@ -181,7 +181,7 @@ def _summary(evaluation: Evaluation, rare: str | None) -> str:
     return "\n".join(lines)
 
 
-def _columns_table(drafted: Draft) -> str:
+def _format_columns(drafted: Draft) -> str:
     lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
     for column in drafted.columns:
         note = column.note if column.kind else f"not used: {column.note}"
@@ -192,12 +192,12 @@ def _columns_table(drafted: Draft) -> str:
     return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])
 
 
-def next_steps(publication: Publication) -> str:
+def describe_next_steps(publication: Publication) -> str:
     """Return whether the new version serves, and a curl command that calls it."""
-    return "\n".join([*_serving_lines(publication), _curl(publication)])
+    return "\n".join([*_describe_serving(publication), _format_curl(publication)])
 
 
-def _serving_lines(publication: Publication) -> Iterator[str]:
+def _describe_serving(publication: Publication) -> Iterator[str]:
     name, version, serving = publication.manifest.name, publication.version, publication.serving
     comparison = publication.comparison
     models = publication.folder.parents[1]
@@ -221,16 +221,16 @@ def _serving_lines(publication: Publication) -> Iterator[str]:
     )
 
 
-def _curl(publication: Publication) -> str:
+def _format_curl(publication: Publication) -> str:
     port = os.environ.get("ONWARD_PORT", "")
     address = f"http://127.0.0.1:{port if port.isdecimal() else 8000}"
     version = "" if publication.serves else f"/versions/{publication.version}"
     path = f"/models/{publication.manifest.name}{version}/predict"
-    body = shlex.quote(json.dumps(_example(publication.manifest), ensure_ascii=False))
+    body = shlex.quote(json.dumps(_create_example(publication.manifest), ensure_ascii=False))
     return f"  curl -s {address}{path} -H 'content-type: application/json' -d {body}"
 
 
-def _example(manifest: Manifest) -> dict[str, object]:
+def _create_example(manifest: Manifest) -> dict[str, object]:
     """Return the body of a request: an example row, or an example image in base64."""
     if isinstance(manifest.input, ImageInput):
         return {"image": base64.b64encode(create_example_image(manifest.input)).decode()}

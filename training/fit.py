@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from training.errors import FitError
-from training.model.losses import RowLoss, penalty
+from training.model.losses import RowLoss, compute_penalty
 from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.table import OptimizerSettings, Training
 
@@ -111,7 +111,7 @@ def fit(
         return (loss(network(rows.x), rows.y) * rows.weight).mean()
 
     def compute_objective(rows: TrainingSet) -> Tensor:
-        return compute_loss(rows) + penalty(network, plan.l1, plan.l2)
+        return compute_loss(rows) + compute_penalty(network, plan.l1, plan.l2)
 
     def compute_gradient(batch: TrainingSet) -> float:
         """Return the loss of the batch; a line search calls this several times per step."""

@@ -24,11 +24,11 @@ from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.metrics import (
     SHARES_BASELINE,
-    calibration_error,
-    class_metrics,
-    label_shares,
-    low_confidence_metrics,
-    rounded,
+    compute_calibration_error,
+    compute_label_shares,
+    measure_classes,
+    measure_low_confidence,
+    round_metrics,
 )
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_images
@@ -36,7 +36,7 @@ from training.export.folding import fold_pixel_scaling
 from training.export.manifest import describe_provenance
 from training.export.publish import Publication, check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
-from training.images.dataset import Bytes, ImageSet, evenly_spaced
+from training.images.dataset import Bytes, ImageSet, choose_evenly_spaced
 from training.images.fit import compute_scores, fit
 from training.images.folder import LoadedImages
 from training.images.networks import Classifier, Pixels, build
@@ -44,8 +44,8 @@ from training.images.sources import load_images, split_images
 from training.model.thresholds import (
     choose_low_confidence,
     choose_temperature,
-    class_probabilities,
-    confidence,
+    compute_confidence,
+    compute_probabilities,
 )
 from training.recipe.families import BINARY
 from training.recipe.image import ImageRecipe
@@ -81,10 +81,10 @@ def run(
 
     classifier = build_classifier(recipe, training)
     file = checkpoints.folder / f"{recipe.name}.pt"
-    checkpoint = Checkpoint(file, _fingerprint(recipe, found), resume=checkpoints.resume)
+    checkpoint = Checkpoint(file, _compute_fingerprint(recipe, found), resume=checkpoints.resume)
     history = fit(classifier, recipe, training, validation, checkpoint)
     started -= checkpoint.earlier_seconds
-    output = _calibrated(classifier, recipe, validation, test)
+    output = _calibrate(classifier, recipe, validation, test)
 
     check_rows = test.pixels(slice(None))
     predictions = classifier.predict(check_rows)
@@ -116,17 +116,15 @@ def _export(
 ) -> tuple[bytes, contract.Examples]:
     """Export the graph, compare it with PyTorch on these images, and create its examples."""
     sample = torch.from_numpy(check_rows[:3])
-    graph = onnx_export.to_graph(fold_pixel_scaling(classifier), sample, IMAGE_NAME, name)
+    graph = onnx_export.export_module(fold_pixel_scaling(classifier), sample, IMAGE_NAME, name)
     onnx_export.verify(graph, classifier, check_rows)
-    replayed = (
-        synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
-    )
-    return graph, onnx_export.example_rows(classifier, replayed, name, IMAGE_NAME)
+    replayed = generate_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
+    return graph, onnx_export.create_examples(classifier, replayed, name, IMAGE_NAME)
 
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
     """Build the untrained classifier; the same seed and images give the same weights."""
-    sample = evenly_spaced(len(training), _MAX_FOR_STATISTICS)
+    sample = choose_evenly_spaced(len(training), _MAX_FOR_STATISTICS)
     pixels = training.pixels(sample).reshape(-1, recipe.image.channels) / 255
     mean, deviation = (
         torch.tensor(values, dtype=torch.float32)
@@ -137,7 +135,7 @@ def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
     return Classifier(Pixels(mean, deviation), network, binary=training.classes == BINARY)
 
 
-def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
+def generate_images(shape: tuple[int, ...], seed: int) -> Bytes:
     """Generate a few images of smooth noise, for examples without any image of the data set.
 
     The shape is that of the data set, ``(images, height, width, channels)``.
@@ -154,22 +152,22 @@ def evaluate(
 ) -> contract.Evaluation:
     """Compute test metrics, and those of always predicting the training set's class shares."""
     chosen = predicted_labels(predictions)
-    found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
+    found = measure_classes(test.target, compute_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
-        found |= low_confidence_metrics(*confidence(test.target, predictions), unsure_below)
-    probabilities = np.tile(label_shares(training.target, training.classes), (len(test), 1))
-    baseline = class_metrics(
+        found |= measure_low_confidence(*compute_confidence(test.target, predictions), unsure_below)
+    probabilities = np.tile(compute_label_shares(training.target, training.classes), (len(test), 1))
+    baseline = measure_classes(
         test.target, probabilities, predicted_labels(probabilities), test.labels
     )
     return contract.Evaluation(
         part="test",
         rows=len(test),
-        metrics=rounded(found),
-        baseline=contract.Baseline(name=SHARES_BASELINE, metrics=rounded(baseline)),
+        metrics=round_metrics(found),
+        baseline=contract.Baseline(name=SHARES_BASELINE, metrics=round_metrics(baseline)),
     )
 
 
-def _calibrated(
+def _calibrate(
     classifier: Classifier, recipe: ImageRecipe, validation: ImageSet, test: ImageSet
 ) -> ClassesOutput:
     """Calibrate the classifier in place, and describe its output."""
@@ -181,10 +179,11 @@ def _calibrated(
     after = classifier.predict(test_pixels)
     validation_predictions = classifier.predict(validation.pixels(slice(None)))
     threshold = choose_low_confidence(
-        *confidence(validation.target, validation_predictions), min_ratio=_UNSURE_RATIO
+        *compute_confidence(validation.target, validation_predictions), min_ratio=_UNSURE_RATIO
     )
     errors = [
-        calibration_error(*confidence(test.target, predictions)) for predictions in (before, after)
+        compute_calibration_error(*compute_confidence(test.target, predictions))
+        for predictions in (before, after)
     ]
     return ClassesOutput(
         kind="classes",
@@ -198,7 +197,7 @@ def _calibrated(
     )
 
 
-def _fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
+def _compute_fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
     # A resumed run may find the same images in another folder.
     content = recipe.model_dump_json(exclude={"title", "description", "data"})
     return hashlib.sha256((content + found.sha256).encode()).hexdigest()

@@ -12,7 +12,7 @@ from service.bundle import manifest as contract
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, output_name
 from service.bundle.store import EXAMPLES, MODEL, to_json
-from training.autorecipe.draft import model_name
+from training.autorecipe.draft import derive_model_name
 from training.data.csv import read_csv
 from training.data.table import (
     Column,
@@ -26,7 +26,7 @@ from training.data.table import (
     with_target,
 )
 from training.errors import DataError, ImportRejected
-from training.evaluation.metrics import baseline_predictions, measure, rounded
+from training.evaluation.metrics import measure, predict_baseline, round_metrics
 from training.export import onnx_export
 from training.export.foreign_graph import (
     INTEGER_TYPES,
@@ -76,7 +76,7 @@ def import_model(
         foreign = ForeignGraph(_read(path))
         table = read_csv(csv) if csv is not None else None
         card = complete_card(path, document, foreign, table)
-        data = verification_rows(card, table)
+        data = choose_verification_rows(card, table)
         return _publish(foreign, card, data, table, models)
     except ImportRejected as error:
         raise ImportRejected(f"{path.name} cannot be imported: {error}") from None
@@ -87,7 +87,7 @@ def _publish(
 ) -> Publication:
     outputs = foreign.run(data.features, card.features)
     mapping = find_output(outputs, foreign.classes, card.target.labels)
-    card = _with_labels(card, mapping)
+    card = _add_labels(card, mapping)
     chosen = card.target.threshold
     threshold = chosen if isinstance(chosen, float) else DEFAULT_THRESHOLD
     original = Original(foreign, mapping, card)
@@ -96,12 +96,12 @@ def _publish(
 
     graph = wrap(foreign, card.features, mapping, output_tensor)
     onnx_export.verify(graph, original, data.features)
-    examples = onnx_export.example_rows(original, data.features, output_tensor)
+    examples = onnx_export.create_examples(original, data.features, output_tensor)
 
     evaluation = None
     if table is not None and card.target.column in table.frame.columns:
         predictions = original.predict(data.features)
-        evaluation = _evaluate(card, labeled(card, table), predictions, threshold, foreign)
+        evaluation = _evaluate(card, select_labeled(card, table), predictions, threshold, foreign)
     producer = foreign.producer or "an unnamed program"
     origin = f"Imported from ONNX; the file was written by {producer}."
     manifest = contract.Manifest(
@@ -131,7 +131,7 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _with_labels(card: ModelCard, mapping: OutputMapping) -> ModelCard:
+def _add_labels(card: ModelCard, mapping: OutputMapping) -> ModelCard:
     """Add the labels of the output to the card, and a note on their probabilities."""
     description = f"{card.target.description} {mapping.remark}".strip()
     target = {"labels": mapping.labels, "description": description}
@@ -161,15 +161,15 @@ def _evaluate(
                 update={"target": card.target.model_copy(update={"values": classes})}
             )
     target = encode_target(table, card.target)
-    _, baseline = baseline_predictions(card, target, len(target))
+    _, baseline = predict_baseline(card, target, len(target))
     name = "the shares of the labels" if card.target.labels else "the mean"
     return contract.Evaluation(
         part="test",
         rows=len(target),
-        metrics=rounded(measure(card, target, predictions, threshold)),
+        metrics=round_metrics(measure(card, target, predictions, threshold)),
         baseline=contract.Baseline(
             name=f"{name} in these rows",
-            metrics=rounded(measure(card, target, baseline)),
+            metrics=round_metrics(measure(card, target, baseline)),
         ),
     )
 
@@ -187,7 +187,7 @@ def complete_card(
         return parse_card(document, path.name)  # raises with all problems
     target = {"column": "prediction"} | document.get("target", {})
     features = document.get("features") or [
-        {"name": name} for name in _column_names(foreign, table, target["column"])
+        {"name": name} for name in _choose_column_names(foreign, table, target["column"])
     ]
     width = foreign.width or len(features)
     if len(features) != width:
@@ -197,23 +197,25 @@ def complete_card(
             "Name each with --features, in the graph's order."
         )
     kinds = foreign.column_types if foreign.width else foreign.column_types * width
-    typed = [{"type": _feature_type(kind)} | f for f, kind in zip(features, kinds, strict=True)]
-    defaults = {"name": model_name(path.stem), "title": path.stem}
+    typed = [
+        {"type": _choose_feature_type(kind)} | f for f, kind in zip(features, kinds, strict=True)
+    ]
+    defaults = {"name": derive_model_name(path.stem), "title": path.stem}
     card = parse_card(defaults | document | {"target": target, "features": typed}, path.name)
     for feature, kind in zip(card.features, kinds, strict=True):
         _check_type(feature, kind)
-    return card if table is None else _with_categories(card, table)
+    return card if table is None else _add_categories(card, table)
 
 
-def verification_rows(card: ModelCard, table: Table | None) -> Dataset:
+def choose_verification_rows(card: ModelCard, table: Table | None) -> Dataset:
     """Return rows for verification: those of the table, else random ones in the allowed ranges."""
     columns = [Column(feature, tuple(feature.categories)) for feature in card.features]
     if table is None:
         generator = np.random.default_rng(0)
-        drawn = [_drawn(feature, generator) for feature in card.features]
+        drawn = [_draw_values(feature, generator) for feature in card.features]
         features = np.column_stack(drawn).astype(np.float32)
     else:
-        features = encode_features(labeled(card, table), columns)
+        features = encode_features(select_labeled(card, table), columns)
     empty = np.flatnonzero(np.isnan(features).all(axis=0))
     if len(empty):
         name = card.features[empty[0]].name
@@ -221,7 +223,7 @@ def verification_rows(card: ModelCard, table: Table | None) -> Dataset:
     return Dataset(columns, features, np.zeros(len(features)))
 
 
-def labeled(card: ModelCard, table: Table) -> Table:
+def select_labeled(card: ModelCard, table: Table) -> Table:
     """Return the rows with a target, or all if the table has no such column."""
     return with_target(table, card.target) if card.target.column in table.frame.columns else table
 
@@ -233,7 +235,7 @@ def _is_formed(document: dict[str, Any]) -> bool:
     return isinstance(target, dict) and listed
 
 
-def _column_names(foreign: ForeignGraph, table: Table | None, target: str) -> list[str]:
+def _choose_column_names(foreign: ForeignGraph, table: Table | None, target: str) -> list[str]:
     if foreign.column_names:
         return foreign.column_names
     if table is not None:
@@ -244,7 +246,7 @@ def _column_names(foreign: ForeignGraph, table: Table | None, target: str) -> li
     )
 
 
-def _feature_type(kind: int) -> str:
+def _choose_feature_type(kind: int) -> str:
     if kind == STRING_TYPE:
         return "category"
     if kind in INTEGER_TYPES:
@@ -261,7 +263,7 @@ def _check_type(feature: Feature, kind: int) -> None:
         raise ImportRejected(f"{feature.name!r} is an integer input, so it cannot be optional.")
 
 
-def _with_categories(card: ModelCard, table: Table) -> ModelCard:
+def _add_categories(card: ModelCard, table: Table) -> ModelCard:
     """Add the categories of the table to features that list none."""
     every = np.arange(table.frame.height)
     columns = learn_columns(table, card.features, every)
@@ -275,7 +277,7 @@ def _with_categories(card: ModelCard, table: Table) -> ModelCard:
     )
 
 
-def _drawn(feature: Feature, generator: np.random.Generator) -> Floats:
+def _draw_values(feature: Feature, generator: np.random.Generator) -> Floats:
     if feature.type == "boolean":
         return generator.integers(0, 2, _RANDOM_ROWS).astype(np.float64)
     if feature.type == "category" and feature.categories:

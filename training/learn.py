@@ -13,7 +13,7 @@ from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
 from training.model.networks import Ensemble, Predictor, ValueHead, build
 from training.model.preprocessing import fit_preprocessing, fit_scaler
-from training.model.thresholds import choose_low_confidence, choose_threshold, confidence
+from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
 _PRECISION = {32: torch.float32, 64: torch.float64}
@@ -47,7 +47,9 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
     threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
     unsure = None
     if recipe.is_classification:
-        unsure = choose_low_confidence(*confidence(data.target[validation], predictions, threshold))
+        unsure = choose_low_confidence(
+            *compute_confidence(data.target[validation], predictions, threshold)
+        )
     return FittedModel(predictor, histories, threshold, unsure)
 
 
@@ -57,20 +59,20 @@ def _fit_networks(
     dtype = _PRECISION[plan.precision]
     preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
     preprocessing.to(dtype)
-    head, scaled_target = _head(recipe, data.target, training)
+    head, scaled_target = _build_head(recipe, data.target, training)
     row_weights = np.ones(len(scaled_target))
     if plan.class_weight == "balanced" and recipe.is_classification:
         row_weights = compute_sample_weight("balanced", data.target, indices=training)
 
-    def examples(rows: Rows) -> TrainingSet:
+    def create_examples(rows: Rows) -> TrainingSet:
         x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
         y, weight = (
             torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
         )
         return TrainingSet(x, y, weight)
 
-    training_examples = examples(training)
-    validation_examples = examples(validation) if len(validation) else None
+    training_examples = create_examples(training)
+    validation_examples = create_examples(validation) if len(validation) else None
     networks: list[nn.Module] = []
     histories = []
     for member in range(recipe.network.members):
@@ -87,7 +89,7 @@ def _fit_networks(
     return predictor, histories
 
 
-def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
+def _build_head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
     """Return the last module, and the target in the scale of its inputs."""
     if not recipe.is_classification:
         value = np.log1p(target) if recipe.target.log else target

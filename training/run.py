@@ -7,7 +7,7 @@ from pathlib import Path
 from service.bundle import manifest as contract
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
-from training.autorecipe.quality import caveats, rare_label
+from training.autorecipe.quality import describe_caveats, find_rare_label
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.data.table import encode
@@ -15,7 +15,7 @@ from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
-from training.export.explanations import additive_explanation
+from training.export.explanations import build_explanation
 from training.export.manifest import (
     describe_input,
     describe_output,
@@ -54,7 +54,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     check_rows = data.features[parts.test if len(parts.test) else parts.training]
     graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
     onnx_export.verify(graph, fitted.predictor, check_rows)
-    examples = onnx_export.example_rows(fitted.predictor, check_rows, output_tensor)
+    examples = onnx_export.create_examples(fitted.predictor, check_rows, output_tensor)
 
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
@@ -66,17 +66,17 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         input=describe_input(data, data.features[parts.training]),
         output=output,
         scaler=describe_scaler(recipe, data, fitted.predictor),
-        reasons=additive_explanation(recipe, data, data.features[parts.training], fitted.predictor),
+        reasons=build_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
             recipe, origin, (parts.training, parts.validation, parts.test), started
         ),
         files={},
     )
-    known = caveats(recipe, loaded.complete, table, target)
+    known = describe_caveats(recipe, loaded.complete, table, target)
     html = page.render(manifest, table, data, fitted, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
-    return replace(publication, rare=rare_label(recipe, target))
+    return replace(publication, rare=find_rare_label(recipe, target))

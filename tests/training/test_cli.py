@@ -10,7 +10,7 @@ import pytest
 from service.bundle.store import read_bundle
 from tests.conftest import ShippedClient, StartApp
 from tests.models import publish_mixed, publish_price
-from training.cli import next_steps
+from training.cli import describe_next_steps
 from training.export.comparison import Comparison
 from training.export.publish import Publication, publish
 
@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parents[2] / "models"
 def lines_of(folder: Path, serving: int, comparison: Comparison | None = None) -> list[str]:
     """The lines printed for a version that was just published."""
     manifest = read_bundle(folder).manifest
-    return next_steps(Publication(folder, manifest, serving, comparison)).splitlines()
+    return describe_next_steps(Publication(folder, manifest, serving, comparison)).splitlines()
 
 
 def posted(client: httpx.Client, command: str) -> dict[str, object]:
@@ -59,7 +59,7 @@ def test_a_version_that_does_not_serve_is_called_by_its_number(
     files = {name: (folder / name).read_bytes() for name in manifest.files}
     worse = Comparison(1, worse=True, summary="Compared with version 1: worse.")
 
-    *sentences, command = next_steps(publish(models, manifest, files, worse)).splitlines()
+    *sentences, command = describe_next_steps(publish(models, manifest, files, worse)).splitlines()
 
     assert sentences == [
         "Compared with version 1: worse.",

@@ -24,7 +24,7 @@ from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.baselines import EvaluatedModel, load_evaluated_model
-from training.evaluation.metrics import low_confidence_metrics
+from training.evaluation.metrics import measure_low_confidence
 from training.evaluation.published import open_model
 from training.onnx_files import Graph
 
@@ -138,7 +138,7 @@ def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folde
         mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)
     )
     right = shares.argmax(axis=1) == mnist(folders, "labels-idx1", offset=8)
-    found = low_confidence_metrics(shares.max(axis=1), right, output.unsure_below)
+    found = measure_low_confidence(shares.max(axis=1), right, output.unsure_below)
 
     assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
     assert found["unsure_share"] < 0.1

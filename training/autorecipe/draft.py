@@ -17,9 +17,9 @@ from training.autorecipe.quality import (
     describe_missing,
     describe_rarity,
     describe_rows,
-    leaky_columns,
+    find_leaky_columns,
 )
-from training.autorecipe.targets import infer_target, missing_words
+from training.autorecipe.targets import find_missing_words, infer_target
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
@@ -64,8 +64,8 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     Raises:
         DataError: the target cannot be predicted, or there is no usable feature.
     """
-    column = target_column(table, target)
-    missing = missing_words(table, column)
+    column = find_target_column(table, target)
+    missing = find_missing_words(table, column)
     absent = describe_missing(table, missing)
     table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
     inferred = infer_target(table, column, family)
@@ -78,8 +78,8 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
 
     labels = len(inferred.target.labels)
     classes = labels > 0
-    family = family or default_family(len(y), classes=classes)
-    split = default_split(y, classes=classes)
+    family = family or choose_family(len(y), classes=classes)
+    split = choose_split(y, classes=classes)
     choose = inferred.rare and "validation" in split
     data: dict[str, Any] = public_data(table) or {"file": file}
     if "file" in data and table.csv_format is not None:
@@ -96,11 +96,11 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "features": [feature.model_dump() for feature in features],
         "split": split,
         "preprocessing": {"rotated": _find_coordinates(features)},
-        "network": default_network(family, len(y), features, labels),
-        "training": default_training(family, len(y), len(features), labels),
+        "network": choose_network(family, len(y), features, labels),
+        "training": choose_training(family, len(y), len(features), labels),
     }
     recipe = parse_recipe(document, name)
-    suspects = leaky_columns(usable, features, y, labels)
+    suspects = find_leaky_columns(usable, features, y, labels)
     remarks = [
         *describe_format(table),
         *absent,
@@ -113,7 +113,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     return Draft(recipe, columns, remarks)
 
 
-def target_column(table: Table, target: str) -> str:
+def find_target_column(table: Table, target: str) -> str:
     """Return the target by its name, or by its position from 1.
 
     Raises:
@@ -124,7 +124,7 @@ def target_column(table: Table, target: str) -> str:
     return table.column(target if target in columns else by_position.get(target, target)).name
 
 
-def model_name(file_name: str) -> str:
+def derive_model_name(file_name: str) -> str:
     """Return a valid model name for a file name."""
     letters = unicodedata.normalize("NFKD", file_name.casefold()).encode("ascii", "ignore")
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
@@ -138,14 +138,14 @@ def _find_coordinates(features: list[Feature]) -> list[tuple[str, str]]:
     return list(zip(longitudes, latitudes, strict=False))[:1]
 
 
-def default_family(rows: int, *, classes: bool) -> str:
+def choose_family(rows: int, *, classes: bool) -> str:
     """Return an MLP if there are enough rows, else a linear family."""
     if rows >= _MLP_FROM_ROWS:
         return "mlp"
     return "logistic" if classes else "linear"
 
 
-def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
+def choose_split(target: Floats, *, classes: bool) -> dict[str, Any]:
     """Return a fifth as the test set; small tables also have folds, and tiny ones only folds.
 
     Where the validation set is too small for prediction intervals, the model is so small that
@@ -165,7 +165,7 @@ def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
     return split
 
 
-def default_network(
+def choose_network(
     family: str, rows: int, features: Sequence[Feature], labels: int
 ) -> dict[str, Any]:
     """Return the network section; tables with many columns have fewer bins per number.
@@ -186,17 +186,17 @@ def default_network(
     }
 
 
-def default_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
+def choose_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
     """Return the training section, by the optimizer of the family."""
     optimizer = TABLE_FAMILIES[family].draft_optimizer
     if optimizer == "SGD":
         return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
     if optimizer == "AdamW":
-        return _mini_batches(rows, labels)
-    return _full_batches(rows, columns)
+        return _choose_mini_batches(rows, labels)
+    return _choose_full_batches(rows, columns)
 
 
-def _full_batches(rows: int, columns: int) -> dict[str, Any]:
+def _choose_full_batches(rows: int, columns: int) -> dict[str, Any]:
     """Train on full batches to the optimum; few rows per column need a stronger penalty."""
     return {
         "optimizer": "LBFGS",
@@ -208,7 +208,7 @@ def _full_batches(rows: int, columns: int) -> dict[str, Any]:
     }
 
 
-def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
+def _choose_mini_batches(rows: int, labels: int) -> dict[str, Any]:
     """Train on mini-batches; small tables have more epochs, and many labels smaller batches."""
     return {
         "optimizer": "AdamW",
@@ -216,11 +216,11 @@ def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
         "weight_decay": 0.01,
         "schedule": "one-cycle",
         "epochs": int(np.clip(_ROWS_SEEN // rows, 3, 30)),
-        "batch_size": _batch_size(rows, labels),
+        "batch_size": _choose_batch_size(rows, labels),
     }
 
 
-def _batch_size(rows: int, labels: int) -> int:
+def _choose_batch_size(rows: int, labels: int) -> int:
     if rows >= _LARGE_TABLE:
         return 2048
     return 64 if labels > BINARY and rows < _MEDIUM_TABLE else 256

@@ -10,9 +10,9 @@ from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
-from training.images.dataset import evenly_spaced
+from training.images.dataset import choose_evenly_spaced
 from training.images.folder import LoadedImages
-from training.images.sources import IMAGES_AXES, idx_files, load_images, read_idx
+from training.images.sources import IMAGES_AXES, find_idx_files, load_images, read_idx
 from training.recipe.image import ImageData, ImageRecipe
 from training.recipe.loader import parse_image_recipe
 
@@ -53,7 +53,7 @@ def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
     """
     if side is not None and not _MIN_SIDE <= side <= _MAX_SIDE:
         raise DataError(f"--size {side}: choose from {_MIN_SIDE} to {_MAX_SIDE} pixels.")
-    height, width, channels = _shape(folder, side)
+    height, width, channels = _choose_shape(folder, side)
     shape = {"height": height, "width": width, "fit": "crop"}
     image = ImageInput.model_validate(
         shape | {"kind": "image", "channels": channels, "decoder": DECODER}
@@ -70,16 +70,16 @@ def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
         "target": {"name": "label", "labels": list(parts.training.labels)},
         "split": {"validation": 0.15 if count < _SMALL_SET else 0.1},
         "image": shape | {"channels": channels},
-        "augmentation": _augmentation(channels),
-        "network": _network(max(height, width)),
-        "training": _training(count),
+        "augmentation": _choose_augmentation(channels),
+        "network": _choose_network(max(height, width)),
+        "training": _choose_training(count),
     }
-    return ImageDraft(parse_image_recipe(document, name), _remarks(parts, channels))
+    return ImageDraft(parse_image_recipe(document, name), _describe_images(parts, channels))
 
 
-def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
+def _choose_shape(folder: Path, side: int | None) -> tuple[int, int, int]:
     """Return height, width and channels: those of idx files, else the chosen or default size."""
-    if files := idx_files(folder):
+    if files := find_idx_files(folder):
         _, height, width = read_idx(files["training"][0], IMAGES_AXES).shape
         return height, width, 1
     return side or _USUAL_SIDE, side or _USUAL_SIDE, 3
@@ -87,11 +87,11 @@ def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
 
 def _is_gray(parts: LoadedImages) -> bool:
     training = parts.training
-    pixels = training.pixels(evenly_spaced(len(training), _GRAY_SAMPLE)).astype(int)
+    pixels = training.pixels(choose_evenly_spaced(len(training), _GRAY_SAMPLE)).astype(int)
     return int(np.abs(pixels[..., :1] - pixels[..., 1:]).max()) <= _GRAY
 
 
-def _augmentation(channels: int) -> dict[str, Any]:
+def _choose_augmentation(channels: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "shift": 0.1,
         "rotation": 15,
@@ -107,7 +107,7 @@ def _augmentation(channels: int) -> dict[str, Any]:
     return found | ({"saturation": 0.4} if channels > 1 else {})
 
 
-def _network(side: int) -> dict[str, Any]:
+def _choose_network(side: int) -> dict[str, Any]:
     """Return the network of the recipe cats_dogs, with a stage less for small images."""
     if side <= _SMALL_SIDE:
         return {"family": "residual", "widths": [32, 64, 128], "blocks": [0, 1, 1], "dropout": 0.3}
@@ -120,7 +120,7 @@ def _network(side: int) -> dict[str, Any]:
     }
 
 
-def _training(count: int) -> dict[str, Any]:
+def _choose_training(count: int) -> dict[str, Any]:
     epochs = int(np.clip(_IMAGES_SEEN // count, *_EPOCHS))
     return {
         "optimizer": "AdamW",
@@ -136,7 +136,7 @@ def _training(count: int) -> dict[str, Any]:
     }
 
 
-def _remarks(parts: LoadedImages, channels: int) -> list[str]:
+def _describe_images(parts: LoadedImages, channels: int) -> list[str]:
     training = parts.training
     counts = np.bincount(training.target, minlength=training.classes)
     each = ", ".join(f"{k} {label}" for k, label in zip(counts, training.labels, strict=True))

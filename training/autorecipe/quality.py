@@ -29,7 +29,7 @@ _MAX_ROWS = 10_000
 _LEAVES_OF_A_LABEL = 2
 
 
-def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
+def describe_caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
     """List limits of the metrics, the most serious first.
 
     Args:
@@ -39,7 +39,7 @@ def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[
         target: ``[rows]``, raw values or label positions.
     """
     labels = len(recipe.target.labels)
-    suspects = leaky_columns(table, recipe.features, target, labels)
+    suspects = find_leaky_columns(table, recipe.features, target, labels)
     return [
         *describe_leaks(suspects, classes=labels > 0),
         *describe_rarity(recipe, target),
@@ -115,7 +115,7 @@ def describe_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
 
 def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     """Warn of a rare label, for which accuracy is misleading, and say how the recipe handles it."""
-    rare = rare_label(recipe, target)
+    rare = find_rare_label(recipe, target)
     if rare is None:
         return []
     share = (target == recipe.target.labels.index(rare)).mean()
@@ -129,7 +129,7 @@ def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     return [f"{remark}is misleading.{remedy}"]
 
 
-def rare_label(card: ModelCard, target: Floats) -> str | None:
+def find_rare_label(card: ModelCard, target: Floats) -> str | None:
     """Return the rarer of two labels, if it is so rare that accuracy is misleading."""
     if card.task != "binary":
         return None
@@ -168,7 +168,7 @@ def describe_fit(recipe: Recipe) -> list[str]:
     return [f"Family {network.family}{layers}{epochs}; {retained}. Measured on {measured}."]
 
 
-def leaky_columns(
+def find_leaky_columns(
     table: Table, features: Sequence[Feature], target: Floats, labels: int
 ) -> list[str]:
     """Return names of columns that predict the target alone, almost without error.
@@ -199,15 +199,21 @@ def _measure_strength(table: Table, feature: Feature, target: Floats, labels: in
     if feature.type in ("number", "integer"):
         numbers = as_numbers(cells, table.numerals, feature.affix)
         if not labels:
-            return _rank_correlation(numbers, target)
-        return _purity(_leaves(numbers.fill_null(float("nan")).to_numpy(), target, labels), target)
+            return _compute_rank_correlation(numbers, target)
+        return _compute_purity(
+            _assign_leaves(numbers.fill_null(float("nan")).to_numpy(), target, labels), target
+        )
     categories = cells.fill_null("").rank("dense").to_numpy().astype(np.intp)
     if len(categories) < _MIN_ROWS_OF_A_WORD * categories.max():
         return 0.0
-    return _purity(categories, target) if labels else _variance_between(categories, target) ** 0.5
+    return (
+        _compute_purity(categories, target)
+        if labels
+        else _compute_correlation_ratio(categories, target) ** 0.5
+    )
 
 
-def _rank_correlation(numbers: pl.Series, target: Floats) -> float:
+def _compute_rank_correlation(numbers: pl.Series, target: Floats) -> float:
     pair = pl.DataFrame({"x": numbers, "y": target}).drop_nulls()
     if len(pair) < max(_MIN_KNOWN, len(target) / 2):
         return 0.0
@@ -215,7 +221,7 @@ def _rank_correlation(numbers: pl.Series, target: Floats) -> float:
     return 0.0 if ranks is None else abs(float(ranks))
 
 
-def _leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
+def _assign_leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
     """Return the leaf of each row in a small decision tree on one column."""
     tree = DecisionTreeClassifier(
         max_leaf_nodes=_LEAVES_OF_A_LABEL * labels,
@@ -227,7 +233,7 @@ def _leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
     return np.asarray(tree.fit(column, target).apply(column), dtype=np.intp)
 
 
-def _purity(groups: Rows, target: Floats) -> float:
+def _compute_purity(groups: Rows, target: Floats) -> float:
     """Return the mean recall over labels if each group predicts its most frequent label.
 
     Zero if a label has too few rows.
@@ -240,7 +246,7 @@ def _purity(groups: Rows, target: Floats) -> float:
     return float((table / rows).max(axis=1).sum() / len(rows))
 
 
-def _variance_between(groups: Rows, target: Floats) -> float:
+def _compute_correlation_ratio(groups: Rows, target: Floats) -> float:
     """Return the correlation ratio: the share of the variance of target ranks between groups."""
     if len(target) < _MIN_KNOWN:
         return 0.0

@@ -67,7 +67,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     return _infer_labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
 
 
-def missing_words(table: Table, column: str) -> list[str]:
+def find_missing_words(table: Table, column: str) -> list[str]:
     """Return the words for missing values; without `None`, if that is a frequent label.
 
     Args:

@@ -9,13 +9,13 @@ from service.bundle.manifest import Baseline, Evaluation
 from training.data.split import RowSplit, folds, hold_out
 from training.data.table import Dataset, Float32s, Floats, Rows, Table, encode
 from training.evaluation.metrics import (
-    baseline_predictions,
-    low_confidence_metrics,
     measure,
-    rounded,
+    measure_low_confidence,
+    predict_baseline,
+    round_metrics,
 )
 from training.learn import FittedModel, fit_model
-from training.model.thresholds import confidence
+from training.model.thresholds import compute_confidence
 from training.recipe.table import Recipe
 
 _SHUFFLED_ROWS = 2000
@@ -47,27 +47,31 @@ def assess(
     cross_validation = cross_validate(recipe, table, target) if recipe.split.folds else None
     if cross_validation is not None and not len(test):
         return cross_validation
-    baseline = baseline_predictions(recipe, target[parts.training], len(test))
+    baseline = predict_baseline(recipe, target[parts.training], len(test))
     found = measure(recipe, target[test], predictions, fitted.threshold)
     if fitted.unsure_below is not None:
-        seen = confidence(target[test], predictions, fitted.threshold)
-        found |= low_confidence_metrics(*seen, fitted.unsure_below)
+        seen = compute_confidence(target[test], predictions, fitted.threshold)
+        found |= measure_low_confidence(*seen, fitted.unsure_below)
     if cross_validation is not None and cross_validation.evaluation is not None:
         metrics = cross_validation.evaluation.metrics.items()
         found |= {f"cross_validated_{metric}": value for metric, value in metrics}
-    return Assessment(test, predictions, _evaluation(recipe, "test", target[test], found, baseline))
+    return Assessment(
+        test, predictions, _build_evaluation(recipe, "test", target[test], found, baseline)
+    )
 
 
 def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
     """Fit the recipe once per fold, preprocessing included, and measure all predictions."""
     everything = np.arange(len(target))
-    predictions, baseline = out_of_fold(recipe, table, target, everything, recipe.split.folds)
+    predictions, baseline = predict_out_of_fold(
+        recipe, table, target, everything, recipe.split.folds
+    )
     found = measure(recipe, target, predictions)
-    evaluation = _evaluation(recipe, "cross-validation", target, found, baseline)
+    evaluation = _build_evaluation(recipe, "cross-validation", target, found, baseline)
     return Assessment(everything, predictions, evaluation)
 
 
-def _evaluation(
+def _build_evaluation(
     recipe: Recipe,
     part: Literal["test", "cross-validation"],
     target: Floats,
@@ -80,12 +84,12 @@ def _evaluation(
         part=part,
         folds=recipe.split.folds or None,
         rows=len(target),
-        metrics=rounded(found),
-        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target, predictions))),
+        metrics=round_metrics(found),
+        baseline=Baseline(name=name, metrics=round_metrics(measure(recipe, target, predictions))),
     )
 
 
-def out_of_fold(
+def predict_out_of_fold(
     recipe: Recipe, table: Table, target: Floats, rows: Rows, count: int
 ) -> tuple[Float32s, tuple[str, Float32s]]:
     """Predict each row by a model that was fitted to the other folds.
@@ -110,11 +114,11 @@ def out_of_fold(
         data = encode(table, recipe, training)
         fitted = fit_model(recipe, data, training, validation)
         predictions[measured] = fitted.predictor.predict(data.features[rows[measured]])
-        name, baseline[measured] = baseline_predictions(recipe, target[training], len(measured))
+        name, baseline[measured] = predict_baseline(recipe, target[training], len(measured))
     return predictions, (name, baseline)
 
 
-def permutation_importance(
+def measure_permutation_importance(
     recipe: Recipe, data: Dataset, fitted: FittedModel, rows: Rows
 ) -> tuple[str, dict[str, float]]:
     """Measure how much the error increases when the cells of one column are shuffled.
@@ -129,17 +133,17 @@ def permutation_importance(
     rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
     features, target = data.features[rows], data.target[rows]
 
-    def error(shuffled: Float32s) -> float:
+    def compute_error(shuffled: Float32s) -> float:
         predictions = fitted.predictor.predict(shuffled)
         return measure(recipe, target, predictions, fitted.threshold)[metric]
 
-    unshuffled = error(features)
+    unshuffled = compute_error(features)
     importance = {}
     for k, column in enumerate(data.columns):
         increases = []
         for _ in range(_SHUFFLES):
             shuffled = features.copy()
             shuffled[:, k] = generator.permutation(shuffled[:, k])
-            increases.append(error(shuffled) - unshuffled)
+            increases.append(compute_error(shuffled) - unshuffled)
         importance[column.feature.name] = float(np.mean(increases))
     return metric, importance

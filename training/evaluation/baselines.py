@@ -22,10 +22,10 @@ from training.data.split import RowSplit
 from training.data.table import Dataset, Float32s, Floats, Rows, encode_features
 from training.errors import DataError
 from training.evaluation.intervals import measure_coverage
-from training.evaluation.metrics import calibration_error, low_confidence_metrics
+from training.evaluation.metrics import compute_calibration_error, measure_low_confidence
 from training.evaluation.published import PublishedModel, open_model
 from training.images.sources import load_images, split_images
-from training.model.thresholds import confidence
+from training.model.thresholds import compute_confidence
 from training.onnx_files import Graph
 from training.recipe.loader import parse_image_recipe
 
@@ -55,7 +55,7 @@ class EvaluatedModel:
     parts: RowSplit
     models: Path
 
-    def predictions(self, rows: Rows | None = None) -> Float32s:
+    def predict(self, rows: Rows | None = None) -> Float32s:
         """Return the predictions of the published graph for some of the rows, or for all."""
         features = self.data.features if rows is None else self.data.features[rows]
         return self.model.graph.predict(features)
@@ -64,7 +64,7 @@ class EvaluatedModel:
         """Return the prediction of the published graph for one row."""
         return float(self.model.graph.predict(np.array([row], dtype=np.float32))[0, 0])
 
-    def metric(self, name: str) -> float:
+    def get_metric(self, name: str) -> float:
         """Return a metric of the manifest."""
         evaluation = self.model.manifest.evaluation
         return evaluation.metrics[name] if evaluation else float("nan")
@@ -80,11 +80,11 @@ def load_evaluated_model(model: PublishedModel, models: Path, folders: Folders) 
     )
 
 
-def _least_squares(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_least_squares(evaluated: EvaluatedModel) -> Iterator[Check]:
     x = evaluated.data.features.astype(np.float64)
     oracle = LinearRegression().fit(x, evaluated.data.target)
     expected = oracle.predict(x)
-    error = np.max(np.abs(evaluated.predictions()[:, 0] - expected) / np.abs(expected))
+    error = np.max(np.abs(evaluated.predict()[:, 0] - expected) / np.abs(expected))
     yield Check(
         "the least-squares solution to 1e-4 of every prediction",
         f"{error:.1e}",
@@ -92,76 +92,78 @@ def _least_squares(evaluated: EvaluatedModel) -> Iterator[Check]:
     )
 
 
-def _ice_cream(evaluated: EvaluatedModel) -> Iterator[Check]:
-    yield from _least_squares(evaluated)
-    yield _predicts(evaluated, "30 °C → 18.846", (30,), 18.846, 0.0005)
+def _check_ice_cream(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _check_least_squares(evaluated)
+    yield _check_prediction(evaluated, "30 °C → 18.846", (30,), 18.846, 0.0005)
 
 
-def _line(evaluated: EvaluatedModel) -> Iterator[Check]:
-    yield from _least_squares(evaluated)
-    yield _predicts(evaluated, "13 → 27", (13,), 27, _CLOSE)
-    yield _predicts(evaluated, "-5 → -9", (-5,), -9, _CLOSE)
+def _check_line(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _check_least_squares(evaluated)
+    yield _check_prediction(evaluated, "13 → 27", (13,), 27, _CLOSE)
+    yield _check_prediction(evaluated, "-5 → -9", (-5,), -9, _CLOSE)
 
 
-def _house_price(evaluated: EvaluatedModel) -> Iterator[Check]:
-    yield from _least_squares(evaluated)
-    yield _predicts(evaluated, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
+def _check_house_price(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _check_least_squares(evaluated)
+    yield _check_prediction(
+        evaluated, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1
+    )
 
 
-def _predicts(
+def _check_prediction(
     evaluated: EvaluatedModel, claim: str, row: tuple[float, ...], expected: float, tolerance: float
 ) -> Check:
     found = evaluated.predict_one(*row)
     return Check(claim, f"{found:,.3f}", abs(found - expected) <= tolerance)
 
 
-def _california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
-    ridge = make_pipeline(_columns(evaluated), Ridge(alpha=1.0))
+    ridge = make_pipeline(_build_preprocessing(evaluated), Ridge(alpha=1.0))
     rows = evaluated.parts.outside_test
     ridge.fit(x[rows], y[rows])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
-    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
+    found = root_mean_squared_error(y[test], evaluated.predict(test)[:, 0])
     yield Check(
         f"test RMSE of scikit-learn's ridge, {expected:,.0f}, to 0.1 %",
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
     )
-    yield from _covered(evaluated)
+    yield from _check_coverage(evaluated)
 
 
-def _california_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_california_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
     y, test = evaluated.data.target, evaluated.parts.test
-    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
-    expected = root_mean_squared_error(y[test], _boosted(evaluated, y))
+    found = root_mean_squared_error(y[test], evaluated.predict(test)[:, 0])
+    expected = root_mean_squared_error(y[test], _predict_by_boosting(evaluated, y))
     yield Check(
         f"test RMSE no worse than gradient boosting's, {expected:,.0f}",
         f"{found:,.0f} ({found / expected - 1:+.1%})",
         bool(found <= expected),
     )
-    yield from _covered(evaluated)
+    yield from _check_coverage(evaluated)
 
 
-def _king_county(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_king_county(evaluated: EvaluatedModel) -> Iterator[Check]:
     y, test = evaluated.data.target, evaluated.parts.test
-    found = r2_score(y[test], evaluated.predictions(test)[:, 0])
-    raw = r2_score(y[test], _boosted(evaluated, y))
-    log = r2_score(y[test], np.expm1(_boosted(evaluated, np.log1p(y))))
+    found = r2_score(y[test], evaluated.predict(test)[:, 0])
+    raw = r2_score(y[test], _predict_by_boosting(evaluated, y))
+    log = r2_score(y[test], np.expm1(_predict_by_boosting(evaluated, np.log1p(y))))
     for name, expected in (("the price", raw), ("its logarithm", log)):
         yield Check(
             f"test R² no worse than gradient boosting's on {name}, {expected:.4f}",
             f"{found:.4f}",
             bool(found >= expected),
         )
-    yield from _covered(evaluated)
+    yield from _check_coverage(evaluated)
 
 
-def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_coverage(evaluated: EvaluatedModel) -> Iterator[Check]:
     """Check the coverage of the 90 % intervals on the test set."""
     output, test = evaluated.model.manifest.output, evaluated.parts.test
     if not isinstance(output, ValueOutput) or output.interval is None:
         return
-    value = evaluated.predictions(test)[:, 0].astype(np.float64)
+    value = evaluated.predict(test)[:, 0].astype(np.float64)
     interval = measure_coverage(output.interval, value, evaluated.data.target[test])
     level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
     coverage, width = level.coverage or 0.0, level.mean_width or 0.0
@@ -172,21 +174,21 @@ def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
     )
 
 
-def _boosted(evaluated: EvaluatedModel, target: Floats) -> Floats:
+def _predict_by_boosting(evaluated: EvaluatedModel, target: Floats) -> Floats:
     """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
     x, rows = evaluated.data.features, evaluated.parts.outside_test
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
     return np.asarray(boosting.predict(x[evaluated.parts.test]))
 
 
-def _admission(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_admission(evaluated: EvaluatedModel) -> Iterator[Check]:
     rows = evaluated.parts.training
     x, y = evaluated.data.features[rows].astype(np.float64), evaluated.data.target[rows]
     oracle = make_pipeline(
         StandardScaler(), LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
     )
     expected = oracle.fit(x, y).predict_proba(x)[:, 1]
-    error = np.abs(evaluated.predictions(rows)[:, 0] - expected).max()
+    error = np.abs(evaluated.predict(rows)[:, 0] - expected).max()
     yield Check(
         "the logistic optimum to 1e-3 on every training row",
         f"{error:.1e}",
@@ -194,16 +196,16 @@ def _admission(evaluated: EvaluatedModel) -> Iterator[Check]:
     )
 
 
-def _admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
     logistic = open_model(evaluated.models, "admission").manifest.evaluation
     expected = logistic.metrics["accuracy"] if logistic else float("nan")
-    found = evaluated.metric("accuracy")
+    found = evaluated.get_metric("accuracy")
     claim = f"10-fold accuracy above the logistic's, {expected:.2f}"
     yield Check(claim, f"{found:.2f}", found > expected)
 
 
-def _all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
-    labels = predicted_labels(evaluated.predictions(), evaluated.model.threshold)
+def _check_all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
+    labels = predicted_labels(evaluated.predict(), evaluated.model.threshold)
     correct = labels == evaluated.data.target
     yield Check(
         "every row of the table predicted correctly",
@@ -212,18 +214,18 @@ def _all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
     )
 
 
-def _iris(evaluated: EvaluatedModel) -> Iterator[Check]:
-    found = evaluated.metric("cross_validated_accuracy")
+def _check_iris(evaluated: EvaluatedModel) -> Iterator[Check]:
+    found = evaluated.get_metric("cross_validated_accuracy")
     yield Check("10-fold accuracy at least 0.95", f"{found:.4f}", found >= 0.95)  # noqa: PLR2004 - the claim's own number
 
 
-def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
+def _check_churn(evaluated: EvaluatedModel) -> Iterator[Check]:
     x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
-    pipeline = make_pipeline(_columns(evaluated), LogisticRegression(max_iter=1000))
+    pipeline = make_pipeline(_build_preprocessing(evaluated), LogisticRegression(max_iter=1000))
     rows = evaluated.parts.outside_test
     pipeline.fit(x[rows], y[rows])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
-    found = roc_auc_score(y[test], evaluated.predictions(test)[:, 0])
+    found = roc_auc_score(y[test], evaluated.predict(test)[:, 0])
     yield Check(
         f"test ROC AUC no worse than a scikit-learn logistic pipeline's, {expected:.4f}",
         f"{found:.4f}",
@@ -231,13 +233,13 @@ def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
     )
 
 
-def _fruit(evaluated: EvaluatedModel) -> Iterator[Check]:
-    yield from _all_correct(evaluated)
+def _check_fruit(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _check_all_correct(evaluated)
     pear = evaluated.predict_one(101, 6.3, 7.9)
     yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= evaluated.model.threshold)
 
 
-def _columns(evaluated: EvaluatedModel) -> Pipeline:
+def _build_preprocessing(evaluated: EvaluatedModel) -> Pipeline:
     """Return standard scikit-learn preprocessing of the same columns."""
     categories = [k for k, c in enumerate(evaluated.data.columns) if c.feature.type == "category"]
     numbers = [k for k in range(len(evaluated.data.columns)) if k not in categories]
@@ -250,20 +252,20 @@ def _columns(evaluated: EvaluatedModel) -> Pipeline:
 
 
 CHECKS: dict[str, Callable[[EvaluatedModel], Iterator[Check]]] = {
-    "ice_cream": _ice_cream,
-    "line": _line,
-    "house_price": _house_price,
-    "california_linear": _california_linear,
-    "california_mlp": _california_mlp,
-    "king_county": _king_county,
-    "admission": _admission,
-    "admission_mlp": _admission_mlp,
-    "xor": _all_correct,
-    "iris": _iris,
-    "iris_perceptron": _all_correct,
-    "churn": _churn,
-    "fruit": _fruit,
-    "blobs": _all_correct,
+    "ice_cream": _check_ice_cream,
+    "line": _check_line,
+    "house_price": _check_house_price,
+    "california_linear": _check_california_linear,
+    "california_mlp": _check_california_mlp,
+    "king_county": _check_king_county,
+    "admission": _check_admission,
+    "admission_mlp": _check_admission_mlp,
+    "xor": _check_all_correct,
+    "iris": _check_iris,
+    "iris_perceptron": _check_all_correct,
+    "churn": _check_churn,
+    "fruit": _check_fruit,
+    "blobs": _check_all_correct,
 }
 
 
@@ -292,7 +294,7 @@ IMAGE_TARGETS = {
 }
 
 
-def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
+def check_images(bundle: Bundle, folders: Folders) -> Iterator[Check]:
     """Check the claims about a published image model.
 
     Raises:
@@ -311,7 +313,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         load_images(recipe.data, recipe.target.labels, image_input, folders), recipe
     )
     predictions = Graph(bundle.model).predict_in_batches(test.pixels(slice(None)), _BATCH_SIZE)
-    shares, correct = confidence(test.target, predictions)
+    shares, correct = compute_confidence(test.target, predictions)
     targets = IMAGE_TARGETS.get(manifest.name)
     if targets is not None:
         wrong = float((~correct).mean())
@@ -322,11 +324,11 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
             claim = f"smaller than {targets.bytes / _MEGABYTE:g} MB"
             yield Check(claim, f"{size / _MEGABYTE:.2f} MB", size < targets.bytes)
     if output.calibration is not None:
-        before, after = output.calibration.error_before, calibration_error(shares, correct)
+        before, after = output.calibration.error_before, compute_calibration_error(shares, correct)
         claim = f"calibration error no greater than before the temperature, {before:.4f}"
         yield Check(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:
-        flag_metrics = low_confidence_metrics(shares, correct, output.unsure_below)
+        flag_metrics = measure_low_confidence(shares, correct, output.unsure_below)
         unsure = flag_metrics.get("wrong[unsure]", np.nan)
         others = flag_metrics.get("wrong[others]", np.nan)
         ratio = unsure / others if others else np.inf

@@ -10,7 +10,7 @@ from service.bundle.manifest import Interval, IntervalLevel
 from service.predictions import interval_bins, interval_ends
 from training.data.split import RowSplit
 from training.data.table import Dataset, Float32s, Floats, Table
-from training.evaluation.assessment import Assessment, out_of_fold
+from training.evaluation.assessment import Assessment, predict_out_of_fold
 from training.evaluation.metrics import round_number
 from training.learn import FittedModel
 from training.recipe.table import Recipe
@@ -48,13 +48,15 @@ def build_interval(  # noqa: PLR0913 - it takes all that a run has
     """
     if recipe.is_classification:
         return None
-    held_out = _held_out_predictions(recipe, table, data, parts, model=model, assessment=assessment)
+    held_out = _get_held_out_predictions(
+        recipe, table, data, parts, model=model, assessment=assessment
+    )
     if held_out is None:
         return None
     fitted = fit_interval(held_out, "log1p" if recipe.target.log else "value")
     if fitted is None or assessment.evaluation is None or assessment.evaluation.part != "test":
         return fitted
-    value, target = _values(assessment.predictions), data.target[assessment.rows]
+    value, target = _to_values(assessment.predictions), data.target[assessment.rows]
     return measure_coverage(fitted, value, target)
 
 
@@ -65,9 +67,9 @@ def fit_interval(held_out: HeldOutPredictions, scale: Literal["value", "log1p"])
     left out (split conformal prediction: Lei et al., "Distribution-Free Predictive Inference for
     Regression", 2018).
     """
-    edges = _edges(held_out.value)
+    edges = _compute_edges(held_out.value)
     position = interval_bins(edges, held_out.value)
-    distances = np.abs(_scaled(held_out.target, scale) - _scaled(held_out.value, scale))
+    distances = np.abs(_scale(held_out.target, scale) - _scale(held_out.value, scale))
     grouped = [np.sort(distances[position == k]) for k in range(len(edges) + 1)]
     levels = []
     for level in LEVELS:
@@ -100,7 +102,7 @@ def measure_coverage(interval: Interval, value: Floats, target: Floats) -> Inter
     return interval.model_copy(update={"levels": levels})
 
 
-def _held_out_predictions(  # noqa: PLR0913 - as above
+def _get_held_out_predictions(  # noqa: PLR0913 - as above
     recipe: Recipe,
     table: Table,
     data: Dataset,
@@ -113,7 +115,9 @@ def _held_out_predictions(  # noqa: PLR0913 - as above
     evaluation = assessment.evaluation
     if recipe.split.interval_folds:
         rows = parts.outside_test
-        predictions, _ = out_of_fold(recipe, table, data.target, rows, recipe.split.interval_folds)
+        predictions, _ = predict_out_of_fold(
+            recipe, table, data.target, rows, recipe.split.interval_folds
+        )
     elif evaluation is not None and evaluation.part == "cross-validation":
         rows, predictions = assessment.rows, assessment.predictions
     elif len(parts.validation) >= _MIN_VALIDATION_ROWS:
@@ -121,14 +125,14 @@ def _held_out_predictions(  # noqa: PLR0913 - as above
         predictions = model.predictor.predict(data.features[rows])
     else:
         return None
-    return HeldOutPredictions(source, _values(predictions), data.target[rows])
+    return HeldOutPredictions(source, _to_values(predictions), data.target[rows])
 
 
-def _values(predictions: Float32s) -> Floats:
+def _to_values(predictions: Float32s) -> Floats:
     return predictions[:, 0].astype(np.float64)
 
 
-def _edges(value: Floats) -> list[float]:
+def _compute_edges(value: Floats) -> list[float]:
     """Return the edges of bins with equal numbers of rows."""
     bins = min(max(len(value) // _ROWS_OF_A_BIN, 1), _MAX_BINS)
     edges = sorted(set(map(round_number, np.quantile(value, np.arange(1, bins) / bins))))
@@ -141,5 +145,5 @@ def _edges(value: Floats) -> list[float]:
     return edges
 
 
-def _scaled(value: Floats, scale: Literal["value", "log1p"]) -> Floats:
+def _scale(value: Floats, scale: Literal["value", "log1p"]) -> Floats:
     return np.log1p(value) if scale == "log1p" else value

@@ -10,7 +10,7 @@ from sklearn import metrics
 from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import are_unsure, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
-from training.model.thresholds import Ints, Positions, Truths, class_probabilities
+from training.model.thresholds import Ints, Positions, Truths, compute_probabilities
 from training.recipe.table import ModelCard
 
 HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
@@ -32,28 +32,28 @@ def measure(
         threshold: of two labels, the second is predicted at or above this probability.
     """
     if not card.is_classification:
-        return regression_metrics(target, predictions[:, 0].astype(np.float64))
-    probabilities = class_probabilities(predictions)
+        return measure_regression(target, predictions[:, 0].astype(np.float64))
+    probabilities = compute_probabilities(predictions)
     predicted = predicted_labels(predictions, threshold)
-    return class_metrics(target.astype(int), probabilities, predicted, card.target.labels)
+    return measure_classes(target.astype(int), probabilities, predicted, card.target.labels)
 
 
-def baseline_predictions(card: ModelCard, training: Floats, rows: int) -> tuple[str, Float32s]:
+def predict_baseline(card: ModelCard, training: Floats, rows: int) -> tuple[str, Float32s]:
     """Return the name and predictions of a baseline that only knows the training target."""
     if not card.is_classification:
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
-    shares = label_shares(training, len(card.target.labels)).astype(np.float32)
+    shares = compute_label_shares(training, len(card.target.labels)).astype(np.float32)
     chosen = shares[1:] if card.task == "binary" else shares
     return SHARES_BASELINE, np.tile(chosen, (rows, 1))
 
 
-def label_shares(target: Floats | Positions, labels: int) -> Floats:
+def compute_label_shares(target: Floats | Positions, labels: int) -> Floats:
     """Return the share of each label, ``[labels]``; the target has positions of labels."""
     counts = np.bincount(target.astype(int), minlength=labels)
     return np.asarray(counts / counts.sum())
 
 
-def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
+def measure_regression(target: Floats, value: Floats) -> dict[str, float]:
     """Compute errors in the target's unit (SSE, MSE in its square), and R² if the target varies."""
     found = {
         "rmse": metrics.root_mean_squared_error(target, value),
@@ -66,7 +66,7 @@ def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
     return {name: float(number) for name, number in found.items()}
 
 
-def class_metrics(
+def measure_classes(
     target: Ints, probabilities: Floats, predicted: Ints, labels: Sequence[str]
 ) -> dict[str, float]:
     """Compute the metrics of predicted labels and probabilities, and those of each label.
@@ -81,12 +81,12 @@ def class_metrics(
             target, predicted, labels=np.unique(target), average="macro", zero_division=0
         ),
         "log_loss": metrics.log_loss(target, probabilities, labels=positions),
-        "calibration_error": calibration_error(
+        "calibration_error": compute_calibration_error(
             label_probabilities(probabilities, predicted), target == predicted
         ),
     }
     if len(np.unique(target)) == len(labels):
-        found |= _areas(target, probabilities)
+        found |= _compute_areas(target, probabilities)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         target, predicted, labels=positions, zero_division=0
     )
@@ -100,12 +100,12 @@ def class_metrics(
     return {name: float(number) for name, number in found.items()}
 
 
-def calibration_error(confidence: npt.NDArray[np.floating], correct: Truths) -> float:
+def compute_calibration_error(confidence: npt.NDArray[np.floating], correct: Truths) -> float:
     """Compute the expected calibration error over ten bins of confidence.
 
     Bins are weighted by their rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
-    bins = calibration_bins(confidence, correct)
+    bins = compute_calibration_bins(confidence, correct)
     return float(sum(abs(one.accuracy - one.confidence) * one.share for one in bins))
 
 
@@ -119,7 +119,9 @@ class CalibrationBin(NamedTuple):
     """Of all predictions."""
 
 
-def calibration_bins(confidence: npt.NDArray[np.floating], correct: Truths) -> list[CalibrationBin]:
+def compute_calibration_bins(
+    confidence: npt.NDArray[np.floating], correct: Truths
+) -> list[CalibrationBin]:
     """Group predictions into ten bins of equal width; empty bins are omitted.
 
     Args:
@@ -134,7 +136,7 @@ def calibration_bins(confidence: npt.NDArray[np.floating], correct: Truths) -> l
     ]
 
 
-def low_confidence_metrics(
+def measure_low_confidence(
     confidence: npt.NDArray[np.floating], correct: Truths, threshold: float
 ) -> dict[str, float]:
     """Measure how well the flag of unsure predictions separates wrong ones.
@@ -155,7 +157,7 @@ def low_confidence_metrics(
     return found
 
 
-def _areas(target: Ints, probabilities: Floats) -> dict[str, float]:
+def _compute_areas(target: Ints, probabilities: Floats) -> dict[str, float]:
     if probabilities.shape[1] > 2:  # noqa: PLR2004 - two columns are one curve
         return {"roc_auc": metrics.roc_auc_score(target, probabilities, multi_class="ovr")}
     return {
@@ -165,7 +167,7 @@ def _areas(target: Ints, probabilities: Floats) -> dict[str, float]:
     }
 
 
-def rounded(metrics: dict[str, float]) -> dict[str, float]:
+def round_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Round metrics to seven significant digits, the precision of float32."""
     return {name: round_number(number) for name, number in metrics.items()}
 

@@ -82,7 +82,7 @@ def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]
     """
     data = model.recipe.data
     table = with_target(
-        read_csv(path, create_layout(data), _column_names(data)), model.recipe.target
+        read_csv(path, create_layout(data), _get_column_names(data)), model.recipe.target
     )
     rows = Dataset(
         model.columns,
@@ -93,6 +93,6 @@ def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]
     return len(rows.target), measure(model.recipe, rows.target, predictions, model.threshold)
 
 
-def _column_names(data: Data) -> list[str] | None:
+def _get_column_names(data: Data) -> list[str] | None:
     named = SOURCES[data.source].columns if data.source in SOURCES else ()
     return data.columns or list(named) or None

@@ -10,14 +10,14 @@ from training.data.sources import Folders
 from training.evaluation.baselines import (
     CHECKS,
     Check,
+    check_images,
     find_image_bundle,
-    image_checks,
     load_evaluated_model,
 )
 from training.evaluation.published import open_model
 
 
-def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:
+def render_results(models: Path, folders: Folders, also: Path | None = None) -> str:
     """Compare all published models, and return the page in Markdown.
 
     Args:
@@ -33,28 +33,28 @@ def results_page(models: Path, folders: Folders, also: Path | None = None) -> st
     if also is not None:
         folders_by_name = dict.fromkeys(list_model_names(also), also) | folders_by_name
     for name, folder in sorted(folders_by_name.items()):
-        lines += [_row(name, check) for check in _checks(folder, name, folders)]
+        lines += [_format_check(name, check) for check in _run_checks(folder, name, folders)]
     lines.append(_TRAINING_RUNS)
     for name, folder in sorted(folders_by_name.items()):
         newest = folder / name / str(list_versions(folder / name)[-1])
-        lines.append(_training_run(read_bundle(newest).manifest))
+        lines.append(_format_training_run(read_bundle(newest).manifest))
     return "\n".join(lines) + "\n"
 
 
-def _checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
+def _run_checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
     images = find_image_bundle(models, name)
     if images is not None:
-        yield from image_checks(images, folders)
+        yield from check_images(images, folders)
     elif name in CHECKS:
         yield from CHECKS[name](load_evaluated_model(open_model(models, name), models, folders))
 
 
-def _row(name: str, check: Check) -> str:
+def _format_check(name: str, check: Check) -> str:
     is_reached = "yes" if check.is_reached else "**no**"
     return f"| `{name}` | {check.claim} | {check.measured} | {is_reached} |"
 
 
-def _training_run(manifest: Manifest) -> str:
+def _format_training_run(manifest: Manifest) -> str:
     provenance, evaluation = manifest.provenance, manifest.evaluation
     if provenance is None:
         return f"| `{manifest.name}` | | | | | |"

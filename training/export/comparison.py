@@ -13,7 +13,7 @@ from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
 from training.evaluation.published import open_model
-from training.model.thresholds import class_probabilities
+from training.model.thresholds import compute_probabilities
 from training.onnx_files import Array, Graph
 
 # A mean difference of more standard errors is significant (by chance, one in 160 is).
@@ -53,7 +53,7 @@ def compare_tables(
     models: Path, manifest: Manifest, table: Table, rows: Rows, measured: TestPredictions
 ) -> Comparison | None:
     """Compare the new version on the test rows of a table; None if no version serves."""
-    serving = _serving(models, manifest)
+    serving = _read_serving_bundle(models, manifest)
     if serving is None:
         return None
     evaluation = manifest.evaluation
@@ -65,23 +65,23 @@ def compare_tables(
             predictions = published.graph.predict(features)
         except (TrainingError, BundleError):
             predictions = None  # it has other columns, so the recorded metrics are compared
-    return _compared(manifest, serving, measured, predictions)
+    return _compare(manifest, serving, measured, predictions)
 
 
 def compare_images(
     models: Path, manifest: Manifest, pixels: Array, measured: TestPredictions
 ) -> Comparison | None:
     """Compare on test images, ``[images, height, width, channels]``; None if no version serves."""
-    serving = _serving(models, manifest)
+    serving = _read_serving_bundle(models, manifest)
     if serving is None:
         return None
     predictions = None
     if serving.manifest.input == manifest.input:
         predictions = Graph(serving.model).predict_in_batches(pixels, _BATCH_SIZE)
-    return _compared(manifest, serving, measured, predictions)
+    return _compare(manifest, serving, measured, predictions)
 
 
-def _serving(models: Path, manifest: Manifest) -> Bundle | None:
+def _read_serving_bundle(models: Path, manifest: Manifest) -> Bundle | None:
     """Return the bundle that serves; None if nothing can be compared with it."""
     version = find_serving_version(models, manifest.name)
     if version is None:
@@ -92,34 +92,34 @@ def _serving(models: Path, manifest: Manifest) -> Bundle | None:
         return None  # a bare graph has no manifest
 
 
-def _compared(
+def _compare(
     manifest: Manifest, serving: Bundle, measured: TestPredictions, predictions: Float32s | None
 ) -> Comparison:
     version = int(serving.folder.name)
     if manifest.evaluation is None:
-        return _not_compared(version, "the recipe measures nothing")
-    if not _same_prediction(manifest, serving.manifest):
-        return _not_compared(version, "it predicts something else")
+        return _skip_comparison(version, "the recipe measures nothing")
+    if not _have_same_output(manifest, serving.manifest):
+        return _skip_comparison(version, "it predicts something else")
     if len(measured.target) < _MIN_ROWS:
-        return _not_compared(version, f"{len(measured.target)} test rows are too few")
+        return _skip_comparison(version, f"{len(measured.target)} test rows are too few")
     if predictions is None:
-        return _by_records(version, manifest, serving.manifest, measured)
-    return _by_rows(version, manifest, serving.manifest, measured, predictions)
+        return _compare_records(version, manifest, serving.manifest, measured)
+    return _compare_rows(version, manifest, serving.manifest, measured, predictions)
 
 
-def _same_prediction(manifest: Manifest, serving: Manifest) -> bool:
+def _have_same_output(manifest: Manifest, serving: Manifest) -> bool:
     ours, theirs = manifest.output, serving.output
     if isinstance(ours, ClassesOutput):
         return isinstance(theirs, ClassesOutput) and ours.labels == theirs.labels
     return not isinstance(theirs, ClassesOutput) and ours.unit == theirs.unit
 
 
-def _by_rows(
+def _compare_rows(
     version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions, theirs: Float32s
 ) -> Comparison:
     """Compare both versions' losses row by row, so that difficult rows cancel out."""
     target, ours = measured.target, measured.predictions
-    new, old = (_losses(manifest, target, predictions) for predictions in (ours, theirs))
+    new, old = (_compute_losses(manifest, target, predictions) for predictions in (ours, theirs))
     difference = new - old
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     worse = _is_clear(float(difference.mean()), error, float(old.mean()), target)
@@ -139,11 +139,11 @@ def _by_rows(
         # lower squared error; then neither is worse.
         worse = worse and squares[0] > squares[1]
         figures = f"mean absolute error {new.mean():.4g} instead of {old.mean():.4g}"
-    caveat = _caveat(manifest, serving) if worse else ""
+    caveat = _describe_caveat(manifest, serving) if worse else ""
     return Comparison(version, worse, f"Compared with version {version}: {figures} {rows}{caveat}.")
 
 
-def _by_records(
+def _compare_records(
     version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions
 ) -> Comparison:
     """Compare the metrics that both evaluations recorded, with the noise of both."""
@@ -151,15 +151,15 @@ def _by_records(
     metric, title = ("log_loss", "log loss") if classes else ("mae", "mean absolute error")
     theirs = serving.evaluation
     if theirs is None or metric not in theirs.metrics:
-        return _not_compared(version, "it has no recorded metrics")
+        return _skip_comparison(version, "it has no recorded metrics")
     target = measured.target
     if classes:
         probabilities = label_probabilities(
-            class_probabilities(measured.predictions), target.astype(int)
+            compute_probabilities(measured.predictions), target.astype(int)
         )
         new = -np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
     else:
-        new = _losses(manifest, target, measured.predictions)
+        new = _compute_losses(manifest, target, measured.predictions)
     old = theirs.metrics[metric]
     error = float(new.std(ddof=1)) * float(np.sqrt(1 / len(new) + 1 / theirs.rows))
     worse = _is_clear(float(new.mean()) - old, error, old, target)
@@ -167,17 +167,17 @@ def _by_records(
     return Comparison(version, worse, f"Compared with version {version}: {figures}.")
 
 
-def _not_compared(version: int, reason: str) -> Comparison:
+def _skip_comparison(version: int, reason: str) -> Comparison:
     return Comparison(
         version, worse=False, summary=f"Not compared with version {version}: {reason}."
     )
 
 
-def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats:
+def _compute_losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats:
     """Return the loss of each row: the absolute error, or the Brier score of probabilities."""
     if not isinstance(manifest.output, ClassesOutput):
         return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
-    probabilities = class_probabilities(predictions)
+    probabilities = compute_probabilities(predictions)
     truth = np.eye(probabilities.shape[1])[target.astype(int)]
     return np.asarray(np.square(probabilities - truth).sum(axis=1) / 2)
 
@@ -187,7 +187,7 @@ def _is_clear(difference: float, error: float, loss: float, target: Floats) -> b
     return difference > max(_STANDARD_ERRORS * error, _MIN_SHARE * loss, _MIN_DEVIATION * spread)
 
 
-def _caveat(manifest: Manifest, serving: Manifest) -> str:
+def _describe_caveat(manifest: Manifest, serving: Manifest) -> str:
     """Return a warning if the serving version may have been fitted to some of the test rows."""
     ours, theirs = manifest.provenance, serving.provenance
     if ours is None or theirs is None:

@@ -21,7 +21,7 @@ _CHECK_ROWS = 1000
 Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 
 
-def additive_explanation(
+def build_explanation(
     recipe: Recipe, data: Dataset, training: Float32s, predictor: Predictor | Estimator
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
@@ -40,12 +40,14 @@ def additive_explanation(
     for position, column in enumerate(data.columns):
         optional = column.feature.optional
         if column.feature.type == "category":
-            term, center = _category(probe, position, cells[:, position], len(column.categories))
+            term, center = _build_category_term(
+                probe, position, cells[:, position], len(column.categories)
+            )
             base = base + center
             terms.append(term if optional else term.model_copy(update={"missing": None}))
         else:
-            terms.append(_number(probe, position, cells[:, position], optional=optional))
-    reasons = Additive(score=_score(recipe), base=base.tolist(), terms=terms)
+            terms.append(_build_number_term(probe, position, cells[:, position], optional=optional))
+    reasons = Additive(score=_choose_score(recipe), base=base.tolist(), terms=terms)
     _verify(reasons, probe, cells[:_CHECK_ROWS])
     return reasons
 
@@ -63,14 +65,14 @@ class Probe:
         self.row = np.full(training.shape[1], UNSEEN)
         for position in np.flatnonzero(~np.array(categories)):
             self.row[position] = np.nanmean(self.clip(int(position), training[:, position]))
-        self.base = self.scores(self.row[np.newaxis])[0]
+        self.base = self.compute_scores(self.row[np.newaxis])[0]
 
     def clip(self, position: int, cells: Floats) -> Floats:
         """Return the cells of a column, clipped as the preprocessing does."""
         low, high = self.bounds.get(position, (-np.inf, np.inf))
         return np.clip(cells, low, high)
 
-    def scores(self, rows: Floats) -> Floats:
+    def compute_scores(self, rows: Floats) -> Floats:
         """Map ``[rows, columns]`` in raw units to ``[rows, scores]``."""
         model = self._predictor
         with torch.no_grad():
@@ -83,18 +85,18 @@ class Probe:
             scores -= scores.mean(axis=1, keepdims=True)
         return scores
 
-    def changes(self, position: int, values: list[float]) -> Floats:
+    def compute_changes(self, position: int, values: list[float]) -> Floats:
         """Return how values of one column change the scores, ``[values, scores]``."""
         rows = np.tile(self.row, (len(values), 1))
         rows[:, position] = values
-        return np.asarray(self.scores(rows) - self.base)
+        return np.asarray(self.compute_scores(rows) - self.base)
 
 
-def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> NumberTerm:
+def _build_number_term(probe: Probe, position: int, cells: Floats, *, optional: bool) -> NumberTerm:
     clipped = probe.clip(position, cells)
     low, high = float(np.nanmin(clipped)), float(np.nanmax(clipped))
     low, high = (low, high) if high > low else (low, low + 1)
-    ends = probe.changes(position, [low, high])
+    ends = probe.compute_changes(position, [low, high])
     minimum, maximum = probe.bounds.get(position, (None, None))
     return NumberTerm(
         kind="number",
@@ -102,22 +104,22 @@ def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> Nu
         reference=float(probe.row[position]),
         minimum=minimum,
         maximum=maximum,
-        missing=probe.changes(position, [np.nan])[0].tolist() if optional else None,
+        missing=probe.compute_changes(position, [np.nan])[0].tolist() if optional else None,
     )
 
 
-def _category(
+def _build_category_term(
     probe: Probe, position: int, cells: Floats, categories: int
 ) -> tuple[CategoryTerm, Floats]:
     """Return the term, and the mean contribution of the column."""
-    changes = probe.changes(position, [*map(float, range(categories)), UNSEEN, np.nan])
+    changes = probe.compute_changes(position, [*map(float, range(categories)), UNSEEN, np.nan])
     known = np.where(np.isnan(cells), categories + 1, np.where(cells == UNSEEN, categories, cells))
     center = changes[known.astype(int)].mean(axis=0)
     *each, other, missing = (changes - center).tolist()
     return CategoryTerm(kind="category", words=each, other=other, missing=missing), center
 
 
-def _score(recipe: Recipe) -> Score:
+def _choose_score(recipe: Recipe) -> Score:
     if not recipe.is_classification:
         return "log1p" if recipe.target.log else "value"
     if recipe.task == "multiclass":
@@ -127,7 +129,7 @@ def _score(recipe: Recipe) -> Score:
 
 def _verify(reasons: Additive, probe: Probe, rows: Floats) -> None:
     """Reject sums that differ from the scores of the network."""
-    expected = probe.scores(rows)
+    expected = probe.compute_scores(rows)
     found = [
         [reasons.explain(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()
     ]

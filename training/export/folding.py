@@ -29,12 +29,12 @@ def fold_scaler(predictor: Predictor) -> Predictor:
     preprocessing = predictor.preprocessing
     if len(preprocessing.steps) == 0 or not _is_near(preprocessing.steps[-1]):
         return predictor
-    if any(_first_layer(network) is None for network in predictor.networks.members):
+    if any(_find_first_layer(network) is None for network in predictor.networks.members):
         return predictor
     same = deepcopy(predictor)
     *before, scaler = same.preprocessing.steps.children()
     for network in same.networks.members:
-        layer = _first_layer(network)
+        layer = _find_first_layer(network)
         if layer is not None and isinstance(scaler, Scaler):
             _fold_into_layer(layer, scaler, same.preprocessing)
     same.preprocessing.steps = nn.Sequential(*before)
@@ -48,7 +48,7 @@ def _is_near(step: nn.Module) -> bool:
     )
 
 
-def _first_layer(network: nn.Module) -> nn.Linear | None:
+def _find_first_layer(network: nn.Module) -> nn.Linear | None:
     first = network[0] if isinstance(network, nn.Sequential) else network
     return first if isinstance(first, nn.Linear) else None
 
@@ -84,7 +84,7 @@ def fold_pixel_scaling(classifier: Classifier) -> Classifier:
     A convolution with padding adds zeros to the scaled pixels, which weights cannot express.
     """
     same, pixels = deepcopy(classifier), classifier.pixels
-    layer = _first_image_layer(same.network)
+    layer = _find_first_image_layer(same.network)
     is_near_zero = (pixels.mean.abs() <= MAX_OFFSET_RATIO * pixels.deviation).all()
     if layer is None or not is_near_zero:
         return classifier
@@ -93,7 +93,7 @@ def fold_pixel_scaling(classifier: Classifier) -> Classifier:
     return same
 
 
-def _first_image_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:
+def _find_first_image_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:
     if not isinstance(network, nn.Sequential):
         return None
     first, second = network[0], network[1]

@@ -48,12 +48,12 @@ class ForeignGraph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self.classes = _classes(model)
+        self.classes = _find_classes(model)
         _open_batch(model)
         _remove_maps(model)
         initializers = {tensor.name for tensor in model.graph.initializer}
         self.inputs = [
-            _input(value) for value in model.graph.input if value.name not in initializers
+            _read_input(value) for value in model.graph.input if value.name not in initializers
         ]
         if len(self.inputs) > 1:
             self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
@@ -93,14 +93,14 @@ class ForeignGraph:
         values, start = {}, 0
         for known in self.inputs:
             end = start + (known.width or features.shape[1])
-            values[known.name] = _input_values(
+            values[known.name] = _convert_input(
                 features[:, start:end], known.type, columns[start:end]
             )
             start = end
         return run_graph(self._serialized, values)
 
 
-def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
+def _convert_input(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
     if kind != STRING_TYPE:
         return part.astype(_NUMBERS[kind])
     values = np.empty(part.shape, dtype=object)
@@ -112,7 +112,7 @@ def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Arra
     return values
 
 
-def _input(value: onnx.ValueInfoProto) -> ForeignInput:
+def _read_input(value: onnx.ValueInfoProto) -> ForeignInput:
     tensor = value.type.tensor_type
     if tensor.elem_type not in _NUMBERS and tensor.elem_type != STRING_TYPE:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
@@ -150,7 +150,7 @@ def _remove_maps(model: onnx.ModelProto) -> None:
         graph.node.remove(node)
 
 
-def _classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
+def _find_classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
     """Return the classes in the order of their probabilities, if a node lists them."""
     nodes = sorted(model.graph.node, key=lambda node: node.op_type != "ZipMap")
     for node in nodes:
@@ -211,15 +211,17 @@ def find_output(
     """
     for name, array in outputs.items():
         if _are_probabilities(array):
-            return OutputMapping(name, "probabilities", _named(labels, classes, array.shape[1]))
+            return OutputMapping(
+                name, "probabilities", _choose_labels(labels, classes, array.shape[1])
+            )
     for name, array in outputs.items():
         if array.dtype.kind in "iUOb" and array.size == len(array):
-            return _label(name, array, classes, labels)
+            return _map_label(name, array, classes, labels)
     single = {name: a for name, a in outputs.items() if a.dtype.kind == "f" and a.size == len(a)}
     if len(single) != 1:
         raise ImportRejected(
-            f"none of its outputs is one prediction per row: {_described(outputs)}. Give it one "
-            "output: a number, a label, or probabilities that sum to one."
+            f"none of its outputs is one prediction per row: {_describe_outputs(outputs)}. "
+            "Give it one output: a number, a label, or probabilities that sum to one."
         )
     name, array = next(iter(single.items()))
     if not labels:
@@ -233,7 +235,7 @@ def find_output(
     )
 
 
-def _label(
+def _map_label(
     name: str, array: Array, classes: list[str] | list[int] | None, labels: Sequence[str]
 ) -> OutputMapping:
     if classes is None and not labels:
@@ -249,10 +251,12 @@ def _label(
             f"it returns {unknown[0]!r}, which is none of its classes "
             f"({', '.join(map(str, classes))}). Name all of them with --labels."
         )
-    return OutputMapping(name, "label", _named(labels, classes, len(classes)), classes)
+    return OutputMapping(name, "label", _choose_labels(labels, classes, len(classes)), classes)
 
 
-def _named(labels: Sequence[str], classes: list[str] | list[int] | None, count: int) -> list[str]:
+def _choose_labels(
+    labels: Sequence[str], classes: list[str] | list[int] | None, count: int
+) -> list[str]:
     named = list(labels) or [str(name) for name in classes or range(count)]
     if len(named) != count:
         raise ImportRejected(
@@ -270,7 +274,7 @@ def _are_probabilities(array: Array) -> bool:
     return bool((np.abs(sums - 1) <= _NEAR_ONE).all() and (array >= 0).all())
 
 
-def _described(outputs: Mapping[str, Array]) -> str:
+def _describe_outputs(outputs: Mapping[str, Array]) -> str:
     return ", ".join(
         f"{name!r} {array.dtype} {list(array.shape)}" for name, array in outputs.items()
     )

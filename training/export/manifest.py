@@ -38,7 +38,7 @@ def describe_input(data: Dataset, training: Float32s) -> FeaturesInput:
     return FeaturesInput(
         kind="features",
         features=[
-            _feature(column, training[:, k].astype(np.float64))
+            _describe_feature(column, training[:, k].astype(np.float64))
             for k, column in enumerate(data.columns)
         ],
         table=data.format,
@@ -118,14 +118,14 @@ def describe_provenance(
         seed=recipe.seed,
         data=origin,
         split=contract.SplitSizes(training=training, validation=validation, test=test),
-        versions=_versions(),
-        commit=_commit(),
+        versions=_read_versions(),
+        commit=_read_commit(),
         created=datetime.now(UTC).replace(microsecond=0),
         duration_seconds=round(time.perf_counter() - started, 2),
     )
 
 
-def _feature(
+def _describe_feature(
     column: Column, cells: Floats
 ) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
     feature, numerals = column.feature, column.numerals
@@ -164,34 +164,34 @@ def _feature(
             "affix": feature.affix,
             "decimal": numerals.decimal if numerals else None,
             "thousands": (numerals.thousands or None) if numerals else None,
-            "allowed": _allowed(feature),
+            "allowed": _get_allowed_range(feature),
             "trained": Range(minimum=round_number(known.min()), maximum=round_number(known.max())),
-            "example": _typical(feature, known),
+            "example": _compute_typical_value(feature, known),
             "statistics": statistics,
         }
     )
 
 
-def _allowed(feature: Feature) -> Range | None:
+def _get_allowed_range(feature: Feature) -> Range | None:
     if feature.minimum is None and feature.maximum is None:
         return None
     return Range(minimum=feature.minimum, maximum=feature.maximum)
 
 
-def _typical(feature: Feature, known: Floats) -> float:
+def _compute_typical_value(feature: Feature, known: Floats) -> float:
     if isinstance(feature.example, int | float):
         return float(feature.example)
     middle = float(np.quantile(known, 0.5, method="nearest"))
     return round(middle) if feature.type == "integer" else round_number(middle)
 
 
-def _versions() -> dict[str, str]:
+def _read_versions() -> dict[str, str]:
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    runtime = _runtime_version(("onnxruntime", "onnxruntime-gpu"))
+    runtime = _read_runtime_version(("onnxruntime", "onnxruntime-gpu"))
     return {"python": platform.python_version(), **libraries, **runtime}
 
 
-def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
+def _read_runtime_version(distributions: Sequence[str]) -> dict[str, str]:
     """Return the version of the installed ONNX Runtime package, CPU or GPU."""
     for name in distributions:
         try:
@@ -201,13 +201,13 @@ def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def _commit() -> str | None:
+def _read_commit() -> str | None:
     """Return the commit of the training code, with ``-dirty`` after local changes."""
-    commit = _git("rev-parse", "HEAD")
-    return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
+    commit = _run_git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and _run_git("status", "--porcelain", "--", ".") else commit
 
 
-def _git(*words: str) -> str | None:
+def _run_git(*words: str) -> str | None:
     git = shutil.which("git")
     if git is None:
         return None

@@ -52,11 +52,11 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     The bytes only depend on the weights; paths and times are removed.
     """
     if isinstance(predictor, Estimator):
-        return _estimator_graph(predictor, output)
-    return to_graph(fold_scaler(predictor), torch.zeros(3, columns), INPUT_NAME, output)
+        return _convert_estimator(predictor, output)
+    return export_module(fold_scaler(predictor), torch.zeros(3, columns), INPUT_NAME, output)
 
 
-def _estimator_graph(estimator: Estimator, output: str) -> bytes:
+def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
     kind = FloatTensorType([None, len(columns)])
@@ -66,12 +66,14 @@ def _estimator_graph(estimator: Estimator, output: str) -> bytes:
     return wrap(foreign, columns, mapping, output)
 
 
-def to_graph(module: nn.Module, probe: torch.Tensor, input_name: str, output_name: str) -> bytes:
+def export_module(
+    module: nn.Module, probe: torch.Tensor, input_name: str, output_name: str
+) -> bytes:
     """Export a fitted module in evaluation mode as ONNX, for any batch size.
 
     The first dimension of `probe`, an example input, is the batch.
     """
-    with _quiet():
+    with _silence_exporter():
         program = torch.onnx.export(
             module,
             (probe,),
@@ -106,23 +108,24 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
         _compare(found, expected[: len(tested)], size, predictor.source)
 
 
-def example_rows(
+def create_examples(
     predictor: ReferenceModel, rows: Array, output: str, input_name: str = INPUT_NAME
 ) -> Examples:
     """Return the first rows with their predictions, which the self-test of the service replays."""
     size = int(np.prod(rows.shape[1:]))
     chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
     return Examples(
-        input=_tensor(input_name, chosen),
-        output=_tensor(output, predictor.predict(chosen)),
+        input=_create_tensor(input_name, chosen),
+        output=_create_tensor(output, predictor.predict(chosen)),
         tolerance=Tolerance(
-            absolute=min(_absolute(predictor.predict(rows)), 1e-2), relative=_RELATIVE
+            absolute=min(_compute_absolute_tolerance(predictor.predict(rows)), 1e-2),
+            relative=_RELATIVE,
         ),
     )
 
 
 def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> None:
-    bound = _absolute(expected) + _RELATIVE * np.abs(expected)
+    bound = _compute_absolute_tolerance(expected) + _RELATIVE * np.abs(expected)
     # NaN on either side counts as a difference.
     with np.errstate(invalid="ignore"):
         differ = ~(np.abs(found - expected) <= bound).all(axis=1)
@@ -135,19 +138,19 @@ def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> Non
         )
 
 
-def _absolute(predictions: Float32s) -> float:
+def _compute_absolute_tolerance(predictions: Float32s) -> float:
     """Return the absolute tolerance, in proportion to the size of the predictions."""
     return _ABSOLUTE * max(1.0, float(np.abs(predictions).mean()))
 
 
-def _tensor(name: str, array: Array) -> Tensor:
+def _create_tensor(name: str, array: Array) -> Tensor:
     kind: Literal["FP32", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
     data = [None if number != number else number for number in array.ravel().tolist()]  # noqa: PLR0124 - NaN alone differs from itself
     return Tensor(name=name, datatype=kind, shape=list(array.shape), data=data)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporter() -> Iterator[None]:
     """Silence warnings of the exporter; its errors still raise."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

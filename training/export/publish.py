@@ -51,11 +51,11 @@ def check_folder(models: Path, name: str) -> None:
     try:
         existing = next(path for path in (home, *home.absolute().parents) if path.exists())
     except OSError as error:
-        raise _rejection(home, error.strerror) from None
+        raise _create_publish_error(home, error.strerror) from None
     if not existing.is_dir():
-        raise _rejection(home, f"{existing} is a file")
+        raise _create_publish_error(home, f"{existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _rejection(home, f"{existing} is not writable")
+        raise _create_publish_error(home, f"{existing} is not writable")
     try:
         if home.is_dir():
             has_stable(models, name)
@@ -87,14 +87,14 @@ def publish(
             pin_serving(models, name, comparison.version)
         folder = write_bundle(models, manifest, files)
     except OSError as error:
-        raise _rejection(models / name, error.strerror) from None
+        raise _create_publish_error(models / name, error.strerror) from None
     excluded = force and find_serving_version(models, name) != int(folder.name)
     if not hold and (excluded or has_stable(models, name)):
         set_alias(models, name, folder.name, STABLE)
     return Publication(folder, manifest, find_serving_version(models, name), comparison)
 
 
-def _rejection(home: Path, reason: str | None) -> PublishError:
+def _create_publish_error(home: Path, reason: str | None) -> PublishError:
     return PublishError(
         f"No model can be published in {home}: {reason}. Choose another folder with --models."
     )

@@ -29,8 +29,8 @@ def trim(model: onnx.ModelProto) -> None:
     graph = model.graph
     if any(part.HasField("g") for node in graph.node for part in node.attribute):
         return  # subgraphs may use outer tensors that their node does not list
-    sizes = _sizes(model)
-    needed = _needed_sizes(graph, sizes)
+    sizes = _infer_sizes(model)
+    needed = _find_needed_sizes(graph, sizes)
     trimmed: dict[str, Size] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -63,14 +63,14 @@ class _Window(NamedTuple):
     after: Size
     """The padding at the end of each axis."""
 
-    def covered(self, predicted: Size) -> Size:
+    def compute_input_size(self, predicted: Size) -> Size:
         """Return the input size, including padding at the start, for this output size."""
         return tuple(
             (count - 1) * stride + reach
             for count, stride, reach in zip(predicted, self.stride, self.reach, strict=True)
         )
 
-    def predictions(self, source: Size, after: Size) -> Size:
+    def compute_output_size(self, source: Size, after: Size) -> Size:
         """Return the output size for this input size and padding at the end."""
         return tuple(
             (before + count + more - reach) // stride + 1
@@ -101,7 +101,7 @@ def _find_window(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | N
     )
 
 
-def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
+def _infer_sizes(model: onnx.ModelProto) -> dict[str, Size]:
     """Return sizes of all tensors whose axes are known."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     found: dict[str, Size] = {}
@@ -112,7 +112,7 @@ def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
     return found
 
 
-def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
+def _find_needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
     """Return the leading part of each tensor that the outputs depend on."""
     all_needed = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
     for node in reversed(graph.node):
@@ -125,7 +125,9 @@ def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str
             if predicted is not None and node.op_type in _ELEMENTWISE:
                 needed = predicted
             elif predicted is not None and window is not None and position == 0:
-                covered = zip(window.covered(predicted), window.before, needed, strict=True)
+                covered = zip(
+                    window.compute_input_size(predicted), window.before, needed, strict=True
+                )
                 # A window that reads only padding needs one row too: no axis can be empty.
                 needed = tuple(max(min(reach - before, n), 1) for reach, before, n in covered)
             others = all_needed.get(name, (0,) * len(needed))
@@ -143,15 +145,15 @@ def _trim_end(
     """
     positions = tuple(
         max(covered - before, 1)
-        for covered, before in zip(window.covered(needed), window.before, strict=True)
+        for covered, before in zip(window.compute_input_size(needed), window.before, strict=True)
     )
     after = tuple(max(covered - count, 0) for covered, count in zip(positions, source, strict=True))
     retained = tuple(map(min, positions, source))
-    predicted = window.predictions(retained, after)
-    if window.predictions(source, window.after) == predicted:
+    predicted = window.compute_output_size(retained, after)
+    if window.compute_output_size(source, window.after) == predicted:
         return [], predicted
     _set_margin(node, (*window.before, *after))
-    if window.predictions(source, after) == predicted:
+    if window.compute_output_size(source, after) == predicted:
         return [], predicted
     sliced, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
     node.input[0] = sliced

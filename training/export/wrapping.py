@@ -63,8 +63,8 @@ def wrap(
     graph = model.graph
     if any(node.op_type == "LabelEncoder" for node in (*before.nodes, *after.nodes)):
         _require_label_encoder(model)
-    retained = _needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
-    used = {name for node in retained for name in _reads(node)}
+    retained = _find_needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
+    used = {name for node in retained for name in _list_inputs(node)}
     initializers = [tensor for tensor in graph.initializer if tensor.name in used]
     wrapped = helper.make_graph(
         retained,
@@ -87,22 +87,24 @@ def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Featur
         target = _PREFIX + known.name
         if known.type == STRING_TYPE:
             cells = [
-                _word(builder, _columns(builder, start + k, start + k + 1), column.categories)
+                _look_up_words(
+                    builder, _select_columns(builder, start + k, start + k + 1), column.categories
+                )
                 for k, column in enumerate(columns[start:end])
             ]
             builder.add("Concat", *cells, output=target, axis=1)
         else:
-            part = _columns(builder, start, end)
+            part = _select_columns(builder, start, end)
             builder.add("Cast", part, output=target, to=known.type)
         start = end
 
 
-def _columns(builder: GraphBuilder, start: int, end: int) -> str:
+def _select_columns(builder: GraphBuilder, start: int, end: int) -> str:
     positions = builder.constant(np.arange(start, end, dtype=np.int64))
     return builder.add("Gather", INPUT_NAME, positions, axis=1)
 
 
-def _word(builder: GraphBuilder, positions: str, categories: Sequence[str]) -> str:
+def _look_up_words(builder: GraphBuilder, positions: str, categories: Sequence[str]) -> str:
     """Return the words at these positions; -1, NaN and unknown positions give the empty word."""
     return builder.add(
         "LabelEncoder",
@@ -118,7 +120,7 @@ def _add_output(builder: GraphBuilder, mapping: OutputMapping, output_tensor: st
     """Convert the output of the graph to that of the bundle, ``[batch, width]``."""
     found = _PREFIX + mapping.output
     if mapping.form == "label":
-        found = _one_hot(builder, found, mapping.classes)
+        found = _encode_one_hot(builder, found, mapping.classes)
     if mapping.form in ("label", "probabilities") and mapping.width == 1:
         found = builder.add("Gather", found, builder.constant(np.array([1])), axis=1)
     shape = builder.constant(np.array([-1, mapping.width]))
@@ -132,7 +134,9 @@ def _add_output(builder: GraphBuilder, mapping: OutputMapping, output_tensor: st
     builder.add("Max", found, builder.constant(np.array(0, dtype=np.float32)), output=output_tensor)
 
 
-def _one_hot(builder: GraphBuilder, found: str, classes: Sequence[str] | Sequence[int]) -> str:
+def _encode_one_hot(
+    builder: GraphBuilder, found: str, classes: Sequence[str] | Sequence[int]
+) -> str:
     codes: list[int] = [code for code in classes if isinstance(code, int)]
     if not codes:
         codes = list(range(len(classes)))
@@ -150,20 +154,20 @@ def _one_hot(builder: GraphBuilder, found: str, classes: Sequence[str] | Sequenc
     return builder.add("Cast", same, to=TensorProto.FLOAT)
 
 
-def _needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
+def _find_needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
     """Return the nodes that the output depends on, in order."""
     needed, retained = {output_tensor}, []
     for node in reversed(nodes):
         if needed.intersection(node.output):
-            needed.update(_reads(node))
+            needed.update(_list_inputs(node))
             retained.append(node)
     return retained[::-1]
 
 
-def _reads(node: NodeProto) -> set[str]:
+def _list_inputs(node: NodeProto) -> set[str]:
     """Return every input of a node, including those used in its subgraphs."""
     inner = [part for attribute in node.attribute for part in (attribute.g, *attribute.graphs)]
-    return set(node.input).union(*(_reads(step) for graph in inner for step in graph.node))
+    return set(node.input).union(*(_list_inputs(step) for graph in inner for step in graph.node))
 
 
 def _require_label_encoder(model: ModelProto) -> None:

@@ -30,16 +30,16 @@ def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     """
     batch = len(images)
     if plan.stroke:
-        images = _stroke(images, _uniform_symmetric((batch, 1, 1, 1), plan.stroke, generator))
-    if _moves(plan):
-        positions = _positions(images, plan, generator).to(images.device)
+        images = _change_stroke(images, _draw_symmetric((batch, 1, 1, 1), plan.stroke, generator))
+    if _moves_pixels(plan):
+        positions = _draw_positions(images, plan, generator).to(images.device)
         mode = "zeros" if plan.edges == "background" else "reflection"
         images = functional.grid_sample(images, positions, "bilinear", mode, align_corners=False)
     if plan.blur:
         soft = functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
         share = torch.rand((batch, 1, 1, 1), generator=generator) * plan.blur
         images = torch.lerp(images, soft, share)
-    images = _colors(images, plan, generator)
+    images = _change_colors(images, plan, generator)
     return _erase(images, plan.erasing, generator) if plan.erasing else images
 
 
@@ -58,18 +58,18 @@ def mix(images: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tensor
     return torch.lerp(images[order], images, share), torch.lerp(target[order], target, share)
 
 
-def _moves(plan: Augmentation) -> bool:
+def _moves_pixels(plan: Augmentation) -> bool:
     amounts = (plan.shift, plan.rotation, plan.scale, plan.stretch, plan.shear, plan.elastic)
     return any(amounts) or plan.flip
 
 
-def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
+def _draw_positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     """Return the sampling grid, ``[batch, height, width, 2]`` from -1 to 1."""
     batch, _, height, width = images.shape
-    angle = _uniform_symmetric((batch,), math.radians(plan.rotation), generator)
-    shear = torch.tan(_uniform_symmetric((batch,), math.radians(plan.shear), generator))
-    size = 1 + _uniform_symmetric((batch,), plan.scale, generator)
-    stretch = 1 + _uniform_symmetric((batch,), plan.stretch, generator)
+    angle = _draw_symmetric((batch,), math.radians(plan.rotation), generator)
+    shear = torch.tan(_draw_symmetric((batch,), math.radians(plan.shear), generator))
+    size = 1 + _draw_symmetric((batch,), plan.scale, generator)
+    stretch = 1 + _draw_symmetric((batch,), plan.stretch, generator)
     sign = torch.ones(batch)
     if plan.flip:
         sign = torch.randint(0, 2, (batch,), generator=generator) * 2.0 - 1
@@ -77,7 +77,7 @@ def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tens
     # Rows of the affine map from output to input: rotation, shear, scale, reflection.
     x = torch.stack([sign * cos / size * stretch, sign * (shear * cos - sin) / size], 1)
     y = torch.stack([sin / size, (shear * sin + cos) / (size * stretch)], 1)
-    shift = _uniform_symmetric((batch, 2, 1), 2 * plan.shift, generator)
+    shift = _draw_symmetric((batch, 2, 1), 2 * plan.shift, generator)
     theta = torch.cat([torch.stack([x, y], 1), shift], 2)
     positions = functional.affine_grid(theta, [batch, 1, height, width], align_corners=False)
     if plan.elastic:
@@ -87,7 +87,7 @@ def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tens
     return positions
 
 
-def _stroke(images: Tensor, amount: Tensor) -> Tensor:
+def _change_stroke(images: Tensor, amount: Tensor) -> Tensor:
     """Make light lines on a dark background thicker or thinner by up to one pixel."""
     grown = functional.max_pool2d(images, 3, 1, 1)
     shrunk = -functional.max_pool2d(-images, 3, 1, 1)
@@ -95,20 +95,20 @@ def _stroke(images: Tensor, amount: Tensor) -> Tensor:
     return torch.lerp(images, torch.where(amount > 0, grown, shrunk), amount.abs())
 
 
-def _colors(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
+def _change_colors(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     if not (plan.brightness or plan.contrast or plan.saturation):
         return images
     shape = (len(images), 1, 1, 1)
     if plan.saturation and images.shape[1] == len(_GRAY):
         weights = images.new_tensor(_GRAY).view(1, 3, 1, 1)
         gray = (images * weights).sum(1, keepdim=True)
-        share = 1 + _uniform_symmetric(shape, plan.saturation, generator).to(images.device)
+        share = 1 + _draw_symmetric(shape, plan.saturation, generator).to(images.device)
         images = gray + (images - gray) * share
     if plan.contrast:
         mean = images.mean((1, 2, 3), keepdim=True)
-        share = 1 + _uniform_symmetric(shape, plan.contrast, generator).to(images.device)
+        share = 1 + _draw_symmetric(shape, plan.contrast, generator).to(images.device)
         images = mean + (images - mean) * share
-    light = 1 + _uniform_symmetric(shape, plan.brightness, generator).to(images.device)
+    light = 1 + _draw_symmetric(shape, plan.brightness, generator).to(images.device)
     return (images * light).clamp(0, 1)
 
 
@@ -117,7 +117,7 @@ def _erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     batch, _, height, width = images.shape
     low, high = _ERASED
     area = low + (high - low) * torch.rand((batch, 1, 1), generator=generator)
-    shape = torch.exp(_uniform_symmetric((batch, 1, 1), math.log(3), generator))
+    shape = torch.exp(_draw_symmetric((batch, 1, 1), math.log(3), generator))
     tall, wide = (area * shape).sqrt() / 2, (area / shape).sqrt() / 2
     middle_row = torch.rand((batch, 1, 1), generator=generator)
     middle_column = torch.rand((batch, 1, 1), generator=generator)
@@ -129,6 +129,6 @@ def _erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     return torch.where(inside.unsqueeze(1).to(images.device), mean, images)
 
 
-def _uniform_symmetric(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
+def _draw_symmetric(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
     """Draw uniformly between ``-most`` and ``most``."""
     return (torch.rand(shape, generator=generator) * 2 - 1) * most

@@ -12,7 +12,7 @@ Bytes = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]
 
 
-def evenly_spaced(rows: int, most: int) -> Rows:
+def choose_evenly_spaced(rows: int, most: int) -> Rows:
     """Return at most `most` evenly spaced positions of so many rows."""
     return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.intp))
 

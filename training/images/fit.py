@@ -16,8 +16,8 @@ from training.fit import History, batches_per_epoch, check_is_finite, progress_b
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import ImageSet
-from training.images.networks import Classifier, unit_range
-from training.model.losses import mean_cross_entropy
+from training.images.networks import Classifier, to_unit_range
+from training.model.losses import compute_mean_cross_entropy
 from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.image import ImageRecipe
 
@@ -71,7 +71,7 @@ def fit(
             for x, soft_targets in _augment_batches(classifier, recipe, training, batches, epoch):
                 with autocast:
                     scores = network(x)
-                loss = mean_cross_entropy(scores.float(), soft_targets)
+                loss = compute_mean_cross_entropy(scores.float(), soft_targets)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
@@ -115,7 +115,7 @@ def _validate(
 ) -> tuple[float, float]:
     """Compute cross-entropy and error rate on the validation set."""
     scores = compute_scores(classifier, averaged_network, validation)
-    loss = mean_cross_entropy(scores, torch.from_numpy(validation.target))
+    loss = compute_mean_cross_entropy(scores, torch.from_numpy(validation.target))
     is_wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
     return loss.item(), float(is_wrong.mean())
 
@@ -137,14 +137,14 @@ def _augment_batches(
     for drawn in progress_bar(order, ""):
         rows = np.sort(drawn.numpy())  # sequential reads from disk
         image = torch.from_numpy(training.pixels(rows)).to(device)
-        augmented = augment(unit_range(image), recipe.augmentation, generator)
+        augmented = augment(to_unit_range(image), recipe.augmentation, generator)
         target = torch.from_numpy(training.target[rows]).to(device)
         soft_targets = functional.one_hot(target, training.classes).float()
         if recipe.training.mixup:
             augmented, soft_targets = mix(augmented, soft_targets, recipe.training.mixup)
         smoothing = recipe.training.label_smoothing
         soft_targets = soft_targets * (1 - smoothing) + smoothing / training.classes
-        x = classifier.pixels.scaled(augmented)
+        x = classifier.pixels.standardize(augmented)
         yield x.contiguous(memory_format=torch.channels_last), soft_targets
 
 

@@ -89,8 +89,8 @@ def read_folder(
         raise DataError(
             f"{folder} is not a folder; give one that contains a folder for each class."
         )
-    set_folders = _set_folders(folder)
-    classes = _classes(set_folders["training"])
+    set_folders = _find_set_folders(folder)
+    classes = _list_classes(set_folders["training"])
     if labels and len(labels) != len(classes):
         raise DataError(
             f"target.labels names {len(labels)} classes, and {set_folders['training']} has "
@@ -98,15 +98,17 @@ def read_folder(
         )
     class_labels = labels or classes
     paths_by_digest: dict[str, str] = {}
-    skipped = [_unused(file, folder) for file in _unused_paths(folder, set_folders, classes)]
+    skipped = [
+        _describe_unused(file, folder) for file in _find_unused_paths(folder, set_folders, classes)
+    ]
     digest = hashlib.sha256()
     parts = {}
     # The test set first: an image that is in two sets must not be trained on.
     for part in ("test", "validation", "training"):
         if part in set_folders:
-            files = _files(set_folders[part], classes)
-            retained = _without_duplicates(
-                _decoded(files, folder, image), paths_by_digest, skipped, digest
+            files = _list_files(set_folders[part], classes)
+            retained = _drop_duplicates(
+                _decode_files(files, folder, image), paths_by_digest, skipped, digest
             )
             parts[part] = _store_images(retained, len(files), class_labels, image)
     _require_enough(parts["training"], set_folders["training"], skipped)
@@ -120,9 +122,9 @@ def read_folder(
     )
 
 
-def _set_folders(folder: Path) -> dict[str, Path]:
+def _find_set_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each set; a single one apart from train/ is the test set."""
-    below = {path.name.lower(): path for path in _folders(folder)}
+    below = {path.name.lower(): path for path in _list_folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
     if training is None:
         return {"training": folder}
@@ -134,13 +136,13 @@ def _set_folders(folder: Path) -> dict[str, Path]:
     return {part: home for part, home in found.items() if home is not None}
 
 
-def _classes(home: Path) -> list[str]:
+def _list_classes(home: Path) -> list[str]:
     """Return the names of the class folders.
 
     Raises:
         DataError: there are fewer than two.
     """
-    classes = [path.name for path in _folders(home)]
+    classes = [path.name for path in _list_folders(home)]
     if not classes:
         raise DataError(
             f"{home} has no class folders. Put the images of each class into a folder of "
@@ -154,7 +156,7 @@ def _classes(home: Path) -> list[str]:
     return classes
 
 
-def _folders(home: Path) -> list[Path]:
+def _list_folders(home: Path) -> list[Path]:
     visible = (path for path in home.iterdir() if path.is_dir() and not _is_system_file(path))
     return sorted(visible, key=lambda path: path.name)
 
@@ -163,22 +165,24 @@ def _is_system_file(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
 
 
-def _unused_paths(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
+def _find_unused_paths(
+    folder: Path, set_folders: dict[str, Path], classes: list[str]
+) -> Iterator[Path]:
     """Yield files outside class folders, and class folders that the training set lacks."""
     for home in {folder, *set_folders.values()}:
         yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_system_file(p))
     for home in set_folders.values():
-        yield from (path for path in _folders(home) if path.name not in classes)
+        yield from (path for path in _list_folders(home) if path.name not in classes)
 
 
-def _unused(path: Path, folder: Path) -> SkippedFile:
+def _describe_unused(path: Path, folder: Path) -> SkippedFile:
     relative = path.relative_to(folder).as_posix()
     if path.is_dir():
         return SkippedFile(relative, "a class without training images")
     return SkippedFile(relative, "not in a class folder")
 
 
-def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
+def _list_files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
     """List every file of a set with its class, sorted by name."""
     return [
         (path, label)
@@ -188,7 +192,7 @@ def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
     ]
 
 
-def _decoded(
+def _decode_files(
     files: list[tuple[Path, int]], folder: Path, image: ImageInput
 ) -> Iterator[_DecodedFile]:
     read = partial(_read, folder=folder, image=image)
@@ -211,7 +215,7 @@ def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _DecodedF
         return _DecodedFile(relative, label, "", reason=str(error))
 
 
-def _without_duplicates(
+def _drop_duplicates(
     images: Iterator[_DecodedFile],
     paths_by_digest: dict[str, str],
     skipped: list[SkippedFile],

@@ -14,7 +14,7 @@ from training.recipe.image import Image, ImageRecipe, Network
 _BATCH_SIZE = 256
 
 
-def unit_range(image: Tensor) -> Tensor:
+def to_unit_range(image: Tensor) -> Tensor:
     """Map uint8 ``[batch, height, width, channels]`` to 0 to 1, with the channels second."""
     return image.permute(0, 3, 1, 2).float() / 255
 
@@ -32,9 +32,9 @@ class Pixels(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``[batch, height, width, channels]`` to ``[batch, channels, height, width]``."""
-        return self.scaled(unit_range(image))
+        return self.standardize(to_unit_range(image))
 
-    def scaled(self, images: Tensor) -> Tensor:
+    def standardize(self, images: Tensor) -> Tensor:
         """Map ``[batch, channels, height, width]``, 0 to 1, to the same shape, standardized."""
         return (images - self.mean) / self.deviation
 
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, activation: nn.Module) -> None:
         super().__init__()
-        self.first = _normed(width, width, activation)
+        self.first = _create_normed_convolution(width, width, activation)
         norm = nn.BatchNorm2d(width)
         # Each block starts as the identity.
         nn.init.zeros_(norm.weight)
@@ -96,7 +96,7 @@ def build(recipe: ImageRecipe, classes: int) -> nn.Module:
     return network
 
 
-def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
+def _build_layers(plan: Network, image: Image, outputs: int) -> nn.Module:
     modules: list[nn.Module] = []
     width: int = image.channels
     rows, columns = image.height, image.width
@@ -111,7 +111,7 @@ def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
             lost = 0 if plan.padding == "same" else plan.kernel_size - 1
             modules.append(nn.Conv2d(width, int(number), plan.kernel_size, padding=pad))
             width, rows, columns = int(number), rows - lost, columns - lost
-            modules += _after(plan, nn.BatchNorm2d(width))
+            modules += _create_activation(plan, nn.BatchNorm2d(width))
         elif kind == "pool":
             modules.append(nn.MaxPool2d(2))
             rows, columns = rows // 2, columns // 2
@@ -120,19 +120,19 @@ def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
         elif kind == "dense":
             modules.append(nn.Linear(width, int(number)))
             width = int(number)
-            modules += _after(plan, nn.BatchNorm1d(width))
+            modules += _create_activation(plan, nn.BatchNorm1d(width))
     if not flat:
         modules.append(nn.Flatten())
         width *= rows * columns
     return nn.Sequential(*modules, nn.Dropout(plan.dropout), nn.Linear(width, outputs))
 
 
-def _after(plan: Network, norm: nn.Module) -> list[nn.Module]:
+def _create_activation(plan: Network, norm: nn.Module) -> list[nn.Module]:
     activation = ACTIVATIONS[plan.activation]()
     return [norm, activation] if plan.batch_norm else [activation]
 
 
-def _residual(plan: Network, image: Image, outputs: int) -> nn.Module:
+def _build_residual(plan: Network, image: Image, outputs: int) -> nn.Module:
     blocks = plan.blocks or [1] * len(plan.widths)
     modules: list[nn.Module] = []
     before: int = image.channels
@@ -143,20 +143,22 @@ def _residual(plan: Network, image: Image, outputs: int) -> nn.Module:
             stem = nn.Conv2d(before, width, plan.stem + 1, plan.stem, plan.stem // 2, bias=False)
             modules += [stem, nn.BatchNorm2d(width), ACTIVATIONS[plan.activation]()]
         else:
-            modules.append(_normed(before, width, ACTIVATIONS[plan.activation]()))
+            modules.append(
+                _create_normed_convolution(before, width, ACTIVATIONS[plan.activation]())
+            )
         modules += [Block(width, ACTIVATIONS[plan.activation]()) for _ in range(count)]
         before = width
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(plan.dropout)]
     return nn.Sequential(*modules, *head, nn.Linear(before, outputs))
 
 
-def _normed(inputs: int, outputs: int, activation: nn.Module) -> nn.Module:
+def _create_normed_convolution(inputs: int, outputs: int, activation: nn.Module) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), activation)
 
 
 BUILDERS: Mapping[str, Callable[[Network, Image, int], nn.Module]] = {
-    "layers": _layers,
-    "residual": _residual,
+    "layers": _build_layers,
+    "residual": _build_residual,
 }
 """The families of image models, with functions that build their networks."""

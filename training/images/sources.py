@@ -63,7 +63,7 @@ def load_images(
     """
     if data.folder is not None:
         folder = Path(data.folder)
-        if files := idx_files(folder):
+        if files := find_idx_files(folder):
             return _read_idx_sets(folder.resolve().name, files, labels, image)
         return read_folder(folder, labels, image)
     name = data.source or ""
@@ -71,7 +71,7 @@ def load_images(
         files = {part: _find_pair(name, prefix, folders) for part, prefix in PARTS.items()}
         return _read_idx_sets(name, files, labels, image)
     if name in _FOLDERS:
-        return read_folder(_public_folder(name, folders), labels, image, name)
+        return read_folder(_find_public_folder(name, folders), labels, image, name)
     known = ", ".join(sorted([*DIGESTS, *_FOLDERS]))
     raise DataError(f"There is no public data set of images {name!r}; known: {known}.")
 
@@ -85,22 +85,22 @@ def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, Im
     training, validation, test = found.training, found.validation, found.test
     share = recipe.split.validation
     if test is None:
-        training, test = _cut(training, recipe.split.test, recipe.seed)
+        training, test = _hold_out(training, recipe.split.test, recipe.seed)
         share /= 1 - recipe.split.test
     if validation is None:
-        training, validation = _cut(training, share, recipe.seed)
+        training, validation = _hold_out(training, share, recipe.seed)
     return training, validation, test
 
 
 def _find_pair(name: str, prefix: str, folders: Folders) -> tuple[Path, Path]:
     images, target = (
-        find(name, idx_source(name, kind), folders)
+        find(name, create_idx_source(name, kind), folders)
         for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1")
     )
     return images, target
 
 
-def idx_source(name: str, kind: str) -> Source:
+def create_idx_source(name: str, kind: str) -> Source:
     """Return the source of one file of a public data set; `kind` is its name without suffix."""
     path = f"{kind}-ubyte.gz"
     return Source(f"{name}/{path}", DIGESTS[name][kind], f"{_URLS[name]}/{path}")
@@ -141,7 +141,7 @@ def _build_set(
     return ImageSet(pixels[..., np.newaxis], target.astype(np.int64), positions, names)
 
 
-def _public_folder(name: str, folders: Folders) -> Path:
+def _find_public_folder(name: str, folders: Folders) -> Path:
     homes = [home / name for home in (folders.data, folders.cache) if home is not None]
     for home in homes:
         if (home / "train").is_dir():
@@ -208,23 +208,23 @@ def _read_header(path: Path, file: BufferedIOBase, axes: int) -> tuple[int, ...]
     return shape
 
 
-def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
+def find_idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Find image and label files with MNIST's names in a folder, by set; empty without them."""
     found = {}
     for part, prefix in PARTS.items():
         names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
-        pair = [path for name in names if (path := _either(folder, name)) is not None]
+        pair = [path for name in names if (path := _find_either(folder, name)) is not None]
         if len(pair) == len(names):
             found[part] = (pair[0], pair[1])
     return found if "training" in found else {}
 
 
-def _either(folder: Path, name: str) -> Path | None:
+def _find_either(folder: Path, name: str) -> Path | None:
     positions = (folder / name, folder / f"{name}.gz")
     return next((position for position in positions if position.is_file()), None)
 
 
-def _cut(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     rows = np.arange(len(images))
     retained, held_out = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
     return images.subset(retained), images.subset(held_out)

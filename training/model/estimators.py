@@ -47,12 +47,12 @@ def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
     return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
 
 
-def _decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+def _fit_decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
     kind = DecisionTreeClassifier if recipe.is_classification else DecisionTreeRegressor
     return kind(random_state=recipe.seed).fit(x, y)
 
 
-def _k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+def _fit_k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
     """Find clusters without the labels, then sort them in the order of the labels.
 
     The assignment of clusters to labels agrees with as many rows as possible.
@@ -66,7 +66,7 @@ def _k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
 
 
 FITTERS: Mapping[str, Callable[[Recipe, Float32s, Floats], BaseEstimator]] = {
-    "decision-tree": _decision_tree,
-    "k-means": _k_means,
+    "decision-tree": _fit_decision_tree,
+    "k-means": _fit_k_means,
 }
 """The families that scikit-learn fits, from features ``[rows, columns]`` and target ``[rows]``."""

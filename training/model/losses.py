@@ -15,13 +15,13 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 def select_loss(recipe: Recipe) -> RowLoss:
     """Return the recipe's loss, or the default of its task and family."""
     if recipe.task == "multiclass":
-        return _categorical_cross_entropy
+        return _compute_cross_entropy
     default: Loss = recipe.family.binary_loss if recipe.is_classification else "mse"
     chosen = recipe.training.loss if recipe.training else None
     return _LOSSES[chosen or default]
 
 
-def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
+def compute_penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
     """Compute ``l1 * sum |w| + l2 * sum w²`` over the weights without biases."""
     if l1 == 0 and l2 == 0:
         return 0.0
@@ -29,7 +29,7 @@ def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
     return l1 * weights.abs().sum() + l2 * weights.square().sum()
 
 
-def mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+def compute_mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     """Compute the mean cross-entropy of scores ``[rows, outputs]``.
 
     Args:
@@ -42,30 +42,30 @@ def mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(scores[:, 0], second.to(scores.dtype))
 
 
-def _per_row(loss: Callable[..., Tensor]) -> RowLoss:
+def _adapt_loss(loss: Callable[..., Tensor]) -> RowLoss:
     """Return a loss of PyTorch as one of the only score, without the mean over the rows."""
     return lambda scores, target: loss(scores[:, 0], target, reduction="none")
 
 
-def _categorical_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+def _compute_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(scores, target.long(), reduction="none")
 
 
-def _hinge(scores: Tensor, target: Tensor) -> Tensor:
+def _compute_hinge(scores: Tensor, target: Tensor) -> Tensor:
     return torch.relu(1 - (2 * target - 1) * scores[:, 0])
 
 
-def _perceptron(scores: Tensor, target: Tensor) -> Tensor:
+def _compute_perceptron(scores: Tensor, target: Tensor) -> Tensor:
     """Compute a loss whose gradient is Rosenblatt's rule, (prediction - target) * input."""
     prediction = (scores[:, 0].detach() >= 0).to(target.dtype)
     return (prediction - target) * scores[:, 0]
 
 
 _LOSSES: dict[Loss, RowLoss] = {
-    "mse": _per_row(functional.mse_loss),
-    "mae": _per_row(functional.l1_loss),
-    "huber": _per_row(functional.huber_loss),
-    "cross-entropy": _per_row(functional.binary_cross_entropy_with_logits),
-    "hinge": _hinge,
-    "perceptron": _perceptron,
+    "mse": _adapt_loss(functional.mse_loss),
+    "mae": _adapt_loss(functional.l1_loss),
+    "huber": _adapt_loss(functional.huber_loss),
+    "cross-entropy": _adapt_loss(functional.binary_cross_entropy_with_logits),
+    "hinge": _compute_hinge,
+    "perceptron": _compute_perceptron,
 }

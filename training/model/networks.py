@@ -43,7 +43,7 @@ class PiecewiseLinear(nn.Module):
     def __init__(self, training: Tensor, bins: int) -> None:
         super().__init__()
         shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-        edges = torch.stack([_quantiles(column, shares) for column in training.double().T])
+        edges = torch.stack([_compute_quantiles(column, shares) for column in training.double().T])
         self.register_buffer("start", edges[:, :-1].contiguous())
         width = edges[:, 1:] - edges[:, :-1]
         # A bin between equal quantiles is a step: one when the number is past it.
@@ -153,7 +153,7 @@ def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Mod
     return BUILDERS[plan.family](plan, training, numbers, outputs).to(training.dtype)
 
 
-def _linear(_: Network, training: Tensor, __: int, outputs: int) -> nn.Module:
+def _build_linear(_: Network, training: Tensor, __: int, outputs: int) -> nn.Module:
     linear = nn.Linear(training.shape[1], outputs, dtype=training.dtype)
     # The losses are convex; starting from zero makes runs reproducible.
     nn.init.zeros_(linear.weight)
@@ -161,26 +161,26 @@ def _linear(_: Network, training: Tensor, __: int, outputs: int) -> nn.Module:
     return linear
 
 
-def _mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
+def _build_mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
     width = training.shape[1]
     layers: list[nn.Module] = []
     if plan.embedding != "none" and numbers:
-        embedded = Embedded(_embedding(plan, training[:, :numbers]), numbers, width)
+        embedded = Embedded(_create_embedding(plan, training[:, :numbers]), numbers, width)
         layers.append(embedded)
         width = embedded.outputs
     for units in plan.hidden_layer_sizes:
-        layers += _hidden_layer(plan, width, units)
+        layers += _create_hidden_layer(plan, width, units)
         width = units
     return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
-def _embedding(plan: Network, numbers: Tensor) -> PiecewiseLinear | Periodic:
+def _create_embedding(plan: Network, numbers: Tensor) -> PiecewiseLinear | Periodic:
     if plan.embedding == "periodic":
         return Periodic(numbers.shape[1], plan.bins)
     return PiecewiseLinear(numbers, plan.bins)
 
 
-def _hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
+def _create_hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
     if plan.activation == "maxout":
         layer: list[nn.Module] = [Maxout(inputs, units)]
     else:
@@ -192,7 +192,7 @@ def _hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
     return layer
 
 
-def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
+def _compute_quantiles(column: Tensor, shares: Tensor) -> Tensor:
     # torch.quantile is limited to 16 million values.
     ordered = column.sort().values
     return ordered[(shares * (len(ordered) - 1)).round().long()]
@@ -208,9 +208,9 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 }
 
 BUILDERS: Mapping[str, Callable[[Network, Tensor, int, int], nn.Module]] = {
-    "linear": _linear,
-    "logistic": _linear,
-    "perceptron": _linear,
-    "mlp": _mlp,
+    "linear": _build_linear,
+    "logistic": _build_linear,
+    "perceptron": _build_linear,
+    "mlp": _build_mlp,
 }
 """The families that PyTorch fits, with functions that take the arguments of `build`."""

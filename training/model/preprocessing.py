@@ -139,14 +139,14 @@ class Preprocessing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
-        blocks = [self.steps(self._numbers(x))] if self.numeric else []
+        blocks = [self.steps(self._select_numbers(x))] if self.numeric else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position]))
         if len(self.indicated):
             blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(x.dtype))
         return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
 
-    def _numbers(self, x: Tensor) -> Tensor:
+    def _select_numbers(self, x: Tensor) -> Tensor:
         """Return the columns that are not categories."""
         return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
 
@@ -179,7 +179,7 @@ def fit_preprocessing(
     ]
     indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
     impute = any(columns[k].feature.optional for k in numeric)
-    steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
+    steps = _fit_numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
     if plan.rotated:
         slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
         steps.append(
@@ -188,7 +188,7 @@ def fit_preprocessing(
     return Preprocessing(steps, numeric, categories, indicated)
 
 
-def _numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:
+def _fit_numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:
     fill = np.nanmedian(x, axis=0) if plan.impute == "median" else np.nanmean(x, axis=0)
     steps: list[nn.Module] = [Imputer(fill)] if impute else []
     if plan.clip > 0:
@@ -211,24 +211,24 @@ def fit_scaler(kind: ScalerKind, values: Floats) -> Scaler:
     return Scaler(offset, np.where(scale > _MIN_SCALE, scale, 1.0))
 
 
-def _span(x: Floats) -> Floats:
+def _compute_range(x: Floats) -> Floats:
     return np.asarray(np.nanmax(x, axis=0) - np.nanmin(x, axis=0), dtype=np.float64)
 
 
-def _mean(x: Floats) -> Floats:
+def _compute_mean(x: Floats) -> Floats:
     return np.asarray(np.nanmean(x, axis=0), dtype=np.float64)
 
 
-def _robust(x: Floats) -> tuple[Floats, Floats]:
+def _compute_median_and_range(x: Floats) -> tuple[Floats, Floats]:
     low, middle, high = np.nanquantile(x, [0.25, 0.5, 0.75], axis=0)
     # A column that is mostly one value has no interquartile range, but still a deviation.
     return middle, np.where(high > low, high - low, np.nanstd(x, axis=0))
 
 
 _RULES: dict[ScalerKind, Callable[[Floats], tuple[Floats, Floats]]] = {
-    "min-max": lambda x: (np.nanmin(x, axis=0), _span(x)),
-    "standard": lambda x: (_mean(x), np.nanstd(x, axis=0)),
-    "mean": lambda x: (_mean(x), _span(x)),
-    "robust": _robust,
+    "min-max": lambda x: (np.nanmin(x, axis=0), _compute_range(x)),
+    "standard": lambda x: (_compute_mean(x), np.nanstd(x, axis=0)),
+    "mean": lambda x: (_compute_mean(x), _compute_range(x)),
+    "robust": _compute_median_and_range,
     "none": lambda x: (np.zeros(x.shape[1]), np.ones(x.shape[1])),
 }

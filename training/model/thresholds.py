@@ -13,7 +13,7 @@ from torch import Tensor
 from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import expand_binary_scores, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
-from training.model.losses import mean_cross_entropy
+from training.model.losses import compute_mean_cross_entropy
 
 Ints = npt.NDArray[np.intp]
 Positions = npt.NDArray[np.int64]
@@ -26,13 +26,13 @@ _MIN_WRONG = 5
 _LOG_TEMPERATURES = (-3.0, 3.0)
 
 
-def class_probabilities(predictions: Float32s) -> Floats:
+def compute_probabilities(predictions: Float32s) -> Floats:
     """Return ``[rows, labels]``, also for two labels; each row sums to one in float64."""
     shares = expand_binary_scores(predictions.astype(np.float64))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def confidence(
+def compute_confidence(
     target: Floats | Positions, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
 ) -> tuple[Float32s, Truths]:
     """Return the probability of each row's predicted label, and whether that label is true.
@@ -112,8 +112,8 @@ def choose_temperature(scores: Tensor, target: Positions) -> float:
     """
     labels = torch.from_numpy(target)
 
-    def loss(log_temperature: float) -> float:
-        return mean_cross_entropy(scores.double() / np.exp(log_temperature), labels).item()
+    def compute_loss(log_temperature: float) -> float:
+        return compute_mean_cross_entropy(scores.double() / np.exp(log_temperature), labels).item()
 
-    best = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
+    best = minimize_scalar(compute_loss, bounds=_LOG_TEMPERATURES, method="bounded")
     return float(np.exp(best.x))

@@ -58,12 +58,12 @@ def output_width(labels: int) -> int:
     return labels if labels > BINARY else 1
 
 
-def draft_families() -> list[str]:
+def list_draft_families() -> list[str]:
     """Return the families that a drafted recipe can have."""
     return [name for name, family in TABLE_FAMILIES.items() if family.draft_optimizer]
 
 
-def known_family(families: Mapping[str, object], name: str) -> str:
+def require_family(families: Mapping[str, object], name: str) -> str:
     """Return the name if it is in the table of families.
 
     Raises:

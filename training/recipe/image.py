@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Side
-from training.recipe.families import IMAGE_FAMILIES, known_family
+from training.recipe.families import IMAGE_FAMILIES, require_family
 from training.recipe.table import (
     Activation,
     NotNegative,
@@ -109,7 +109,7 @@ class Augmentation(Section):
 class Network(Section):
     """The network: sequential layers, or a small residual network."""
 
-    family: Annotated[str, AfterValidator(partial(known_family, IMAGE_FAMILIES))]
+    family: Annotated[str, AfterValidator(partial(require_family, IMAGE_FAMILIES))]
     layers: list[str] = Field(
         default=[], description='such as "conv 32", "pool", "dense 128", "dropout 0.5"'
     )

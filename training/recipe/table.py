@@ -13,8 +13,8 @@ from training.recipe.families import (
     TABLE_FAMILIES,
     TableFamily,
     Task,
-    known_family,
     output_width,
+    require_family,
 )
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
@@ -161,7 +161,7 @@ class Preprocessing(Section):
 class Network(Section):
     """The model family and its layers."""
 
-    family: Annotated[str, AfterValidator(partial(known_family, TABLE_FAMILIES))]
+    family: Annotated[str, AfterValidator(partial(require_family, TABLE_FAMILIES))]
     hidden_layer_sizes: list[Annotated[int, Field(ge=1, le=16_384)]] = []
     activation: Activation = "relu"
     dropout: Share = 0.0

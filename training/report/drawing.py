@@ -18,7 +18,7 @@ from service.predictions import predicted_labels
 from training.data.table import Dataset, Float32s, Floats
 from training.learn import FittedModel
 from training.recipe.table import Recipe
-from training.report.tables import with_unit
+from training.report.tables import add_unit
 
 # Placeholder colors, replaced by CSS variables of the page.
 INK, SOFT, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -62,13 +62,13 @@ class Chart:
     svg: str
 
 
-def canvas(height: float = _HEIGHT) -> Axes:
+def create_axes(height: float = _HEIGHT) -> Axes:
     """Create an empty figure in the width of the page; `height` is in inches."""
     with mpl.rc_context(_STYLE):
         return Figure(figsize=(_WIDTH, height), layout="constrained").subplots()
 
 
-def legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's own
+def add_legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's own
     """Add a legend in the colors of the page."""
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, **options)
 
@@ -77,7 +77,7 @@ def render_svg(axes: Axes, title: str, caption: str) -> Chart:
     """Render the figure as an SVG element, without header, metadata and unused ids."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
-            axis.set_major_formatter(_short)
+            axis.set_major_formatter(_format_tick)
     file = io.StringIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # The font of the page has glyphs that matplotlib lacks.
@@ -100,7 +100,7 @@ def render_svg(axes: Axes, title: str, caption: str) -> Chart:
     return Chart(title, caption, svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
 
 
-def _short(value: float, _: float) -> str:
+def _format_tick(value: float, _: float) -> str:
     """Format a tick label: 250k instead of 250000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -108,7 +108,7 @@ def _short(value: float, _: float) -> str:
     return f"{value:.6g}"
 
 
-def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart | None:
+def draw_prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart | None:
     """Draw predictions over one number, or decision regions over two; None for other inputs."""
     kinds = {column.feature.type for column in data.columns}
     known = ~np.isnan(data.features).any(axis=1)
@@ -116,22 +116,22 @@ def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart 
         return None
     x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
     if not recipe.is_classification and x.shape[1] == 1:
-        return _curve(recipe, x[:, 0], target, fitted)
+        return _draw_curve(recipe, x[:, 0], target, fitted)
     if recipe.is_classification and x.shape[1] == _PLANE:
-        return _regions(recipe, x, target.astype(int), fitted)
+        return _draw_regions(recipe, x, target.astype(int), fitted)
     return None
 
 
-def _curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
-    axes = canvas()
-    grid = np.linspace(*_span(x), _STEPS, dtype=np.float32)
+def _draw_curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+    axes = create_axes()
+    grid = np.linspace(*_compute_limits(x), _STEPS, dtype=np.float32)
     size = 6 if len(x) < _FEW_POINTS else 3
     axes.plot(x, target, "o", color=SERIES[0], ms=size, label="rows", rasterized=len(x) > _STEPS)
     predictions = fitted.predictor.predict(grid[:, np.newaxis])
     axes.plot(grid, predictions[:, 0], color=ORANGE, lw=1.8, label="prediction")
-    axes.set_ylabel(with_unit(recipe.target.name or recipe.target.column, recipe.target.unit))
+    axes.set_ylabel(add_unit(recipe.target.name or recipe.target.column, recipe.target.unit))
     _name_axis(axes, recipe, 0)
-    legend(axes)
+    add_legend(axes)
     return render_svg(
         axes,
         "Predictions over the input range",
@@ -139,10 +139,10 @@ def _curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> 
     )
 
 
-def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
-    axes = canvas(height=3.8)
+def _draw_regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+    axes = create_axes(height=3.8)
     axes.grid(visible=False)
-    (left, right), (low, high) = _span(x[:, 0]), _span(x[:, 1])
+    (left, right), (low, high) = _compute_limits(x[:, 0]), _compute_limits(x[:, 1])
     across, up = np.meshgrid(np.linspace(left, right, _STEPS), np.linspace(low, high, _STEPS))
     grid = np.column_stack([across.ravel(), up.ravel()]).astype(np.float32)
     chosen = predicted_labels(fitted.predictor.predict(grid), fitted.threshold).reshape(
@@ -166,7 +166,7 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
         axes.plot(rows[:, 0], rows[:, 1], "o", color=colors[k], ms=5, mec=INK, mew=0.5, label=label)
     for k in range(_PLANE):
         _name_axis(axes, recipe, k)
-    legend(axes, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=min(len(labels), 4))
+    add_legend(axes, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=min(len(labels), 4))
     return render_svg(
         axes,
         "Predictions over the input range",
@@ -176,9 +176,9 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
 
 def _name_axis(axes: Axes, recipe: Recipe, k: int) -> None:
     feature = recipe.features[k]
-    (axes.set_xlabel, axes.set_ylabel)[k](with_unit(feature.name, feature.unit))
+    (axes.set_xlabel, axes.set_ylabel)[k](add_unit(feature.name, feature.unit))
 
 
-def _span(x: Float32s) -> tuple[float, float]:
+def _compute_limits(x: Float32s) -> tuple[float, float]:
     margin = _MARGIN * float(x.max() - x.min() or 1)
     return float(x.min()) - margin, float(x.max()) + margin

@@ -8,7 +8,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.data.table import Floats
-from training.evaluation.metrics import calibration_bins
+from training.evaluation.metrics import compute_calibration_bins
 from training.fit import History
 from training.model.thresholds import Ints, Truths
 from training.recipe.families import BINARY
@@ -19,11 +19,11 @@ from training.report.drawing import (
     SERIES,
     SOFT,
     Chart,
-    canvas,
-    legend,
+    add_legend,
+    create_axes,
     render_svg,
 )
-from training.report.tables import with_unit
+from training.report.tables import add_unit
 
 _MAX_POINTS = 3000
 _FEW_POINTS = 60
@@ -37,9 +37,9 @@ _FEW_LABELS = 6
 _LOG_SCALE_RATIO = 20
 
 
-def learning_curves(histories: Sequence[History], loss: str) -> Chart:
+def draw_learning_curves(histories: Sequence[History], loss: str) -> Chart:
     """Draw the loss by epoch, with a pair of lines per network."""
-    axes = canvas()
+    axes = create_axes()
     for k, history in enumerate(histories):
         parts = {"training": (history.training, BLUE), "validation": (history.validation, ORANGE)}
         for part, (losses, color) in parts.items():
@@ -58,7 +58,7 @@ def learning_curves(histories: Sequence[History], loss: str) -> Chart:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(loss)
-    legend(axes)
+    add_legend(axes)
     many = f" Each of the {len(histories)} networks has a pair of lines." * (len(histories) > 1)
     return render_svg(
         axes,
@@ -68,49 +68,49 @@ def learning_curves(histories: Sequence[History], loss: str) -> Chart:
     )
 
 
-def predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart:
+def draw_predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart:
     """Draw predicted against true values of the measured rows."""
-    axes = canvas()
-    some = _some(len(target))
+    axes = create_axes()
+    some = _choose_points(len(target))
     size, alpha = (26, 0.9) if len(some) < _FEW_POINTS else (8, 0.35)
     axes.scatter(
         target[some], value[some], s=size, alpha=alpha, color=SERIES[0], lw=0, rasterized=True
     )
     ends = [min(target.min(), value.min()), max(target.max(), value.max())]
     axes.plot(ends, ends, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(with_unit("true", unit))
-    axes.set_ylabel(with_unit("predicted", unit))
+    axes.set_xlabel(add_unit("true", unit))
+    axes.set_ylabel(add_unit("predicted", unit))
     few = f" {len(some):,} of {len(target):,} rows." * (len(some) < len(target))
     return render_svg(
         axes, "Predicted and true values", f"On the dashed line the prediction is correct.{few}"
     )
 
 
-def residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
+def draw_residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
     """Draw the distribution of the errors, or each error if there are few rows."""
-    axes = canvas()
+    axes = create_axes()
     errors = value - target
     if len(errors) < _FEW_POINTS:
         axes.axhline(0, color=SOFT, lw=1, ls="--")
         axes.vlines(target, 0, errors, color=SERIES[0], lw=1.5)
         axes.plot(target, errors, "o", color=SERIES[0], ms=5)
-        axes.set_xlabel(with_unit("true", unit))
-        axes.set_ylabel(with_unit("error", unit))
+        axes.set_xlabel(add_unit("true", unit))
+        axes.set_ylabel(add_unit("error", unit))
         return render_svg(axes, "Errors", "Predicted minus true value of each row.")
     low, high = np.quantile(errors, [0.01, 0.99])
     axes.hist(errors, bins=40, range=(low, high) if high > low else None, color=SERIES[0])
     axes.axvline(0, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(with_unit("error", unit))
+    axes.set_xlabel(add_unit("error", unit))
     axes.set_ylabel("rows")
     return render_svg(
         axes, "Errors", "Predicted minus true value, without the outermost percent at each end."
     )
 
 
-def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
+def draw_confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     """Draw the confusion matrix: true labels in rows, predicted labels in columns."""
     counts = metrics.confusion_matrix(target, predicted, labels=range(len(labels)))
-    axes = canvas()
+    axes = create_axes()
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -118,7 +118,7 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto", rasterized=True)
     slant = 0 if len(labels) == BINARY else 25 if len(labels) <= _FEW_LABELS else 90
     if len(labels) <= _MAX_NAMES_AT_AN_AXIS:
-        names = [_shortened(label) for label in labels]
+        names = [_shorten(label) for label in labels]
         size = min(10.0, _POINTS_OF_AN_AXIS / len(labels))
         axes.set_xticks(range(len(labels)), names, rotation=slant, fontsize=size)
         axes.set_yticks(range(len(labels)), names, fontsize=size)
@@ -133,22 +133,22 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     return render_svg(axes, "Confusion matrix", "True labels in rows, predicted labels in columns.")
 
 
-def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
+def draw_reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     """Draw the reliability diagram: accuracy by confidence, in ten bins.
 
     Args:
         series: by the name of a line, ``[rows]`` probabilities of the predicted label, and whether
             that label is true.
     """
-    axes = canvas()
+    axes = create_axes()
     for (name, (confidence, correct)), color in zip(series.items(), SERIES, strict=False):
-        confidences, accuracies, shares = np.array(calibration_bins(confidence, correct)).T
+        confidences, accuracies, shares = np.array(compute_calibration_bins(confidence, correct)).T
         axes.plot(confidences, accuracies, lw=1.3, color=color, label=name)
         axes.scatter(confidences, accuracies, s=10 + 190 * shares, color=color, alpha=0.6, lw=0)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability of the predicted label")
     axes.set_ylabel("accuracy")
-    legend(axes, loc="upper left")
+    add_legend(axes, loc="upper left")
     return render_svg(
         axes,
         "Calibration",
@@ -157,29 +157,31 @@ def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     )
 
 
-def roc_curves(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
+def draw_roc_curves(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
     """Draw ROC curves; for more than two labels, each against the others."""
-    axes = canvas()
-    for k, color in _curves(target, labels):
+    axes = create_axes()
+    for k, color in _choose_curves(target, labels):
         fpr, tpr, _ = metrics.roc_curve(target == k, probabilities[:, k])
         label = f"{labels[k]} (area {metrics.auc(fpr, tpr):.3f})"
         axes.plot(fpr, tpr, lw=1.7, color=color, label=label)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
-    legend(axes, loc="lower right")
+    add_legend(axes, loc="lower right")
     return render_svg(
         axes,
         "ROC curve",
         "True against false positive rate for every threshold. "
-        f"Random guessing is on the dashed line.{_drawn(labels)}",
+        f"Random guessing is on the dashed line.{_describe_omitted(labels)}",
     )
 
 
-def precision_recall_curves(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
+def draw_precision_recall_curves(
+    target: Ints, probabilities: Floats, labels: Sequence[str]
+) -> Chart:
     """Draw precision-recall curves, with the average precision."""
-    axes = canvas()
-    for k, color in _curves(target, labels):
+    axes = create_axes()
+    for k, color in _choose_curves(target, labels):
         precision, recall, _ = metrics.precision_recall_curve(target == k, probabilities[:, k])
         area = metrics.average_precision_score(target == k, probabilities[:, k])
         label = f"{labels[k]} (area {area:.3f})"
@@ -188,20 +190,20 @@ def precision_recall_curves(target: Ints, probabilities: Floats, labels: Sequenc
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    legend(axes, loc="lower left" if len(labels) <= _FEW_LABELS else "upper right")
+    add_legend(axes, loc="lower left" if len(labels) <= _FEW_LABELS else "upper right")
     return render_svg(
         axes,
         "Precision and recall",
         "Precision against recall for every threshold. "
-        f"Random guessing is on the dotted line.{_drawn(labels)}",
+        f"Random guessing is on the dotted line.{_describe_omitted(labels)}",
     )
 
 
-def calibration(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
+def draw_calibration(target: Ints, probabilities: Floats, labels: Sequence[str]) -> Chart:
     """Draw the calibration curve of each label."""
-    axes = canvas()
+    axes = create_axes()
     bins = min(10, max(2, len(target) // 10))
-    for k, color in _curves(target, labels):
+    for k, color in _choose_curves(target, labels):
         true, predicted = calibration_curve(
             target == k, probabilities[:, k], n_bins=bins, strategy="quantile"
         )
@@ -209,19 +211,19 @@ def calibration(target: Ints, probabilities: Floats, labels: Sequence[str]) -> C
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability")
     axes.set_ylabel("observed frequency")
-    legend(axes, loc="upper left")
+    add_legend(axes, loc="upper left")
     return render_svg(
         axes,
         "Calibration",
         "Observed frequency against predicted probability; on the dashed line the model is "
-        f"calibrated.{_drawn(labels)}",
+        f"calibrated.{_describe_omitted(labels)}",
     )
 
 
-def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> Chart:
+def draw_importance(importance: Mapping[str, float], metric: str, rows: str) -> Chart:
     """Draw the most important columns by permutation importance."""
     names = sorted(importance, key=lambda name: importance[name])[-_MAX_BARS:]
-    axes = canvas(height=max(1.6, 0.27 * len(names) + 0.8))
+    axes = create_axes(height=max(1.6, 0.27 * len(names) + 0.8))
     axes.grid(visible=False, axis="y")
     axes.barh(names, [importance[name] for name in names], color=SERIES[0], height=0.7)
     axes.set_xlabel(f"increase of {metric}")
@@ -233,7 +235,7 @@ def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> 
     )
 
 
-def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
+def _choose_curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     """Return the labels to draw with their colors, at most the most frequent ones."""
     if len(labels) == BINARY:
         return [(1, SERIES[0])]
@@ -242,16 +244,16 @@ def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     return list(zip(drawn, SERIES, strict=False))
 
 
-def _shortened(label: str) -> str:
+def _shorten(label: str) -> str:
     """Shorten a label that would take the space of the chart."""
     return label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…"
 
 
-def _drawn(labels: Sequence[str]) -> str:
+def _describe_omitted(labels: Sequence[str]) -> str:
     return f" The {_MAX_CURVES} most frequent labels." * (len(labels) > _MAX_CURVES)
 
 
-def _some(rows: int) -> Ints:
+def _choose_points(rows: int) -> Ints:
     if rows <= _MAX_POINTS:
         return np.arange(rows)
     return np.random.default_rng(0).choice(rows, _MAX_POINTS, replace=False)

@@ -14,9 +14,9 @@ from torch.nn import functional
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Rows
 from training.images.augment import augment
-from training.images.dataset import Bytes, ImageSet, evenly_spaced
-from training.images.networks import unit_range
-from training.model.thresholds import class_probabilities
+from training.images.dataset import Bytes, ImageSet, choose_evenly_spaced
+from training.images.networks import to_unit_range
+from training.model.thresholds import compute_probabilities
 from training.recipe.image import Augmentation
 
 _MAX_WORST = 24
@@ -53,13 +53,13 @@ class ImageRow:
     urls: list[str]
 
 
-def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
+def find_worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
     """Return the test images with the lowest probability of their true label, lowest first."""
-    probabilities, chosen = class_probabilities(predictions), predicted_labels(predictions)
+    probabilities, chosen = compute_probabilities(predictions), predicted_labels(predictions)
     true_probability = label_probabilities(probabilities, images.target)
     return [
         MisclassifiedImage(
-            url=data_url(images.pixels(np.array([row]))[0]),
+            url=encode_data_url(images.pixels(np.array([row]))[0]),
             name=images.names[row],
             true=images.labels[images.target[row]],
             predicted=images.labels[chosen[row]],
@@ -70,51 +70,53 @@ def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
     ]
 
 
-def examples(images: ImageSet) -> list[ImageRow]:
+def choose_examples(images: ImageSet) -> list[ImageRow]:
     """Show evenly spaced images of each class; of many classes, the first ones."""
     small = max(images.store.shape[1:3]) <= MAX_UNSCALED_SIDE
     most = _MAX_SMALL_EXAMPLES if small else _MAX_EXAMPLES
     each = min(_MAX_EACH, max(1, most // images.classes))
     return [
-        ImageRow(label, [data_url(image) for image in images.pixels(rows)])
-        for label, rows in zip(images.labels, _spread(images, each), strict=True)
+        ImageRow(label, [encode_data_url(image) for image in images.pixels(rows)])
+        for label, rows in zip(images.labels, _choose_rows(images, each), strict=True)
         if len(rows)
     ][:most]
 
 
-def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
+def create_augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
     """Show one image of each of some classes, followed by augmented copies."""
-    rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
+    rows = np.concatenate(_choose_rows(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)
-    image = unit_range(torch.from_numpy(before))
+    image = to_unit_range(torch.from_numpy(before))
     generator = Generator().manual_seed(seed)
     variants = [before]
     for _ in range(_AUGMENTED_COPIES):
         levels = (augment(image, plan, generator).clamp(0, 1) * 255).round().byte()
         variants.append(levels.permute(0, 2, 3, 1).numpy())
     return [
-        ImageRow(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
+        ImageRow(
+            images.labels[images.target[row]], [encode_data_url(variant[k]) for variant in variants]
+        )
         for k, row in enumerate(rows)
     ]
 
 
-def data_url(pixels: Bytes) -> str:
+def encode_data_url(pixels: Bytes) -> str:
     """Encode ``[height, width, channels]`` as a data URL: small images exactly, others as JPEG."""
     height, width, _ = pixels.shape
     colored = np.broadcast_to(pixels, (height, width, 3))
     file = io.BytesIO()
     if max(height, width) <= MAX_UNSCALED_SIDE:
         imsave(file, colored, format="png", metadata={"Software": ""})
-        return _address("png", file)
-    imsave(file, _smaller(colored), format="jpeg", pil_kwargs={"quality": _QUALITY})
-    return _address("jpeg", file)
+        return _format_data_url("png", file)
+    imsave(file, _downsample(colored), format="jpeg", pil_kwargs={"quality": _QUALITY})
+    return _format_data_url("jpeg", file)
 
 
-def _address(kind: str, file: io.BytesIO) -> str:
+def _format_data_url(kind: str, file: io.BytesIO) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _smaller(pixels: Bytes) -> Bytes:
+def _downsample(pixels: Bytes) -> Bytes:
     """Downsample an image by block averages until it is small enough for a page."""
     height, width, _ = pixels.shape
     step = math.ceil(max(height, width) / _LONGEST_SIDE)
@@ -123,10 +125,10 @@ def _smaller(pixels: Bytes) -> Bytes:
     return np.asarray(averages.round().byte().permute(1, 2, 0).numpy())
 
 
-def _spread(images: ImageSet, count: int) -> list[Rows]:
+def _choose_rows(images: ImageSet, count: int) -> list[Rows]:
     """Return up to `count` evenly spaced rows of each class."""
     found = []
     for label in range(images.classes):
         rows = np.flatnonzero(images.target == label)
-        found.append(rows[evenly_spaced(len(rows), count)])
+        found.append(rows[choose_evenly_spaced(len(rows), count)])
     return found

@@ -16,14 +16,14 @@ from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
 from training.images.networks import build
-from training.model.thresholds import Ints, class_probabilities
+from training.model.thresholds import Ints, compute_probabilities
 from training.recipe.families import BINARY
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import format_toml, parse_image_recipe
 from training.report import figures, gallery
 from training.report.drawing import Chart
 from training.report.page import format_command, render_page
-from training.report.tables import Tile, label_rows, metric_rows, number
+from training.report.tables import Tile, format_number, list_labels, list_metrics
 
 _MAX_SKIPPED = 40
 _MAX_PAIRS = 8
@@ -77,18 +77,20 @@ def render(
         manifest=manifest,
         provenance=origin,
         output=output,
-        measured=_measured(images, chosen),
-        caveats=_caveats(images, chosen, calibration, len(skipped)),
-        tiles=_tiles(evaluation, calibration),
-        metrics=metric_rows(evaluation),
+        measured=_describe_test_set(images, chosen),
+        caveats=_describe_caveats(images, chosen, calibration, len(skipped)),
+        tiles=_create_tiles(evaluation, calibration),
+        metrics=list_metrics(evaluation),
         intervals=[],
-        labels=label_rows(evaluation, images.labels, images.target),
+        labels=list_labels(evaluation, images.labels, images.target),
         worth=evaluation.metrics if evaluation else {},
-        pairs=_confused_pairs(images, chosen),
-        charts=_charts(tested, calibration, history, recipe),
-        worst=gallery.worst(images, tested.predictions) if shown else [],
-        examples=gallery.examples(images) if shown else [],
-        augmented_examples=gallery.augmented_examples(images, recipe.augmentation, recipe.seed)
+        pairs=_find_confused_pairs(images, chosen),
+        charts=_draw_charts(tested, calibration, history, recipe),
+        worst=gallery.find_worst(images, tested.predictions) if shown else [],
+        examples=gallery.choose_examples(images) if shown else [],
+        augmented_examples=gallery.create_augmented_examples(
+            images, recipe.augmentation, recipe.seed
+        )
         if augmented
         else [],
         private=recipe.data.private,
@@ -99,14 +101,14 @@ def render(
         taken=manifest.input,
         plan=recipe,
         history=history,
-        parameters=_parameters(recipe, images.classes),
+        parameters=_count_parameters(recipe, images.classes),
         command=format_command(public),
         folder=public.data.folder,
         recipe=format_toml(public),
     )
 
 
-def _measured(images: ImageSet, predicted: Ints) -> str:
+def _describe_test_set(images: ImageSet, predicted: Ints) -> str:
     """Describe the size of the test set, and the confidence interval of the error rate."""
     wrong = int((predicted != images.target).sum())
     ends = binomtest(wrong, len(images)).proportion_ci(method="wilson")
@@ -117,21 +119,27 @@ def _measured(images: ImageSet, predicted: Ints) -> str:
     )
 
 
-def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
+def _create_tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
     right, wrong = found["accuracy"], round((1 - found["accuracy"]) * evaluation.rows)
-    before = f"{number(calibration.error_before)} before the temperature" if calibration else ""
+    before = (
+        f"{format_number(calibration.error_before)} before the temperature" if calibration else ""
+    )
     return [
         Tile("accuracy", f"{right:.2%}", f"baseline {baseline['accuracy']:.2%}"),
         Tile("error", f"{1 - right:.2%}", f"{wrong:,} of {evaluation.rows:,} wrong"),
-        Tile("log loss", number(found["log_loss"]), f"baseline {number(baseline['log_loss'])}"),
-        Tile("calibration error", number(found["calibration_error"]), before),
+        Tile(
+            "log loss",
+            format_number(found["log_loss"]),
+            f"baseline {format_number(baseline['log_loss'])}",
+        ),
+        Tile("calibration error", format_number(found["calibration_error"]), before),
     ]
 
 
-def _caveats(
+def _describe_caveats(
     images: ImageSet, predicted: Ints, calibration: Calibration | None, skipped: int
 ) -> list[str]:
     """List limits of the metrics, the most serious first."""
@@ -158,15 +166,16 @@ def _caveats(
     if calibration is not None and calibration.error_after > calibration.error_before:
         found.append(
             "The temperature chosen on the validation set made the calibration worse on "
-            f"the test set: the calibration error rose from {number(calibration.error_before)} to "
-            f"{number(calibration.error_after)}."
+            "the test set: the calibration error rose from "
+            f"{format_number(calibration.error_before)} to "
+            f"{format_number(calibration.error_after)}."
         )
     if skipped:
         found.append(f"Skipped files: {skipped:,}, listed below with the reasons.")
     return found
 
 
-def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
+def _find_confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
     """Return the most frequent confusions, the most frequent first."""
     counts = confusion_matrix(images.target, predicted, labels=range(images.classes))
     of_class = counts.sum(axis=1)
@@ -187,7 +196,7 @@ def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
     ]
 
 
-def _charts(
+def _draw_charts(
     tested: TestSetPredictions,
     calibration: Calibration | None,
     history: History,
@@ -195,25 +204,27 @@ def _charts(
 ) -> list[Chart]:
     target, labels = tested.images.target, tested.images.labels
     probabilities, chosen = (
-        class_probabilities(tested.predictions),
+        compute_probabilities(tested.predictions),
         predicted_labels(tested.predictions),
     )
-    drawn = [figures.confusion(target, chosen, labels)]
+    drawn = [figures.draw_confusion(target, chosen, labels)]
     if len(labels) == BINARY and len(np.unique(target)) == BINARY:
-        drawn.append(figures.roc_curves(target, probabilities, labels))
-        drawn.append(figures.precision_recall_curves(target, probabilities, labels))
+        drawn.append(figures.draw_roc_curves(target, probabilities, labels))
+        drawn.append(figures.draw_precision_recall_curves(target, probabilities, labels))
     right = chosen == target
     confidences = {"as predicted": probabilities.max(axis=1)}
     if calibration is not None:
-        confidences["before the temperature"] = _before(probabilities, calibration.temperature)
-    drawn.append(figures.reliability({name: (c, right) for name, c in confidences.items()}))
+        confidences["before the temperature"] = _undo_calibration(
+            probabilities, calibration.temperature
+        )
+    drawn.append(figures.draw_reliability({name: (c, right) for name, c in confidences.items()}))
     if history.training:
-        curves = figures.learning_curves([history], "loss")
-        drawn.append(replace(curves, caption=f"{curves.caption}{_regularization_note(recipe)}"))
+        curves = figures.draw_learning_curves([history], "loss")
+        drawn.append(replace(curves, caption=f"{curves.caption}{_explain_losses(recipe)}"))
     return drawn
 
 
-def _before(probabilities: Floats, temperature: float) -> Floats:
+def _undo_calibration(probabilities: Floats, temperature: float) -> Floats:
     """Return the highest probability of each image before temperature scaling.
 
     Args:
@@ -224,7 +235,7 @@ def _before(probabilities: Floats, temperature: float) -> Floats:
     return np.asarray((undone / undone.sum(axis=1, keepdims=True)).max(axis=1))
 
 
-def _regularization_note(recipe: ImageRecipe) -> str:
+def _explain_losses(recipe: ImageRecipe) -> str:
     """Explain why the training loss may be above the validation loss."""
     plan = recipe.training
     reasons = {
@@ -239,7 +250,7 @@ def _regularization_note(recipe: ImageRecipe) -> str:
     )
 
 
-def _parameters(recipe: ImageRecipe, classes: int) -> int:
+def _count_parameters(recipe: ImageRecipe, classes: int) -> int:
     """Count the parameters; the meta device allocates no memory."""
     with torch.device("meta"):
         network = build(recipe, classes)

@@ -11,16 +11,16 @@ from service.bundle.manifest import Manifest
 from service.predictions import predicted_labels
 from service.spelling import join_names
 from training.data.table import Dataset, Table
-from training.evaluation.assessment import Assessment, permutation_importance
+from training.evaluation.assessment import Assessment, measure_permutation_importance
 from training.learn import FittedModel
-from training.model.thresholds import class_probabilities
+from training.model.thresholds import compute_probabilities
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, parse_recipe, recipe_names
 from training.recipe.table import Recipe
 from training.report import figures
 from training.report import tables as summary
-from training.report.drawing import Chart, prediction_map
-from training.report.tables import number
+from training.report.drawing import Chart, draw_prediction_map
+from training.report.tables import format_number
 
 _MAX_CATEGORIES = 30
 _MAX_CELLS = 12
@@ -40,19 +40,19 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
     measured = len(assessment.rows) > 0
     rows = assessment.rows if measured else np.arange(len(data.target))
-    metric, importance = permutation_importance(recipe, data, fitted, rows)
+    metric, importance = measure_permutation_importance(recipe, data, fitted, rows)
     charts = [
-        prediction_map(recipe, data, fitted),
-        *_measured_charts(recipe, data, assessment, fitted),
+        draw_prediction_map(recipe, data, fitted),
+        *_draw_charts(recipe, data, assessment, fitted),
     ]
     if len(importance) > 1:
         where = "the measured rows" if measured else "its own training rows"
-        charts.append(figures.importance_bars(importance, summary.METRICS[metric].title, where))
+        charts.append(figures.draw_importance(importance, summary.METRICS[metric].title, where))
     if fitted.histories:
-        charts.append(figures.learning_curves(fitted.histories, "loss"))
+        charts.append(figures.draw_learning_curves(fitted.histories, "loss"))
 
     features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
-    columns = _most_important(recipe, importance)
+    columns = _choose_columns(recipe, importance)
     predictions = assessment.predictions if measured else fitted.predictor.predict(data.features)
     predicted = summary.Predicted(recipe, rows, data.target[rows], predictions, fitted.threshold)
     return render_page(
@@ -61,25 +61,25 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         manifest=manifest,
         provenance=manifest.provenance,
         output=manifest.output,
-        measured=summary.measured(manifest.evaluation),
+        measured=summary.describe_measured_rows(manifest.evaluation),
         caveats=caveats,
-        tiles=summary.tiles(manifest.evaluation, recipe),
-        metrics=summary.metric_rows(manifest.evaluation, recipe.target.unit),
-        intervals=summary.interval_rows(manifest.output),
-        labels=summary.label_rows(manifest.evaluation, recipe.target.labels, predicted.target),
+        tiles=summary.create_tiles(manifest.evaluation, recipe),
+        metrics=summary.list_metrics(manifest.evaluation, recipe.target.unit),
+        intervals=summary.list_intervals(manifest.output),
+        labels=summary.list_labels(manifest.evaluation, recipe.target.labels, predicted.target),
         charts=[chart for chart in charts if chart is not None],
-        worst=summary.worst_rows(predicted, table, columns),
+        worst=summary.find_worst_rows(predicted, table, columns),
         worst_columns=columns,
         hidden_columns=len(importance) - len(columns),
         was_measured=measured,
-        features=[_feature_row(feature) for feature in features],
+        features=[_describe_feature(feature) for feature in features],
         threshold=fitted.threshold if recipe.task == "binary" else None,
         command=format_command(recipe),
         recipe=format_toml(recipe),
     )
 
 
-def _measured_charts(
+def _draw_charts(
     recipe: Recipe, data: Dataset, assessment: Assessment, fitted: FittedModel
 ) -> list[Chart]:
     target = data.target[assessment.rows]
@@ -88,32 +88,32 @@ def _measured_charts(
     if not recipe.is_classification:
         value = assessment.predictions[:, 0].astype(np.float64)
         return [
-            figures.predicted_and_true(target, value, recipe.target.unit),
-            figures.residuals(target, value, recipe.target.unit),
+            figures.draw_predicted_and_true(target, value, recipe.target.unit),
+            figures.draw_residuals(target, value, recipe.target.unit),
         ]
     classes, labels = target.astype(np.intp), recipe.target.labels
-    probabilities = class_probabilities(assessment.predictions)
+    probabilities = compute_probabilities(assessment.predictions)
     charts = [
-        figures.confusion(
+        figures.draw_confusion(
             classes, predicted_labels(assessment.predictions, fitted.threshold), labels
         )
     ]
     if len(np.unique(classes)) == len(labels):
         charts += [
-            figures.roc_curves(classes, probabilities, labels),
-            figures.precision_recall_curves(classes, probabilities, labels),
-            figures.calibration(classes, probabilities, labels),
+            figures.draw_roc_curves(classes, probabilities, labels),
+            figures.draw_precision_recall_curves(classes, probabilities, labels),
+            figures.draw_calibration(classes, probabilities, labels),
         ]
     return charts
 
 
-def _most_important(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
+def _choose_columns(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
     """Return the most important columns, in the order of the recipe."""
     shown = sorted(importance, key=lambda name: -importance[name])[:_MAX_CELLS]
     return [feature.name for feature in recipe.features if feature.name in shown]
 
 
-def _feature_row(feature: Feature) -> dict[str, str]:
+def _describe_feature(feature: Feature) -> dict[str, str]:
     row = {
         "name": feature.name,
         "type": feature.type,
@@ -129,20 +129,22 @@ def _feature_row(feature: Feature) -> dict[str, str]:
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"
     else:
-        row["allowed"] = _span(feature.allowed) or "any"
-        row["trained"] = _span(feature.trained)
+        row["allowed"] = _format_range(feature.allowed) or "any"
+        row["trained"] = _format_range(feature.trained)
         if feature.statistics is not None and feature.statistics.missing:
             row["missing"] += f" (in {feature.statistics.missing:.1%})"
     return row
 
 
-def _span(span: Range | None) -> str:
+def _format_range(span: Range | None) -> str:
     if span is None:
         return ""
     if span.minimum is None or span.maximum is None:
         ends = [("from", span.minimum), ("to", span.maximum)]
-        return " ".join(f"{word} {summary.number(end)}" for word, end in ends if end is not None)
-    return f"{summary.number(span.minimum)} to {summary.number(span.maximum)}"
+        return " ".join(
+            f"{word} {summary.format_number(end)}" for word, end in ends if end is not None
+        )
+    return f"{summary.format_number(span.minimum)} to {summary.format_number(span.maximum)}"
 
 
 def render_page(template: str, **shown: object) -> bytes:
@@ -157,7 +159,7 @@ def render_page(template: str, **shown: object) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters["number"] = format_number
     # File names may have bytes that are not UTF-8; they must not stop the run.
     return environment.get_template(template).render(shown).encode(errors="backslashreplace")
 

@@ -12,7 +12,7 @@ from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import HEADLINES
-from training.model.thresholds import class_probabilities
+from training.model.thresholds import compute_probabilities
 from training.recipe.table import Recipe
 
 
@@ -87,19 +87,19 @@ class Tile:
     note: str
 
 
-def with_unit(name: str, unit: str | None) -> str:
+def add_unit(name: str, unit: str | None) -> str:
     """Return ``name (unit)``, or the name if there is no other unit."""
     return f"{name} ({unit})" if unit and unit != name else name
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Format four significant digits, with thousands separators, and large numbers as integers."""
     if abs(value) >= _LARGE:
         return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
     return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
 
 
-def measured(evaluation: Evaluation | None) -> str:
+def describe_measured_rows(evaluation: Evaluation | None) -> str:
     """Describe the rows that the metrics were measured on."""
     if evaluation is None:
         return (
@@ -123,9 +123,9 @@ def measured(evaluation: Evaluation | None) -> str:
     )
 
 
-def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
+def create_tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
     """Return the headline metrics."""
-    lines = metric_rows(evaluation, recipe.target.unit)
+    lines = list_metrics(evaluation, recipe.target.unit)
     return [
         Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
         for name in HEADLINES
@@ -134,17 +134,17 @@ def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
     ]
 
 
-def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
+def list_metrics(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
     """List every metric of the model and of the baseline; `unit` is that of the target."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
     return [
         Line(
-            with_unit(text.title, unit if name in _METRICS_WITH_UNIT else None),
+            add_unit(text.title, unit if name in _METRICS_WITH_UNIT else None),
             text.meaning,
             *(
-                number(values[key]) if key in values else ""
+                format_number(values[key]) if key in values else ""
                 for values, key in ((found, name), (baseline, name), (found, _CROSS + name))
             ),
         )
@@ -153,7 +153,7 @@ def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[
     ]
 
 
-def interval_rows(output: Output) -> list[dict[str, str]]:
+def list_intervals(output: Output) -> list[dict[str, str]]:
     """List each level of the prediction intervals with its coverage on the test set."""
     if not isinstance(output, ValueOutput) or output.interval is None:
         return []
@@ -161,25 +161,28 @@ def interval_rows(output: Output) -> list[dict[str, str]]:
     unit = f" {output.unit}" if output.unit else ""
     rows = []
     for one in interval.levels:
-        ends = [_margin(interval, margin, unit) for margin in (min(one.margins), max(one.margins))]
+        ends = [
+            _format_margin(interval, margin, unit)
+            for margin in (min(one.margins), max(one.margins))
+        ]
         rows.append(
             {
                 "level": f"{one.level:.0%}",
                 "coverage": "" if one.coverage is None else f"{one.coverage:.1%}",
-                "width": "" if one.mean_width is None else number(one.mean_width),
+                "width": "" if one.mean_width is None else format_number(one.mean_width),
                 "margin": " to ".join(dict.fromkeys(ends)),
             }
         )
     return rows
 
 
-def _margin(interval: Interval, margin: float, unit: str) -> str:
+def _format_margin(interval: Interval, margin: float, unit: str) -> str:
     if interval.scale == "value":
-        return f"± {number(margin)}{unit}"
+        return f"± {format_number(margin)}{unit}"
     return f"+{math.expm1(margin):.1%} -{-math.expm1(-margin):.1%}"
 
 
-def label_rows(
+def list_labels(
     evaluation: Evaluation | None,
     labels: Sequence[str],
     target: npt.NDArray[np.integer | np.float64],
@@ -203,11 +206,11 @@ def label_rows(
     return rows
 
 
-def worst_rows(
+def find_worst_rows(
     predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
     """List the rows with the largest errors, with their cells as in the table."""
-    errors, formatted = _errors(predicted)
+    errors, formatted = _compute_errors(predicted)
     cells = table.frame.select(columns)
     labels = predicted.recipe.target.labels
     count = len(errors) if len(errors) <= _SINGLE else _WORST
@@ -215,21 +218,23 @@ def worst_rows(
         {
             "row": f"{table.row_number(int(predicted.rows[k])):,}",
             "cells": [cell or "" for cell in cells.row(int(predicted.rows[k]))],
-            "true": labels[int(predicted.target[k])] if labels else number(predicted.target[k]),
+            "true": labels[int(predicted.target[k])]
+            if labels
+            else format_number(predicted.target[k]),
             "predicted": formatted[k],
-            "error": f"{errors[k]:.0%}" if labels else number(errors[k]),
+            "error": f"{errors[k]:.0%}" if labels else format_number(errors[k]),
         }
         for k in np.argsort(-errors, kind="stable")[:count]
     ]
 
 
-def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
+def _compute_errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     """Return the error of each prediction, and the formatted prediction."""
     labels = predicted.recipe.target.labels
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
-        return np.abs(value - predicted.target), [number(one) for one in value]
-    probabilities = class_probabilities(predicted.predictions)
+        return np.abs(value - predicted.target), [format_number(one) for one in value]
+    probabilities = compute_probabilities(predicted.predictions)
     chosen = predicted_labels(predicted.predictions, predicted.threshold)
     formatted = [
         f"{labels[label]} ({row[label]:.0%})"

@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.naive_bayes import GaussianNB
 
-from training.autorecipe.draft import default_training, draft
+from training.autorecipe.draft import choose_training, draft
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.recipe.loader import parse_recipe
@@ -42,4 +42,4 @@ def test_the_penalty_grows_with_the_columns_of_each_row(
     rows: int, columns: int, penalty: float
 ) -> None:
     """Tables with many columns per row get a stronger penalty."""
-    assert default_training("logistic", rows, columns, 2)["l2"] == penalty
+    assert choose_training("logistic", rows, columns, 2)["l2"] == penalty

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.recipes import read_recipe
-from training.autorecipe.draft import Draft, draft, model_name
+from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import SOURCES, Folders, find
 from training.errors import DataError
@@ -303,6 +303,6 @@ def test_a_public_data_set_is_recognized_by_its_digest(folders: Folders) -> None
 
 def test_a_model_is_named_after_its_file() -> None:
     """Accents and other invalid characters are removed."""
-    assert model_name("Kunden 2024 (neu)") == "kunden_2024_neu"
-    assert model_name("Käufe Straße") == "kaufe_strasse"
-    assert model_name("数据") == "model"
+    assert derive_model_name("Kunden 2024 (neu)") == "kunden_2024_neu"
+    assert derive_model_name("Käufe Straße") == "kaufe_strasse"
+    assert derive_model_name("数据") == "model"

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.autorecipe.quality import leaky_columns
+from training.autorecipe.quality import find_leaky_columns
 from training.data.table import Floats, Table
 from training.recipe.table import Feature
 
@@ -20,7 +20,7 @@ _QUANTITY = _GENERATOR.normal(size=_ROWS)
 def _suspected(cells: list[str], kind: str, target: Floats, labels: int) -> bool:
     frame = pl.DataFrame({"x": [cell or None for cell in cells]})
     feature = Feature.model_validate({"name": "x", "type": kind, "optional": True})
-    return leaky_columns(Table("t", frame, "0"), [feature], target, labels) == ["x"]
+    return find_leaky_columns(Table("t", frame, "0"), [feature], target, labels) == ["x"]
 
 
 def _written(numbers: Floats) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft
-from training.autorecipe.quality import describe_columns, rare_label
+from training.autorecipe.quality import describe_columns, find_rare_label
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
 from training.run import run
@@ -62,4 +62,4 @@ def test_one_of_two_labels_may_be_rare(rows: int, rare: str | None) -> None:
     target = np.zeros(115)
     target[:rows] = 1
 
-    assert rare_label(read_recipe("admission"), target) == rare
+    assert find_rare_label(read_recipe("admission"), target) == rare

@@ -12,7 +12,7 @@ import pytest
 
 from training.data.sources import GITHUB, SOURCES, Folders, Source, find, load, public_data
 from training.errors import DataError
-from training.images.sources import DIGESTS, idx_source
+from training.images.sources import DIGESTS, create_idx_source
 from training.recipe.table import Data
 
 _CONTENT = b"1,2\n3,4\n"
@@ -50,7 +50,7 @@ def test_the_data_folder_has_an_exact_copy_of_each_data_set(name: str, folders: 
 
 def test_every_download_is_pinned() -> None:
     """GitHub files by a commit, which cannot change, and all files by their sha256."""
-    files = [idx_source(name, kind) for name, kinds in DIGESTS.items() for kind in kinds]
+    files = [create_idx_source(name, kind) for name, kinds in DIGESTS.items() for kind in kinds]
 
     for source in [*SOURCES.values(), *files]:
         assert re.fullmatch(r"[0-9a-f]{64}", source.sha256), source

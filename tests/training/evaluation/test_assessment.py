@@ -5,7 +5,7 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.data.table import encode, table_from_rows
-from training.evaluation.assessment import permutation_importance
+from training.evaluation.assessment import measure_permutation_importance
 from training.evaluation.metrics import measure
 from training.learn import fit_model
 
@@ -23,7 +23,7 @@ def test_an_irrelevant_column_is_not_important() -> None:
     data = encode(table_from_rows(rows, ["x", "noise", "y"]), recipe, everything)
     fitted = fit_model(recipe, data, everything, everything[:0])
 
-    metric, importance = permutation_importance(recipe, data, fitted, everything)
+    metric, importance = measure_permutation_importance(recipe, data, fitted, everything)
 
     perfect = measure(recipe, data.target, fitted.predictor.predict(data.features), 0.5)
     assert perfect[metric] == pytest.approx(0, abs=1e-4)

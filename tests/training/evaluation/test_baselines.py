@@ -6,7 +6,7 @@ import pytest
 
 from service.bundle.versions import list_model_names
 from training.data.sources import Folders
-from training.evaluation.baselines import find_image_bundle, image_checks
+from training.evaluation.baselines import check_images, find_image_bundle
 
 MODELS = Path(__file__).parents[3] / "models"
 NAMES = [name for name in list_model_names(MODELS) if find_image_bundle(MODELS, name)]
@@ -18,7 +18,7 @@ def test_a_shipped_model_reaches_its_targets(name: str, folders: Folders) -> Non
     bundle = find_image_bundle(MODELS, name)
     assert bundle is not None
 
-    figures = list(image_checks(bundle, folders))
+    figures = list(check_images(bundle, folders))
 
     assert figures
     assert [figure for figure in figures if not figure.is_reached] == []

@@ -6,18 +6,18 @@ from sklearn.metrics import f1_score
 
 from tests.recipes import read_recipe
 from training.evaluation.metrics import (
-    baseline_predictions,
-    calibration_error,
-    class_metrics,
+    compute_calibration_error,
     measure,
-    regression_metrics,
+    measure_classes,
+    measure_regression,
+    predict_baseline,
 )
 from training.model.thresholds import choose_threshold
 
 
 def test_regression_metrics_by_hand() -> None:
     """Errors of 1, 0 and -2 give the expected metrics."""
-    found = regression_metrics(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 1.0]))
+    found = measure_regression(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 1.0]))
 
     assert found["sse"] == pytest.approx(5)
     assert found["mse"] == pytest.approx(5 / 3)
@@ -32,7 +32,7 @@ def test_binary_metrics_by_hand() -> None:
     second = np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1])
     shares = np.column_stack([1 - second, second])
 
-    found = class_metrics(target, shares, (second >= 0.5).astype(np.intp), ["no", "yes"])
+    found = measure_classes(target, shares, (second >= 0.5).astype(np.intp), ["no", "yes"])
 
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["recall[yes]"] == pytest.approx(2 / 3)
@@ -44,8 +44,8 @@ def test_binary_metrics_by_hand() -> None:
 
 def test_baseline_predictions_only_use_the_training_target() -> None:
     """The mean, or the shares of the labels, for every row."""
-    name, value = baseline_predictions(read_recipe("ice_cream"), np.array([1.0, 3.0]), 3)
-    _, share = baseline_predictions(read_recipe("admission"), np.array([0.0, 1.0, 1.0, 1.0]), 2)
+    name, value = predict_baseline(read_recipe("ice_cream"), np.array([1.0, 3.0]), 3)
+    _, share = predict_baseline(read_recipe("admission"), np.array([0.0, 1.0, 1.0, 1.0]), 2)
 
     assert name == "the training mean"
     assert value.tolist() == [[2], [2], [2]]
@@ -55,7 +55,7 @@ def test_baseline_predictions_only_use_the_training_target() -> None:
 def test_the_mean_has_an_r2_of_zero() -> None:
     """R² of the mean is zero on the rows from which it was computed."""
     target = np.array([1.0, 2.0, 6.0])
-    _, baseline = baseline_predictions(read_recipe("ice_cream"), target, 3)
+    _, baseline = predict_baseline(read_recipe("ice_cream"), target, 3)
 
     assert measure(read_recipe("ice_cream"), target, baseline, 0.5)["r2"] == pytest.approx(0)
 
@@ -88,5 +88,5 @@ def test_calibrated_confidence_has_no_calibration_error() -> None:
     """Correct in 80 of 100 cases at a confidence of 0.8 is calibrated; at 0.95 it is not."""
     right = np.array([True] * 80 + [False] * 20)
 
-    assert calibration_error(np.full(100, 0.8), right) == pytest.approx(0)
-    assert calibration_error(np.full(100, 0.95), right) == pytest.approx(0.15)
+    assert compute_calibration_error(np.full(100, 0.8), right) == pytest.approx(0)
+    assert compute_calibration_error(np.full(100, 0.95), right) == pytest.approx(0.15)

@@ -9,7 +9,7 @@ from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, load_evaluated_model
 from training.evaluation.published import open_model
-from training.evaluation.results import results_page
+from training.evaluation.results import render_results
 from training.recipe.loader import recipe_names
 from training.run import run
 
@@ -19,7 +19,7 @@ def test_the_page_has_every_published_model(folders: Folders, tmp_path: Path) ->
     for name in ("line", "xor"):
         run(read_recipe(name), tmp_path, folders)
 
-    page = results_page(tmp_path, folders)
+    page = render_results(tmp_path, folders)
 
     assert "| `line` | 13 → 27 | 27.000 | yes |" in page
     assert "| `xor` | every row of the table predicted correctly | 4 of 4 | yes |" in page
@@ -49,7 +49,7 @@ def test_a_model_that_misses_its_target_is_shown(folders: Folders, tmp_path: Pat
     hurried = ["training.optimizer=SGD", "training.epochs=1", "training.learning_rate=0.01"]
     run(read_recipe("line", hurried), tmp_path, folders)
 
-    assert "**no**" in results_page(tmp_path, folders)
+    assert "**no**" in render_results(tmp_path, folders)
 
 
 def test_every_shipped_recipe_has_a_target() -> None:

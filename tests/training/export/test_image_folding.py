@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.export.folding import fold_pixel_scaling
-from training.export.onnx_export import to_graph
+from training.export.onnx_export import export_module
 from training.images.networks import Classifier, Pixels
 from training.onnx_files import Graph
 
@@ -54,7 +54,7 @@ def test_folding_does_not_change_predictions(first: str, channels: int) -> None:
         classifier.float()
 
     same = fold_pixel_scaling(classifier)
-    model = to_graph(same, torch.from_numpy(images[:3]), "image", "probabilities")
+    model = export_module(same, torch.from_numpy(images[:3]), "image", "probabilities")
 
     operators = [node.op_type for node in onnx.load_model_from_string(model).graph.node]
     can_be = first in ("convolution", "dense")

@@ -9,7 +9,7 @@ from service.bundle.manifest import output_name
 from training.data.table import Dataset, Float32s, encode, table_from_rows
 from training.errors import ExportError
 from training.export.manifest import describe_output
-from training.export.onnx_export import example_rows, export, verify
+from training.export.onnx_export import create_examples, export, verify
 from training.learn import fit_model
 from training.model.networks import Predictor
 from training.onnx_files import Graph
@@ -140,7 +140,7 @@ def test_missing_values_of_examples_are_null() -> None:
     """The JSON of the example rows has null for a missing value."""
     predictor, _ = _learned(_recipe("linear", "regression", seed=1))
 
-    examples = example_rows(predictor, _unusual_rows(), "value")
+    examples = create_examples(predictor, _unusual_rows(), "value")
 
     assert examples.input.data[:4] == [None, 1.0, None, None]
     assert examples.output.shape == [8, 1]

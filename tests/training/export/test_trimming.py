@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from torch import nn
 
-from training.export.onnx_export import to_graph
+from training.export.onnx_export import export_module
 from training.export.trimming import trim
 from training.onnx_files import Graph
 
@@ -203,7 +203,7 @@ def test_an_exported_network_only_computes_what_its_pools_use(
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
 
-    exported = to_graph(network, torch.from_numpy(images[:3]), "image", "scores")
+    exported = export_module(network, torch.from_numpy(images[:3]), "image", "scores")
 
     np.testing.assert_allclose(Graph(exported).predict(images), expected, rtol=1e-5, atol=1e-6)
     graph = onnx.load_model_from_string(exported).graph

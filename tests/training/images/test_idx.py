@@ -12,7 +12,7 @@ from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
-from training.images.sources import idx_files, load_images, read_idx
+from training.images.sources import find_idx_files, load_images, read_idx
 from training.recipe.image import ImageData
 
 _PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -81,11 +81,11 @@ def test_a_decompression_bomb_is_rejected(tmp_path: Path, declared: int, sentenc
 def test_a_folder_of_idx_files_is_recognized_by_their_names(tmp_path: Path) -> None:
     """The training set is required, the test set is optional."""
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(_idx(_PIXELS)))
-    assert idx_files(tmp_path) == {}
+    assert find_idx_files(tmp_path) == {}
 
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(_idx(np.array([0, 1], np.uint8)))
 
-    assert list(idx_files(tmp_path)) == ["training"]
+    assert list(find_idx_files(tmp_path)) == ["training"]
 
 
 @pytest.mark.parametrize(

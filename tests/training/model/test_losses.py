@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.recipes import read_recipe
-from training.model.losses import penalty, select_loss
+from training.model.losses import compute_penalty, select_loss
 
 _SCORES = torch.tensor([[-2.0], [0.0], [0.5], [3.0]], dtype=torch.float64)
 _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_penalties_exclude_the_bias() -> None:
         network.weight.copy_(torch.tensor([[3.0, -4.0]]))
         network.bias.fill_(100)
 
-    found = penalty(network, l1=0.5, l2=0.1)
+    found = compute_penalty(network, l1=0.5, l2=0.1)
 
     assert isinstance(found, torch.Tensor)
     assert found.item() == pytest.approx(0.5 * 7 + 0.1 * 25)

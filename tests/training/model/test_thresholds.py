@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.evaluation.metrics import low_confidence_metrics
+from training.evaluation.metrics import measure_low_confidence
 from training.model.thresholds import choose_low_confidence
 
 
@@ -19,7 +19,7 @@ def test_unsure_predictions_are_ten_times_as_often_wrong_on_other_rows() -> None
     threshold = choose_low_confidence(*predictions(5000, seed=1), min_ratio=10)
 
     assert threshold is not None
-    found = low_confidence_metrics(*predictions(50_000, seed=2), threshold)
+    found = measure_low_confidence(*predictions(50_000, seed=2), threshold)
     assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
     assert found["unsure_share"] <= 0.2
 
@@ -57,7 +57,7 @@ def test_there_is_no_threshold_if_none_is_useful(
 
 def test_a_prediction_at_the_threshold_is_not_unsure() -> None:
     """Only probabilities below the threshold are unsure."""
-    found = low_confidence_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
+    found = measure_low_confidence(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
 
     assert found["unsure_share"] == pytest.approx(1 / 3)
     assert found["wrong[unsure]"] == 1

@@ -22,12 +22,12 @@ from service.bundle.manifest import (
     find_task,
 )
 from service.predictions import predicted_labels
-from training.evaluation.metrics import class_metrics, low_confidence_metrics
+from training.evaluation.metrics import measure_classes, measure_low_confidence
 from training.export.manifest import describe_provenance
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
-from training.model.thresholds import class_probabilities, confidence
+from training.model.thresholds import compute_confidence, compute_probabilities
 from training.recipe.image import ImageRecipe
 from training.report import images as report
 
@@ -108,12 +108,12 @@ class Scene:
 
 def _evaluation(tested: report.TestSetPredictions) -> Evaluation:
     target, predictions, labels = tested.images.target, tested.predictions, tested.images.labels
-    shares = class_probabilities(predictions)
-    found = class_metrics(target, shares, predicted_labels(predictions, 0.5), labels)
-    seen = confidence(target.astype(np.float64), predictions, 0.5)
-    found |= low_confidence_metrics(*seen, _UNSURE_BELOW)
+    shares = compute_probabilities(predictions)
+    found = measure_classes(target, shares, predicted_labels(predictions, 0.5), labels)
+    seen = compute_confidence(target.astype(np.float64), predictions, 0.5)
+    found |= measure_low_confidence(*seen, _UNSURE_BELOW)
     even = np.full(shares.shape, 1 / len(labels))
-    naive = class_metrics(target, even, even.argmax(axis=1), labels)
+    naive = measure_classes(target, even, even.argmax(axis=1), labels)
     baseline = Baseline(name="the training shares of the labels", metrics=naive)
     return Evaluation(part="test", rows=len(target), metrics=found, baseline=baseline)
 
