@@ -81,7 +81,7 @@ class FitState:
             self.weights = copy.deepcopy(network.state_dict())
 
     def should_stop(self, patience: int) -> bool:
-        """Return whether the loss cannot improve, or did not for `patience` epochs."""
+        """Return whether the loss cannot improve, or did not for ``patience`` epochs."""
         epochs = len(self.history.training) - 1 - self.history.best_epoch
         return self.best == 0 or epochs >= patience
 
@@ -97,10 +97,8 @@ def fit(
 
     The best epoch has the lowest loss on the validation set, or on the training set if there is
     none. The loop serves full batches, mini-batches and single rows, with first-order optimizers
-    and L-BFGS. It draws from torch's global generator, which must be seeded before.
-
-    Raises:
-        FitError: the loss is not finite, or a batch is too small for batch normalization.
+    and L-BFGS. It draws from torch's global generator, which must be seeded before. Raises
+    `FitError` if the loss is not finite, or a batch is too small for batch normalization.
     """
     batches = batches_per_epoch(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
@@ -143,8 +141,7 @@ def fit(
 def batches_per_epoch(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:
     """Return the number of batches; batch size 0 is one full batch.
 
-    Raises:
-        FitError: a batch has only one row or image, which cannot be normalized.
+    Raises `FitError` if a batch has only one row or image, which cannot be normalized.
     """
     batches = math.ceil(rows / plan.batch_size) if plan.batch_size else 1
     normalized = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
@@ -158,10 +155,9 @@ def batches_per_epoch(rows: int, plan: OptimizerSettings, network: nn.Module) ->
 
 
 def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: str = "") -> None:
-    """Reject a loss that is infinite or NaN; `epoch` counts from zero.
+    """Reject a loss that is infinite or NaN; ``epoch`` counts from zero.
 
-    Raises:
-        FitError: with the learning rate to change, and another remedy.
+    Raises `FitError`, with the learning rate to change and another remedy.
     """
     if not math.isfinite(loss):
         raise FitError(

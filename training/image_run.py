@@ -66,12 +66,10 @@ def run(
     *,
     force: bool = False,
 ) -> Publication:
-    """Train the recipe's model and publish it as the next version below `models`.
+    """Train the recipe's model and publish it as the next version below ``models``.
 
-    With `force`, it serves even if it is clearly worse than the version that serves.
-
-    Raises:
-        TrainingError: the run failed; nothing was published.
+    With ``force``, it serves even if it is clearly worse than the version that serves. Raises
+    `TrainingError` if the run fails; nothing is published then.
     """
     started = time.perf_counter()
     check_folder(models, recipe.name)

@@ -61,12 +61,12 @@ class Original:
 def import_model(
     path: Path, document: dict[str, Any], csv: Path | None, models: Path
 ) -> Publication:
-    """Wrap a model into a bundle and publish it as the next version below `models`.
+    """Wrap a model into a bundle and publish it as the next version below ``models``.
 
     Args:
         path: the ONNX file.
         document: a `ModelCard` as parsed from TOML; missing parts come from the graph and the rows.
-        csv: rows to verify the import and, with `target.column`, to measure it.
+        csv: rows to verify the import and, with ``target.column``, to measure it.
         models: the folder of published models.
 
     Raises:

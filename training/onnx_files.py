@@ -22,8 +22,7 @@ Array = npt.NDArray[Any]
 def run_graph(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run any graph once and return every output by its name.
 
-    Raises:
-        ImportRejected: ONNX Runtime rejects the graph or the rows.
+    Raises `ImportRejected` if ONNX Runtime rejects the graph or the rows.
     """
     try:
         options = ort.SessionOptions()
@@ -49,7 +48,7 @@ class Graph:
         return predictions
 
     def predict_in_batches(self, rows: Array, size: int) -> Float32s:
-        """Map as `predict` does, in batches of at most `size` rows."""
+        """Map as `predict` does, in batches of at most ``size`` rows."""
         starts = range(0, len(rows), size)
         return np.concatenate([self.predict(rows[start : start + size]) for start in starts])
 

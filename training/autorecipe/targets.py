@@ -68,7 +68,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
 
 
 def find_missing_words(table: Table, column: str) -> list[str]:
-    """Return the words for missing values; without `None`, if that is a frequent label.
+    """Return the words for missing values; without ``None``, if that is a frequent label.
 
     Args:
         table: the complete table, with only blank cells missing.

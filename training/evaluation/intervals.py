@@ -43,8 +43,8 @@ def build_interval(  # noqa: PLR0913 - it takes all that a run has
 ) -> Interval | None:
     """Fit the model's intervals, and measure them on the test set; None if there are too few rows.
 
-    With `split.interval_folds` they come from out-of-fold predictions for the rows outside the test
-    set; otherwise from cross-validation or from the validation set.
+    With ``split.interval_folds`` they come from out-of-fold predictions for the rows outside the
+    test set; otherwise from cross-validation or from the validation set.
     """
     if recipe.is_classification:
         return None

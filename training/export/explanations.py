@@ -26,10 +26,8 @@ def build_explanation(
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
-    Mean values of the training set, ``[rows, columns]``, contribute zero.
-
-    Raises:
-        ExportError: the sums differ from the scores of the network.
+    Mean values of the training set, ``[rows, columns]``, contribute zero. Raises `ExportError` if
+    the sums differ from the scores of the network.
     """
     if not recipe.family.additive or isinstance(predictor, Estimator):
         return None

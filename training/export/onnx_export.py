@@ -71,7 +71,7 @@ def export_module(
 ) -> bytes:
     """Export a fitted module in evaluation mode as ONNX, for any batch size.
 
-    The first dimension of `probe`, an example input, is the batch.
+    The first dimension of ``probe``, an example input, is the batch.
     """
     with _silence_exporter():
         program = torch.onnx.export(
@@ -97,8 +97,7 @@ def export_module(
 def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
     """Reject a graph whose predictions differ on these rows, at several batch sizes.
 
-    Raises:
-        ExportError: the message has the row and both predictions.
+    Raises `ExportError` with the row and both predictions.
     """
     graph = Graph(model)
     expected = predictor.predict(rows)

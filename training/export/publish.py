@@ -41,11 +41,10 @@ class Publication:
 
 
 def check_folder(models: Path, name: str) -> None:
-    """Check that versions of a model can be written below `models`; nothing is created yet.
+    """Check that versions of a model can be written below ``models``; nothing is created yet.
 
-    Raises:
-        PublishError: the path is a file, the folder is not writable, or the policy of the model
-            is invalid.
+    Raises `PublishError` if the path is a file, the folder is not writable, or the policy of the
+    model is invalid.
     """
     home = models / name
     try:
@@ -73,7 +72,7 @@ def publish(
 ) -> Publication:
     """Write the next version of the model atomically, and let it serve.
 
-    A version that the comparison found clearly worse is written and, without `force`, does not
+    A version that the comparison found clearly worse is written and, without ``force``, does not
     serve: the alias ``stable`` is set to the serving version before the new one can be loaded.
 
     Raises:

@@ -48,8 +48,8 @@ class Checkpoint:
     ) -> FitState:
         """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
-        Raises:
-            DataError: the file belongs to another recipe or other data, or is not a checkpoint.
+        Raises `DataError` if the file belongs to another recipe or other data, or is not a
+        checkpoint.
         """
         self._parts = {
             "network": network,

@@ -56,10 +56,8 @@ def load_images(
 ) -> LoadedImages:
     """Read and decode all images as the service does.
 
-    Without `labels`, the names of the folders are the names of the classes.
-
-    Raises:
-        DataError: the images cannot be found, or are too few.
+    Without ``labels``, the names of the folders are the names of the classes. Raises `DataError` if
+    the images cannot be found, or are too few.
     """
     if data.folder is not None:
         folder = Path(data.folder)
@@ -79,8 +77,7 @@ def load_images(
 def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Split images into training, validation and test set, unless the data set defines them.
 
-    Raises:
-        DataError: a class has too few images.
+    Raises `DataError` if a class has too few images.
     """
     training, validation, test = found.training, found.validation, found.test
     share = recipe.split.validation
@@ -101,7 +98,7 @@ def _find_pair(name: str, prefix: str, folders: Folders) -> tuple[Path, Path]:
 
 
 def create_idx_source(name: str, kind: str) -> Source:
-    """Return the source of one file of a public data set; `kind` is its name without suffix."""
+    """Return the source of one file of a public data set; ``kind`` is its name without suffix."""
     path = f"{kind}-ubyte.gz"
     return Source(f"{name}/{path}", DIGESTS[name][kind], f"{_URLS[name]}/{path}")
 
@@ -159,9 +156,7 @@ def read_idx(path: Path, axes: int) -> Bytes:
     """Read the array of an idx file of bytes, plain or gzipped, with this number of axes.
 
     No more is read than the header declares, since a small gzipped file can expand to terabytes.
-
-    Raises:
-        DataError: it cannot be read, is not such a file, is empty or is too large.
+    Raises `DataError` if it cannot be read, is not such a file, is empty or is too large.
     """
     try:
         with path.open("rb") as file:

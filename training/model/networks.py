@@ -138,7 +138,7 @@ class Predictor(nn.Module):
 def predict_in_batches(
     model: nn.Module, rows: npt.NDArray[np.float32 | np.uint8], size: int
 ) -> Float32s:
-    """Run a model on batches of at most `size` rows, without gradients."""
+    """Run a model on batches of at most ``size`` rows, without gradients."""
     with torch.no_grad():
         parts = [model(part) for part in torch.split(torch.from_numpy(rows), size)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
@@ -147,7 +147,7 @@ def predict_in_batches(
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
     """Return an untrained network from preprocessed columns to scores.
 
-    The first `numbers` columns of the preprocessed training set, ``[rows, width]``, are numbers;
+    The first ``numbers`` columns of the preprocessed training set, ``[rows, width]``, are numbers;
     embeddings are fitted to them. There is one output, or one per label.
     """
     return BUILDERS[plan.family](plan, training, numbers, outputs).to(training.dtype)

@@ -77,7 +77,7 @@ def choose_low_confidence(
 
     The threshold maximizes Youden's index (1950), the share of wrong predictions that are marked
     minus the share of correct ones, among the thresholds that mark at most a fifth of the
-    predictions and whose unsure predictions are wrong at least `min_ratio` times as often as the
+    predictions and whose unsure predictions are wrong at least ``min_ratio`` times as often as the
     others.
 
     Args:

@@ -31,7 +31,7 @@ class TableFamily:
     binary_activation: Literal["sigmoid", "hard-sigmoid"] = "sigmoid"
     """What turns the score of the second of two labels into a probability."""
     draft_optimizer: Literal["LBFGS", "SGD", "AdamW"] | None = None
-    """The optimizer of a drafted recipe; None where `new` does not offer the family."""
+    """The optimizer of a drafted recipe; None where ``new`` does not offer the family."""
 
 
 TABLE_FAMILIES: Mapping[str, TableFamily] = {
@@ -66,8 +66,7 @@ def list_draft_families() -> list[str]:
 def require_family(families: Mapping[str, object], name: str) -> str:
     """Return the name if it is in the table of families.
 
-    Raises:
-        ValueError: the table has no such family.
+    Raises `ValueError` if the table has no such family.
     """
     if name not in families:
         raise ValueError(f"choose from {', '.join(families)}")

@@ -63,7 +63,7 @@ class Chart:
 
 
 def create_axes(height: float = _HEIGHT) -> Axes:
-    """Create an empty figure in the width of the page; `height` is in inches."""
+    """Create an empty figure in the width of the page; ``height`` is in inches."""
     with mpl.rc_context(_STYLE):
         return Figure(figsize=(_WIDTH, height), layout="constrained").subplots()
 

@@ -126,7 +126,7 @@ def _downsample(pixels: Bytes) -> Bytes:
 
 
 def _choose_rows(images: ImageSet, count: int) -> list[Rows]:
-    """Return up to `count` evenly spaced rows of each class."""
+    """Return up to ``count`` evenly spaced rows of each class."""
     found = []
     for label in range(images.classes):
         rows = np.flatnonzero(images.target == label)

@@ -135,7 +135,7 @@ def create_tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
 
 
 def list_metrics(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
-    """List every metric of the model and of the baseline; `unit` is that of the target."""
+    """List every metric of the model and of the baseline; ``unit`` is that of the target."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
