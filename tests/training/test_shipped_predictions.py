@@ -23,9 +23,9 @@ from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
-from training.evaluation.baselines import EvaluatedModel, load_evaluated_model
 from training.evaluation.metrics import measure_low_confidence
 from training.evaluation.published import open_model
+from training.evaluation.results import EvaluatedModel, load_evaluated_model
 from training.onnx_files import Graph
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -7,9 +7,8 @@ import pytest
 from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
-from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, load_evaluated_model
 from training.evaluation.published import open_model
-from training.evaluation.results import render_results
+from training.evaluation.results import CHECKS, IMAGE_TARGETS, load_evaluated_model, render_results
 from training.recipe.loader import recipe_names
 from training.run import run
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.bundle.versions import list_model_names
 from training.data.sources import Folders
-from training.evaluation.baselines import check_images, find_image_bundle
+from training.evaluation.results import check_images, find_image_bundle
 
 MODELS = Path(__file__).parents[3] / "models"
 NAMES = [name for name in list_model_names(MODELS) if find_image_bundle(MODELS, name)]
