@@ -100,7 +100,7 @@ def fit(
     and L-BFGS. It draws from torch's global generator, which must be seeded before. Raises
     `FitError` if the loss is not finite, or a batch is too small for batch normalization.
     """
-    batches = batches_per_epoch(len(training), plan, network)
+    batches = count_batches(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     state = FitState()
@@ -119,7 +119,7 @@ def fit(
         return value.item()
 
     with _limit_threads(network, len(training) // batches):
-        for epoch in progress_bar(range(plan.epochs), "epochs"):
+        for epoch in show_progress(range(plan.epochs), "epochs"):
             if state.should_stop(plan.patience):
                 break
             network.train()
@@ -138,7 +138,7 @@ def fit(
     return state.history
 
 
-def batches_per_epoch(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:
+def count_batches(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:
     """Return the number of batches; batch size 0 is one full batch.
 
     Raises `FitError` if a batch has only one row or image, which cannot be normalized.
@@ -166,7 +166,7 @@ def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: st
         )
 
 
-def progress_bar(items: Sequence[T], title: str) -> Iterator[T]:
+def show_progress(items: Sequence[T], title: str) -> Iterator[T]:
     """Yield the items, with a progress bar on a terminal."""
     console = Console(stderr=True)
     yield from track(items, title, console=console, transient=True, disable=not sys.stderr.isatty())

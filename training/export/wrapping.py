@@ -39,7 +39,7 @@ class GraphBuilder:
         self.nodes.append(node)
         return output
 
-    def constant(self, values: Array) -> str:
+    def add_constant(self, values: Array) -> str:
         """Add a constant and return its name."""
         name = f"{self.name}/constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(values, name))
@@ -98,7 +98,7 @@ def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Featur
 
 
 def _select_columns(builder: GraphBuilder, start: int, end: int) -> str:
-    positions = builder.constant(np.arange(start, end, dtype=np.int64))
+    positions = builder.add_constant(np.arange(start, end, dtype=np.int64))
     return builder.add("Gather", INPUT_NAME, positions, axis=1)
 
 
@@ -120,16 +120,18 @@ def _add_output(builder: GraphBuilder, mapping: OutputMapping, output_tensor: st
     if mapping.form == "label":
         found = _encode_one_hot(builder, found, mapping.classes)
     if mapping.form in ("label", "probabilities") and mapping.width == 1:
-        found = builder.add("Gather", found, builder.constant(np.array([1])), axis=1)
-    shape = builder.constant(np.array([-1, mapping.width]))
+        found = builder.add("Gather", found, builder.add_constant(np.array([1])), axis=1)
+    shape = builder.add_constant(np.array([-1, mapping.width]))
     found = builder.add("Reshape", found, shape)
     if mapping.form not in ("probability", "probabilities"):
         builder.add("Cast", found, output=output_tensor, to=TensorProto.FLOAT)
         return
     found = builder.add("Cast", found, to=TensorProto.FLOAT)
     # Sums over many trees can exceed one by rounding.
-    found = builder.add("Min", found, builder.constant(np.array(1, dtype=np.float32)))
-    builder.add("Max", found, builder.constant(np.array(0, dtype=np.float32)), output=output_tensor)
+    found = builder.add("Min", found, builder.add_constant(np.array(1, dtype=np.float32)))
+    builder.add(
+        "Max", found, builder.add_constant(np.array(0, dtype=np.float32)), output=output_tensor
+    )
 
 
 def _encode_one_hot(
@@ -147,8 +149,8 @@ def _encode_one_hot(
             default_int64=-1,
         )
     found = builder.add("Cast", found, to=TensorProto.INT64)
-    found = builder.add("Reshape", found, builder.constant(np.array([-1, 1])))
-    same = builder.add("Equal", found, builder.constant(np.array(codes)))
+    found = builder.add("Reshape", found, builder.add_constant(np.array([-1, 1])))
+    same = builder.add("Equal", found, builder.add_constant(np.array(codes)))
     return builder.add("Cast", same, to=TensorProto.FLOAT)
 
 

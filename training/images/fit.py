@@ -12,7 +12,7 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel
 
 from service.predictions import predicted_labels
-from training.fit import History, batches_per_epoch, check_is_finite, progress_bar
+from training.fit import History, check_is_finite, count_batches, show_progress
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import ImageSet
@@ -54,7 +54,7 @@ def fit(
     averaged = AveragedModel(
         network, multi_avg_fn=_create_average(plan.ema_momentum), use_buffers=True
     )
-    batches = batches_per_epoch(len(training), plan, network)
+    batches = count_batches(len(training), plan, network)
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bfloat16")
@@ -134,7 +134,7 @@ def _augment_batches(
     generator = Generator().manual_seed(seed)
     torch.manual_seed(seed)
     order = torch.randperm(len(training)).tensor_split(batches)
-    for drawn in progress_bar(order, ""):
+    for drawn in show_progress(order, ""):
         rows = np.sort(drawn.numpy())  # sequential reads from disk
         image = torch.from_numpy(training.pixels(rows)).to(device)
         augmented = augment(to_unit_range(image), recipe.augmentation, generator)
