@@ -240,13 +240,17 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     if separator == ",":
         return "."
     examples: dict[str, tuple[int, str]] = {}
-    ambiguous = True
+    ambiguous, unseen = True, {",", "."}
     for line, text in cells:
+        # Most cells only repeat what is known.
+        if not ambiguous and unseen.isdisjoint(text):
+            continue
         marks = find_marks(text)
         if marks is None:
             continue
         if marks.decimal and marks.thousands in ("", marks.decimal):
             examples.setdefault(marks.decimal, (line, text))
+            unseen.discard(marks.decimal)
             ambiguous = ambiguous and marks.ambiguous
         ambiguous = ambiguous and not marks.ungrouped
     usual: Decimal = "," if separator == ";" else "."
