@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from training.cli import new, write_recipe
 from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.errors import RecipeError
 from training.evaluation.published import open_model
 from training.export.manifest import describe_input
+from training.recipe.loader import parse_recipe
 
 ROWS = 120
 MESSY = {
@@ -32,6 +35,36 @@ MESSY = {
     "active": ["yes", "no"],
     "note": ['"two\nlines"', '"a ""quote"""', "plain"],
 }
+
+ROOFS = """
+name = "roofs"
+title = "Roofs"
+
+[data]
+file = "{path}"
+{data}
+
+[target]
+column = "y"
+
+[[features]]
+name = "roof"
+type = "category"
+categories = ["Gable", "None"]
+optional = true
+
+[split]
+test = 0
+folds = 3
+
+[network]
+family = "linear"
+
+[training]
+optimizer = "LBFGS"
+learning_rate = 1.0
+epochs = 5
+"""
 
 
 def messy(separator: str = ";", spellings: dict[str, list[str]] = MESSY) -> str:
@@ -155,6 +188,31 @@ def test_every_cell_is_read_as_in_training(tmp_path: Path, name: str) -> None:
 
     assert table.frame.height == ROWS
     assert faults == []
+    np.testing.assert_array_equal(numbers, data.features)
+
+
+def read_by_recipe(path: Path, text: str, data: str) -> tuple[Dataset, FeatureCodec]:
+    """A table of roofs as a recipe reads it, and the codec by the manifest."""
+    path.write_text(text, encoding="utf-8")
+    document = tomllib.loads(ROOFS.format(path=path.as_posix(), data=data))
+    recipe = parse_recipe(document, "roofs")
+    table = load(recipe.data, Folders(None, path.parent))
+    dataset = encode(table, recipe, np.arange(table.frame.height))
+    described = describe_input(dataset, dataset.features).model_dump_json(exclude_none=True)
+    return dataset, FeatureCodec(FeaturesInput.model_validate_json(described))
+
+
+def test_a_category_is_never_a_missing_value(tmp_path: Path) -> None:
+    """A recipe must say which of the two None is, so training and the service agree."""
+    text = "roof,y\nNone,1\nGable,2\n?,3\n  ,4\nNone,5\n"
+
+    with pytest.raises(RecipeError, match=r"'None' of 'roof' is a missing value, not a category"):
+        read_by_recipe(tmp_path / "roofs.csv", text, "")
+    data, codec = read_by_recipe(tmp_path / "roofs.csv", text, 'missing = ["?"]')
+    numbers, faults = rows_of(codec, text.encode())
+
+    assert faults == []
+    np.testing.assert_array_equal(numbers[:, 0], [1, 0, np.nan, np.nan, 1])
     np.testing.assert_array_equal(numbers, data.features)
 
 

@@ -243,9 +243,7 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     ambiguous, unseen = True, {",", "."}
     for line, text in cells:
         # Most cells only repeat what is known.
-        if not ambiguous and unseen.isdisjoint(text):
-            continue
-        marks = find_marks(text)
+        marks = find_marks(text) if ambiguous or not unseen.isdisjoint(text) else None
         if marks is None:
             continue
         if marks.decimal and marks.thousands in ("", marks.decimal):

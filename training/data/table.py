@@ -125,9 +125,9 @@ def table_from_rows(
 
 
 def clean_cells(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
-    """Strip whitespace from all cells, and replace missing values by null."""
-    cells = pl.all().str.strip_chars()
-    return frame.select(pl.when(cells.is_in(missing)).then(None).otherwise(cells).name.keep())
+    """Strip whitespace from all cells, and replace missing values and empty cells by null."""
+    cells, words = pl.all().str.strip_chars(), ["", *missing]
+    return frame.select(pl.when(cells.is_in(words)).then(None).otherwise(cells).name.keep())
 
 
 def with_target(table: Table, target: Target) -> Table:

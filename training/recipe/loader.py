@@ -259,6 +259,21 @@ def _is_from_scikit_learn(recipe: Recipe) -> bool:
     return recipe.family.library == "scikit-learn"
 
 
+def _missing_categories(recipe: Recipe) -> list[str]:
+    return [
+        f"{word!r} of {feature.name!r}"
+        for feature in recipe.features
+        for word in feature.categories
+        if word in (*recipe.data.missing, *feature.missing)
+    ]
+
+
+def _missing_labels(recipe: Recipe) -> list[str]:
+    target = recipe.target
+    words = {*recipe.data.missing, *target.missing}
+    return [repr(word) for word in target.values or target.labels if word in words]
+
+
 _RULES: Rules = [
     lambda r: (
         sum(part is not None for part in (r.data.source, r.data.file, r.data.rows)) != 1
@@ -289,6 +304,16 @@ _RULES: Rules = [
     lambda r: (
         r.target.column in [feature.name for feature in r.features]
         and f"features: {r.target.column} is the target, not a feature"
+    ),
+    lambda r: (
+        _missing_categories(r) != []
+        and f"features: {', '.join(_missing_categories(r))} is a missing value, not a category; "
+        "list the missing values without it in data.missing"
+    ),
+    lambda r: (
+        _missing_labels(r) != []
+        and f"target: {', '.join(_missing_labels(r))} is a missing value, not a label; "
+        "list the missing values without it in data.missing"
     ),
     lambda r: len(r.target.labels) == 1 and "target.labels: a class needs at least two labels",
     lambda r: (

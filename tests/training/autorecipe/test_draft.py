@@ -283,6 +283,7 @@ def test_any_text_can_be_written_to_a_recipe(
     """Quotes, line breaks and all scripts are read back unchanged."""
     document = read_recipe("admission").model_dump()
     document["target"] |= {"labels": words, "values": words, "threshold": "half"}
+    document["data"]["missing"] = []
     recipe = Recipe.model_validate(document)
     path = tmp_path_factory.mktemp("words") / "again.toml"
 
