@@ -1,6 +1,5 @@
 """Read CSV files in any format as tables of text cells."""
 
-import codecs
 import csv
 import hashlib
 from collections import Counter
@@ -20,6 +19,7 @@ from service.tabletext import (
     begins_like_json,
     column_name,
     count_titles,
+    find_codec,
     find_marked_codec,
     find_unmarked_codec,
     sniff,
@@ -142,45 +142,55 @@ def _detect_format(path: Path, layout: Layout) -> CsvDialect:
     """Return the format of the file, as the layout specifies it or as its first lines show.
 
     Raises:
-        DataError: the file is empty or not text.
+        DataError: the file is empty or not text, or its encoding is not known.
     """
     csv.field_size_limit(_LONGEST_LINE)
-    encoding = layout.encoding or _detect_encoding(path)
+    encoding = _find_encoding(path, layout.encoding)
     text = _read_sample(path, encoding)
     return sniff(text, encoding, separator=layout.separator, quote=layout.quote)
 
 
-def _detect_encoding(path: Path) -> str:
-    """Return the encoding that the first bytes show; cp1252 if the file is not valid UTF-8.
+def _find_encoding(path: Path, specified: str | None) -> str:
+    """Return the codec of the file's byte-order mark, of the specified encoding, or of its bytes.
+
+    Without any, it is cp1252 if the file is not valid UTF-8.
 
     Raises:
-        DataError: the file has another type, or is not text.
+        DataError: the encoding is not known, or the file has another type or is not text.
     """
     with path.open("rb") as file:
         start = file.read(_CHUNK)
-        if (marked := find_marked_codec(start)) is not None:
-            return marked
-        if (other := describe_file_type(start)) is not None:
+    if (marked := find_marked_codec(start)) is not None:
+        return marked
+    if specified is not None:
+        codec = find_codec(specified, start)
+        if codec is None:
             raise DataError(
-                f"{path} is {other}, not a CSV file. Save the table as CSV, without compression."
+                f"{path}: the encoding {specified!r} is not known here. "
+                "Save the table in UTF-8, or correct data.encoding."
             )
-        encoding = find_unmarked_codec(start)
-        if encoding is None:
-            raise DataError(
-                f"{path} is not a CSV file: its bytes are not text. "
-                "Save the table as CSV (spreadsheet formats are not supported)."
-            )
-        if encoding != "utf-8":
-            return encoding
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            decoder.decode(start)
-            while chunk := file.read(_CHUNK):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"
-    return "utf-8"
+        return codec
+    if (other := describe_file_type(start)) is not None:
+        raise DataError(
+            f"{path} is {other}, not a CSV file. Save the table as CSV, without compression."
+        )
+    codec = find_unmarked_codec(start)
+    if codec is None:
+        raise DataError(
+            f"{path} is not a CSV file: its bytes are not text. "
+            "Save the table as CSV (spreadsheet formats are not supported)."
+        )
+    return codec if codec != "utf-8" or _is_utf8(path) else "cp1252"
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            while file.read(_CHUNK):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_sample(path: Path, encoding: str) -> str:
@@ -192,7 +202,7 @@ def _read_sample(path: Path, encoding: str) -> str:
     try:
         with path.open(encoding=encoding, newline="") as file:
             text = file.read(_SAMPLE_CHARACTERS)
-    except (LookupError, UnicodeError) as error:
+    except UnicodeError as error:
         raise DataError(f"{path} cannot be read as {encoding}: {error}.") from None
     if begins_like_json(text):
         raise DataError(

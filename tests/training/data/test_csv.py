@@ -5,8 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from service.tabletext import Numerals
+from service.tabletext import Numerals, find_codec
 from training.data.csv import Layout, read_csv
+from training.data.table import recorded_format
 from training.errors import DataError
 
 
@@ -35,6 +36,40 @@ def test_the_encoding_is_detected(tmp_path: Path, encoding: str) -> None:
 
     assert table.frame.columns == ["ort", "größe"]
     assert table.frame.row(0) == ("Köln", "1")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "codec"),
+    [("Latin-1", "iso8859-1"), ("windows-1250", "cp1250"), ("MacRoman", "mac-roman")],
+)
+def test_a_specified_encoding_is_recorded_as_the_service_knows_it(
+    tmp_path: Path, encoding: str, codec: str
+) -> None:
+    """Training and the service know the same names of encodings."""
+    path = _written(tmp_path, "ort,größe\nKöln,1\n".encode(encoding))
+
+    table = read_csv(path, Layout(encoding=encoding))
+    recorded = recorded_format(table)
+
+    assert table.frame.row(0) == ("Köln", "1")
+    assert recorded is not None
+    assert recorded.encoding == codec == find_codec(codec, b"")
+
+
+def test_a_byte_order_mark_decides_the_encoding(tmp_path: Path) -> None:
+    """As in the service, whatever the recipe specifies."""
+    table = read_csv(_written(tmp_path, "größe\n1\n".encode("utf-16")), Layout(encoding="cp1252"))
+
+    assert table.frame.columns == ["größe"]
+
+
+@pytest.mark.parametrize("encoding", ["punycode", "rot13", "no such encoding"])
+def test_an_encoding_that_the_service_does_not_know_is_rejected(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Python knows more encodings than the service reads."""
+    with pytest.raises(DataError, match=f"the encoding '{encoding}' is not known here"):
+        read_csv(_written(tmp_path, "a,b\n1,2\n"), Layout(encoding=encoding))
 
 
 def test_quoted_cells_may_contain_separators_and_line_ends(tmp_path: Path) -> None:
