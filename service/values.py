@@ -93,7 +93,11 @@ def listed(words: Sequence[str], most: int = 12) -> str:
 
 def suggestion(word: str, known: Sequence[str]) -> str:
     """Return the end of a message about an unknown name: the closest known one, or all of them."""
-    close = closest_name(word, known)
+    return suggest_closest(closest_name(word, known), known)
+
+
+def suggest_closest(close: str | None, known: Sequence[str]) -> str:
+    """Return the end of a message about an unknown name, if its closest known one was found."""
     return f"did you mean {close!r}?" if close else f"known names: {listed(known) or 'none'}."
 
 

@@ -3,20 +3,20 @@
 The marks that the numbers of a table are written with are found first.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
-    UNSEEN,
     BooleanFeature,
     CategoryFeature,
     Feature,
     IntegerFeature,
     NumberFeature,
 )
-from service.codecs.messages import describe
+from service.codecs.messages import describe, value_problem
+from service.codecs.rows import create_converter
 from service.errors import InvalidRequest, Problem
 from service.spelling import LONGEST_WORD, closest_name
 from service.tabletext import (
@@ -70,7 +70,7 @@ class CellReader:
         )
         # Python reads 1_000 and nan as numbers.
         self._misread = "_nN." if numerals.decimal == "," else "_nN"
-        self._cached_codes = None if numeric else _CodeCache(self)
+        self._cached_codes = None if numeric else _CodeCache(feature, self.value)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
         """Return the cells of a column as numbers: NaN for missing values, or `INVALID`."""
@@ -98,17 +98,6 @@ class CellReader:
             return TRUTHS.get(text.lower(), text)
         return self._number(text)
 
-    def code(self, cell: str) -> float:
-        """Return the number of a category or a boolean; NaN if it is missing, or `INVALID`."""
-        feature, value = self._feature, self.value(cell)
-        if value is None:
-            return np.nan
-        if not isinstance(feature, CategoryFeature):
-            return float(value) if isinstance(value, bool) else INVALID
-        if value in feature.categories:
-            return float(feature.categories.index(str(value)))
-        return UNSEEN if feature.unseen == "other" else INVALID
-
     def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""
         text = cell.strip()
@@ -119,10 +108,8 @@ class CellReader:
     def problem(self, cell: str) -> Problem:
         """Describe an invalid cell."""
         feature, text = self._feature, cell.strip()
-        expected = describe(feature)
         got = shown(text) if text else "an empty cell"
-        sentence = f"Feature {feature.name!r} must be {expected}, got {got}."
-        return Problem(sentence, None, feature.name, expected, got, self._hint(text))
+        return value_problem(feature, describe(feature), got, None, self._hint(text))
 
     def _plain(self, text: str) -> str | None:
         return plain_number(text, self._numerals, self._affix)
@@ -160,14 +147,21 @@ class CellReader:
 
 
 class _CodeCache(dict[str, float]):
-    """The numbers of the cells of a category or boolean, decoded once for each text."""
+    """The numbers of the cells of a category or boolean, decoded once for each text.
 
-    def __init__(self, reader: CellReader) -> None:
+    A missing value is NaN, and an invalid one `INVALID`. ``read`` returns the value of a cell.
+    """
+
+    def __init__(self, feature: Feature, read: Callable[[str], object]) -> None:
         super().__init__()
-        self._reader = reader
+        self._read = read
+        self._convert = create_converter(feature)
 
     def __missing__(self, cell: str) -> float:
-        number = self._reader.code(cell)
+        value = self._read(cell)
+        number = np.nan if value is None else self._convert(value)
+        if number is None:
+            number = INVALID
         if len(self) < _MAX_CACHED and len(cell) <= _LONGEST_CACHED:
             self[cell] = number
         return number

@@ -27,8 +27,8 @@ csv.field_size_limit(sys.maxsize)
 _INVALID = InvalidInput.code
 # A record of more lines is a quotation mark that was never closed.
 _MAX_LINES = 1000
-# An invalid row takes a hundred times as long as a valid one, so a batch ends after this many.
-_MAX_SLOW_ROWS = 64
+MAX_SLOW_ROWS = 64
+"""Rows of a batch that are decoded one by one, which takes a hundred times as long."""
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _NOT_UTF8 = (
     "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
@@ -295,7 +295,7 @@ class CsvReader(TableReader):
         self._records = Records(lines, dialect.separator, dialect.quote)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
-        self._most_lines = _MAX_SLOW_ROWS
+        self._most_lines = MAX_SLOW_ROWS
         self._columns = columns
 
     def take(self, most: int) -> RowBatch | None:
@@ -326,10 +326,10 @@ class CsvReader(TableReader):
         rows = len(lines)
         if counts.count(self._width - 1) != rows:
             uneven = self._pad(lines, counts)
-            if len(uneven) > _MAX_SLOW_ROWS:
-                rows = uneven[_MAX_SLOW_ROWS]
+            if len(uneven) > MAX_SLOW_ROWS:
+                rows = uneven[MAX_SLOW_ROWS]
                 del lines[rows:]
-            for row in uneven[:_MAX_SLOW_ROWS]:
+            for row in uneven[:MAX_SLOW_ROWS]:
                 # The message shows only the first surplus cells.
                 cells = lines[row].split(self._separator, self._width + SURPLUS_SHOWN)
                 errors[row] = width_error(
@@ -342,7 +342,7 @@ class CsvReader(TableReader):
         read = len(batch.line_numbers)
         taken = arrived if read == len(numbers) else numbers[read] - first
         self._lines.take(taken)
-        self._most_lines = 2 * max(taken, _MAX_SLOW_ROWS)
+        self._most_lines = 2 * max(taken, MAX_SLOW_ROWS)
         return batch
 
     def _pad(self, lines: list[str], counts: Sequence[int]) -> Sequence[int]:
@@ -356,7 +356,7 @@ class CsvReader(TableReader):
         return uneven
 
     def _decode_records(self, records: Sequence[Record]) -> RowBatch:
-        records = records[:_MAX_SLOW_ROWS] if any(record.error for record in records) else records
+        records = records[:MAX_SLOW_ROWS] if any(record.error for record in records) else records
         texts = [record.text for record in records]
         table = [record.cells for record in records]
         errors = {}
@@ -390,9 +390,9 @@ class CsvReader(TableReader):
             sent[:, position] = reader.numbers(cells)
         matrix, suspects = self._codec.find_suspects(sent)
         slow = [row for row in suspects.tolist() if row not in errors]
-        if len(slow) > _MAX_SLOW_ROWS:
-            rows = slow[_MAX_SLOW_ROWS]
-            del slow[_MAX_SLOW_ROWS:]
+        if len(slow) > MAX_SLOW_ROWS:
+            rows = slow[MAX_SLOW_ROWS]
+            del slow[MAX_SLOW_ROWS:]
             texts, lines, matrix = texts[:rows], lines[:rows], matrix[:rows]
             errors = {row: error for row, error in errors.items() if row < rows}
         if not all(map(str.isascii, texts)):

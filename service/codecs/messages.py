@@ -103,7 +103,7 @@ def missing_problem(feature: Feature, row: int | None) -> Problem:
 def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
     """Describe a JSON value of the wrong type for its feature."""
     hint = _type_hint(feature, value)
-    return _value_problem(feature, describe(feature), shown(value), row, hint)
+    return value_problem(feature, describe(feature), shown(value), row, hint)
 
 
 def rule_problem(
@@ -115,17 +115,18 @@ def rule_problem(
 ) -> Problem:
     """Describe a number that is invalid for its feature; ``expected`` describes valid ones."""
     if math.isnan(value):
-        return _value_problem(feature, expected, "null", row, "It is required.")
+        return value_problem(feature, expected, "null", row, "It is required.")
     if math.isinf(value):
         hint = "It does not fit a 32-bit number."
     elif hint is None and isinstance(feature, NumericFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
-    return _value_problem(feature, expected, shown_number(value), row, hint)
+    return value_problem(feature, expected, shown_number(value), row, hint)
 
 
-def _value_problem(
+def value_problem(
     feature: Feature, expected: str, got: str, row: int | None, hint: str | None
 ) -> Problem:
+    """Describe an invalid value; ``expected`` describes valid ones."""
     sentence = f"feature {feature.name!r} must be {expected}, got {got}."
     return Problem(with_row(row, sentence), row, feature.name, expected, got, hint)
 

@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import orjson
 
-from service.codecs.csv_reader import Lines, TableReader
+from service.codecs.csv_reader import MAX_SLOW_ROWS, Lines, TableReader
 from service.codecs.features import FeatureCodec
 from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
@@ -15,8 +15,6 @@ from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import describe_file_type
 
-# Rows that are decoded one by one, because one of them is invalid, take much longer.
-_MAX_SINGLE_ROWS = 64
 
 
 def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int) -> "NdjsonReader":
@@ -48,7 +46,7 @@ class NdjsonReader(TableReader):
     def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
         super().__init__(codec, lines)
         # Smaller after invalid rows, because the valid rows of their batch are decoded twice.
-        self._most_rows = _MAX_SINGLE_ROWS
+        self._most_rows = MAX_SLOW_ROWS
         self._example = orjson.dumps(codec.example).decode()
 
     def take(self, most: int) -> RowBatch | None:
@@ -62,7 +60,7 @@ class NdjsonReader(TableReader):
             batch = RowBatch(self._decode(texts), {}, line_numbers)
             self._most_rows = 2 * most
         except InvalidRequest:
-            most = self._most_rows = min(most, _MAX_SINGLE_ROWS)
+            most = self._most_rows = min(most, MAX_SLOW_ROWS)
             batch = self._decode_singly(*self._waiting(most))
         self._lines.take(most)
         return batch

@@ -23,7 +23,7 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.values import is_number, listed, shown, with_row
+from service.values import is_number, listed, shown, suggest_closest, with_row
 
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
@@ -56,7 +56,7 @@ class FeatureSchema:
         self.positions = {name: column for column, name in enumerate(self.names)}
         self.required = [i for i, feature in enumerate(features) if not feature.optional]
         self.all = RowKeys(range(len(features)))
-        self.converts = [_converter(feature) for feature in features]
+        self.converts = [create_converter(feature) for feature in features]
         self.example = {feature.name: feature.example for feature in features}
         """A valid row."""
 
@@ -127,9 +127,7 @@ class RowDecoder:
     ) -> Iterator[Problem]:
         features = self._schema.features
         for key in layout.unknown:
-            close = layout.suggestions.get(key)
-            names = self._schema.names
-            advice = f"did you mean {close!r}?" if close else f"known names: {listed(names)}."
+            advice = suggest_closest(layout.suggestions.get(key), self._schema.names)
             yield unknown_problem(key, row[key], advice, number)
         for column in layout.missing:
             yield missing_problem(features[column], number)
@@ -175,7 +173,7 @@ class RowDecoder:
         return Problem(with_row(number, sentence), number, None, expected, shown(row), hint)
 
 
-def _converter(feature: Feature) -> Convert:
+def create_converter(feature: Feature) -> Convert:
     """Return a function from JSON values to numbers; it returns None for values of other types."""
     if isinstance(feature, CategoryFeature):
         convert = _category_converter(feature)
