@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from service.bundle.features import WHOLE_MAX
 from service.spelling import LONGEST_WORD, closest_name, join_names
 from service.tabletext import INFINITY, find_marks, possible_numbers, split_affix
 
-# The largest number that rounds to a finite 32-bit one.
-FLOAT32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
+MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
+"""The largest number that rounds to a finite 32-bit one."""
 _MOST_DIGITS = 18
 
 
@@ -20,7 +21,19 @@ def is_number(value: object) -> TypeGuard[float]:
     """Return whether a JSON value is a number that fits 32 bits."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= FLOAT32_MAX
+    return abs(value) <= MAX_ROUNDED_TO_FLOAT32
+
+
+def are_whole(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Return which numbers have no fraction."""
+    whole: npt.NDArray[np.bool_] = np.floor(numbers) == numbers
+    return whole
+
+
+def are_exact_integers(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which numbers are integers that every JSON parser reads exactly."""
+    exact: npt.NDArray[np.bool_] = are_whole(numbers) & (np.abs(numbers) <= WHOLE_MAX)
+    return exact
 
 
 def not_a_number(value: object, *, whole: bool) -> str | None:

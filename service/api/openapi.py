@@ -36,14 +36,14 @@ from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.imaging.preprocess import create_example_image
 from service.tabletext import quote_cell
-from service.values import FLOAT32_MAX
+from service.values import MAX_ROUNDED_TO_FLOAT32
 
 # A category that is the canonical text of an integer.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _NUMBER: Schema = {"type": "number"}
-# The largest integer that JSON parsers round to FLOAT32_MAX; the one half way is rounded up.
-_MAX_NUMBER = int(FLOAT32_MAX) + int(math.ulp(FLOAT32_MAX) / 2) - 1
+# The largest integer that JSON parsers round to that number; the one half way is rounded up.
+_MAX_NUMBER = int(MAX_ROUNDED_TO_FLOAT32) + int(math.ulp(MAX_ROUNDED_TO_FLOAT32) / 2) - 1
 _INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), _NUMBER)) | {
     "description": "Present if the parameter 'interval' requests it."
 }

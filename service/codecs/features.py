@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from service.bundle.features import (
     UNSEEN,
-    WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
     Feature,
@@ -38,7 +37,7 @@ from service.codecs.messages import (
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import LARGEST_FLOAT32, convert_exactly
 from service.errors import Problem
-from service.values import listed
+from service.values import are_exact_integers, are_whole, listed
 
 Float32s = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -142,7 +141,7 @@ class FeatureCodec:
         suspects = self._rules.broken(matrix).any(axis=1)
         if self._rules.whole:
             whole = sent[:, self._rules.whole]
-            suspects |= ~(_are_exact(whole) | np.isnan(whole)).all(axis=1)
+            suspects |= ~(are_exact_integers(whole) | np.isnan(whole)).all(axis=1)
         return matrix, np.flatnonzero(suspects)
 
     def _decode_block(
@@ -243,7 +242,7 @@ class ValueRules:
     def _valid(self, matrix: Matrix) -> Mask:
         valid = self.bounds.contain(matrix)
         if self.whole:
-            valid &= self._fractional | _are_whole(matrix)
+            valid &= self._fractional | are_whole(matrix)
         if self._has_optional:
             valid |= self._optional & np.isnan(matrix)
         return valid
@@ -257,17 +256,6 @@ def _valid_range(feature: Feature) -> tuple[float, float]:
         return 0.0, 1.0
     allowed = feature.allowed or Range()
     return max(allowed.low, -LARGEST_FLOAT32), min(allowed.high, LARGEST_FLOAT32)
-
-
-def _are_whole(numbers: npt.NDArray[np.floating]) -> Mask:
-    whole: Mask = np.floor(numbers) == numbers
-    return whole
-
-
-def _are_exact(numbers: npt.NDArray[np.float64]) -> Mask:
-    """Return which numbers are integers that 64 bits represent exactly."""
-    exact: Mask = _are_whole(numbers) & (np.abs(numbers) <= WHOLE_MAX)
-    return exact
 
 
 class TrainingRange:
@@ -407,7 +395,7 @@ class VectorRows:
     def _exact_integers(self, flat: Sequence[object]) -> Matrix | None:
         """Convert to 32 bits; None if an integer feature has no exact integer in 64 bits."""
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
-        return _to_32_bits(sent) if _are_exact(sent[:, self._rules.whole]).all() else None
+        return _to_32_bits(sent) if are_exact_integers(sent[:, self._rules.whole]).all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:

@@ -16,7 +16,6 @@ from service.errors import InvalidRequest
 from service.filetypes import describe_file_type
 
 
-
 def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int) -> "NdjsonReader":
     """Check the beginning of a table before anything is scored, and return its reader.
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import polars as pl
 
-from service.bundle.features import WHOLE_MAX
 from service.spelling import join_names
 from service.tabletext import Numerals
+from service.values import are_exact_integers
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
 from training.recipe.table import Feature
@@ -153,7 +153,7 @@ def _infer_numeric(
         return unusable("; ".join(filter(None, ("constant", column.note))))
     if known.str.contains(_LONG_CODE).any():
         return unusable("an identifier: numbers of many digits")
-    whole = bool((numbers % 1 == 0).all() and (numbers.abs() <= WHOLE_MAX).all())
+    whole = bool(are_exact_integers(numbers.to_numpy()).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return unusable("an identifier")
     if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():

@@ -5,7 +5,6 @@
 
 from collections import Counter
 
-import numpy as np
 import polars as pl
 
 from service.tabletext import (
@@ -21,8 +20,8 @@ from service.tabletext import (
     find_marks,
     plain_number,
 )
+from service.values import MAX_ROUNDED_TO_FLOAT32
 
-_LARGEST = float(np.finfo(np.float32).max)
 _BODY = rf"^[+-]?\s?(?:{CURRENCY})?\s?[+-]?({DIGITS})\s?(?:{UNIT})?$"
 _MIN_SMALL_NUMBERS = 3
 # Whole numbers without marks, of four digits or more and of fewer.
@@ -30,7 +29,7 @@ _LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
 
 
 def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None = None) -> pl.Series:
-    """Return each cell's number as Float64, null if it is not a number in the range of float32.
+    """Return each cell's number as Float64, null if it is not a number that fits 32 bits.
 
     Polars casts most cells; `plain_number` parses the others.
 
@@ -53,7 +52,7 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
     if read:
         rest = cells.replace_strict(read, default=None, return_dtype=pl.Float64)
         numbers = numbers.zip_with(numbers.is_not_null(), rest)
-    held = numbers.is_finite() & (numbers.abs() <= _LARGEST)
+    held = numbers.is_finite() & (numbers.abs() <= MAX_ROUNDED_TO_FLOAT32)
     return numbers.set(~held, None).alias(cells.name)
 
 

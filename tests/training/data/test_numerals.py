@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.bundle.features import NumberFeature
+from service.codecs.csv_cells import CellReader
 from service.tabletext import Numerals, plain_number
 from training.data.numerals import as_numbers, common_affix, detect_numerals
 
@@ -92,6 +94,7 @@ def test_a_column_is_parsed_like_its_cells(cells: list[str], numerals: Numerals)
         ("1,4055", Numerals(".", ",")),
         ("0,123", Numerals(".", ",")),
         ("1e39", Numerals()),
+        ("3.4028236e38", Numerals()),
         ("inf", Numerals()),
         ("", Numerals()),
     ],
@@ -122,3 +125,12 @@ def test_a_common_unit_is_removed(
 
     assert common_affix(series) == affix
     assert as_numbers(series, affix=affix).to_list() == numbers
+
+
+def test_training_and_the_service_read_the_same_largest_number() -> None:
+    """Any number that rounds to a finite one of 32 bits is valid."""
+    reader = CellReader(NumberFeature(type="number", name="x", example=1))
+    cells = ["-3.4028235e38", "3.4028236e38"]
+
+    assert as_numbers(pl.Series(cells)).to_list() == [-3.4028235e38, None]
+    assert [reader.value(cell) for cell in cells] == [-3.4028235e38, "3.4028236e38"]
