@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.ndjson import NdjsonReader
     from service.codecs.outputs import read_parameters
     from service.errors import OnwardError
-    from service.tabletext import Numerals, sniff
+    from service.tabletext import NumberFormat, sniff
     from service.values import not_a_number
     from tests.models import mixed_features
 
@@ -75,21 +75,26 @@ def cells(data: bytes) -> None:
     """One cell for each kind of feature, and its error message."""
     cell = _text(data)
     for feature in _CODEC.features:
-        for numerals in (Numerals(), Numerals(","), Numerals(",", "."), Numerals(".", " ")):
-            reader = CellReader(feature, numerals)
+        for number_format in (
+            NumberFormat(),
+            NumberFormat(","),
+            NumberFormat(",", "."),
+            NumberFormat(".", " "),
+        ):
+            reader = CellReader(feature, number_format)
             reader.numbers([cell])
             reader.value(cell)
             reader.problem(cell)
 
 
-def numerals(data: bytes) -> None:
+def hints(data: bytes) -> None:
     """Words instead of numbers: their decimal separator, and the hints of the error messages."""
     words = _text(data).split("\n")
     with suppress(OnwardError):
         find_decimal(list(enumerate(words)), ";")
     for word in words:
         number_hint(word)
-        number_hint(word, Numerals(","))
+        number_hint(word, NumberFormat(","))
         not_a_number(word, whole=True)
 
 
@@ -120,7 +125,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "layout": layout,
     "header": header,
     "cells": cells,
-    "numerals": numerals,
+    "hints": hints,
     "parameters": parameters,
     "json": json,
 }

@@ -91,15 +91,13 @@ _APOSTROPHES = "'\u2019"
 _MARKS = f".,{_APOSTROPHES}{_BLANKS}"
 _USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
 
-# Patterns for `re` and for Polars: text next to a number, digits with any marks between them, and
-# what resembles a number, such as a date or a misplaced mark.
+# Patterns for `re` and for Polars: text next to a number, and digits with any marks between them.
 CURRENCY = (
     "[A-Z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20cf\ufdfc]"
     "|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
 )
 UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
 DIGITS = rf"[0-9](?:[0-9{_MARKS}]*[0-9])?"
-NUMBER_LIKE = rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?"
 
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
 _NUMBER = re.compile(
@@ -111,7 +109,7 @@ _GROUPED = re.compile(
 )
 _GROUP_DIGITS = 3
 _WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s?([+-]?{DIGITS})\s?({UNIT}[23]?)?")
-_NUMBER_LIKE = re.compile(NUMBER_LIKE)
+_NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -265,7 +263,7 @@ def find_unmarked_codec(start: bytes) -> str | None:
 
 
 @dataclass(frozen=True)
-class Numerals:
+class NumberFormat:
     """The decimal and the thousands mark of numbers.
 
     ``thousands`` may separate groups of three digits; an empty one is no mark.
@@ -275,7 +273,7 @@ class Numerals:
     thousands: Thousands = ""
 
 
-POINT = Numerals()
+POINT = NumberFormat()
 
 
 class Marks(NamedTuple):
@@ -303,26 +301,28 @@ def lower_words(words: Collection[str]) -> frozenset[str]:
     return frozenset(map(str.lower, words))
 
 
-def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None) -> str | None:
+def plain_number(
+    text: str, number_format: NumberFormat = POINT, affix: str | None = None
+) -> str | None:
     """Return the number of a cell in the notation of Python and JSON; None if it has none.
 
     Args:
         text: of the cell, without white space around it.
-        numerals: the marks; the thousands mark counts only between groups of three digits.
+        number_format: the marks; the thousands mark counts only between groups of three digits.
         affix: a unit or currency that may be at either end of the number.
     """
     if affix:
         text = remove_affix(text, affix)
-    if numerals.thousands:
+    if number_format.thousands:
         text = text.translate(_USUAL_MARKS)
         grouped = _GROUPED.fullmatch(text)
         if (
             grouped is not None
-            and grouped["thousands"] == numerals.thousands
-            and grouped["decimal"] in (None, numerals.decimal)
+            and grouped["thousands"] == number_format.thousands
+            and grouped["decimal"] in (None, number_format.decimal)
         ):
-            text = text.replace(numerals.thousands, "")
-    if numerals.decimal == ",":
+            text = text.replace(number_format.thousands, "")
+    if number_format.decimal == ",":
         if "." in text:
             return None
         text = text.replace(",", ".")
@@ -347,7 +347,7 @@ def find_marks(text: str) -> Marks | None:
 
 
 def resembles_number(text: str) -> bool:
-    """Return whether a text may be a number, with any marks at any position."""
+    """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
     return _NUMBER_LIKE.fullmatch(text) is not None
 
 

@@ -26,7 +26,7 @@ from service.tabletext import (
     TRUTHS,
     Decimal,
     Marks,
-    Numerals,
+    NumberFormat,
     find_marks,
     lower_words,
     plain_number,
@@ -38,7 +38,7 @@ from service.values import is_number, shown
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.
-_NumericCell = tuple[int, str, Numerals | None]
+_NumericCell = tuple[int, str, NumberFormat | None]
 
 # The number of an invalid cell. Every rule on values rejects it, and the cell is decoded singly.
 INVALID = np.inf
@@ -47,19 +47,19 @@ INVALID = np.inf
 _MAX_CACHED, _LONGEST_CACHED = 10_000, 100
 
 
-def trained_numerals(feature: Feature) -> Numerals | None:
+def create_number_format(feature: Feature) -> NumberFormat | None:
     """Return the marks that training read in the cells of a feature, if the manifest has them."""
     if not isinstance(feature, NumberFeature | IntegerFeature) or feature.decimal is None:
         return None
-    return Numerals(feature.decimal, feature.thousands or "")
+    return NumberFormat(feature.decimal, feature.thousands or "")
 
 
 class CellReader:
     """Decodes the cells of one feature by the rules of training, with the marks of one table."""
 
-    def __init__(self, feature: Feature, numerals: Numerals = POINT) -> None:
+    def __init__(self, feature: Feature, number_format: NumberFormat = POINT) -> None:
         self._feature = feature
-        self._numerals = numerals
+        self._number_format = number_format
         numeric = feature if isinstance(feature, NumberFeature | IntegerFeature) else None
         self._affix = numeric.affix if numeric else None
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
@@ -69,7 +69,7 @@ class CellReader:
             self._plain(word) for word in words if any(map(str.isdecimal, word))
         )
         # Python reads 1_000 and nan as numbers.
-        self._misread = "_nN." if numerals.decimal == "," else "_nN"
+        self._misread = "_nN." if number_format.decimal == "," else "_nN"
         self._cached_codes = None if numeric else _CodeCache(feature, self.value)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
@@ -77,7 +77,7 @@ class CellReader:
         if self._cached_codes is not None:
             return np.fromiter(map(self._cached_codes.__getitem__, cells), np.float64, len(cells))
         if self._python_reads:
-            text, comma = "".join(cells), self._numerals.decimal == ","
+            text, comma = "".join(cells), self._number_format.decimal == ","
             # Python reads digits of other scripts too.
             if text.isascii() and not any(letter in text for letter in self._misread):
                 plain = [cell.replace(",", ".") for cell in cells] if comma else cells
@@ -112,7 +112,7 @@ class CellReader:
         return value_problem(feature, describe(feature), got, None, self._hint(text))
 
     def _plain(self, text: str) -> str | None:
-        return plain_number(text, self._numerals, self._affix)
+        return plain_number(text, self._number_format, self._affix)
 
     def _float(self, cell: str) -> float:
         """Return the number of a cell, NaN if it is missing, or `INVALID`."""
@@ -143,7 +143,7 @@ class CellReader:
             return f"Did you mean {shown(close)}?" if close else None
         if not isinstance(self._number(text), str):
             return None
-        return number_hint(remove_affix(text, self._affix or ""), self._numerals)
+        return number_hint(remove_affix(text, self._affix or ""), self._number_format)
 
 
 class _CodeCache(dict[str, float]):
@@ -167,13 +167,13 @@ class _CodeCache(dict[str, float]):
         return number
 
 
-def find_numerals(
+def find_number_formats(
     rows: Sequence[tuple[int, Sequence[str]]],
     columns: Mapping[int, int],
     features: Sequence[Feature],
     separator: str,
     decimal: Decimal | None,
-) -> Sequence[Numerals]:
+) -> Sequence[NumberFormat]:
     """Return the marks of each feature's numbers in a table, by its first rows.
 
     They are those that training read, unless the client states a decimal mark, or another decimal
@@ -189,17 +189,20 @@ def find_numerals(
     Raises:
         InvalidRequest: as `find_decimal` does.
     """
-    trained = [trained_numerals(feature) for feature in features]
+    trained = [create_number_format(feature) for feature in features]
     cells: Iterable[_NumericCell] = _numeric_cells(rows, columns, features)
     if decimal is None and any(trained):
         cells = list(cells)
         counts = [
-            sum(plain_number(text, numerals or own or POINT) is not None for _, text, own in cells)
-            for numerals in (None, Numerals("."), Numerals(","))
+            sum(
+                plain_number(text, number_format or own or POINT) is not None
+                for _, text, own in cells
+            )
+            for number_format in (None, NumberFormat("."), NumberFormat(","))
         ]
         if counts[0] == max(counts):
-            return [numerals or POINT for numerals in trained]
-    found = Numerals(decimal or find_decimal(((k, text) for k, text, _ in cells), separator))
+            return [number_format or POINT for number_format in trained]
+    found = NumberFormat(decimal or find_decimal(((k, text) for k, text, _ in cells), separator))
     return [own if own and own.decimal == found.decimal else found for own in trained]
 
 
@@ -210,7 +213,7 @@ def _numeric_cells(
 ) -> Iterator[_NumericCell]:
     """Yield the line, the text and the trained marks of each cell that should be a number."""
     readers = [
-        (column, CellReader(feature), trained_numerals(feature))
+        (column, CellReader(feature), create_number_format(feature))
         for position, column in columns.items()
         if isinstance(feature := features[position], NumberFeature | IntegerFeature)
     ]
@@ -264,7 +267,7 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     return decimal
 
 
-def number_hint(cell: str, numerals: Numerals = POINT) -> str:
+def number_hint(cell: str, number_format: NumberFormat = POINT) -> str:
     """Say what to write instead of a cell that is not a number, without white space around it."""
     if cell.casefold().lstrip("+-") in INFINITY:
         return "Infinity is not accepted."
@@ -272,7 +275,7 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
         return "Write a number."
     if cell.startswith("#"):
         return "The spreadsheet could not compute this cell; fix it there."
-    if hint := _hint_on_marks(cell, numerals):
+    if hint := _hint_on_marks(cell, number_format):
         return hint
     if found := split_affix(cell):
         number, after = found
@@ -281,8 +284,8 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
     return "Write a number."
 
 
-def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
-    decimal, marks = numerals.decimal, find_marks(cell)
+def _hint_on_marks(cell: str, number_format: NumberFormat) -> str | None:
+    decimal, marks = number_format.decimal, find_marks(cell)
     if marks is None or (not marks.thousands and marks.decimal in ("", decimal)):
         return None
     numbers = [number.replace(".", decimal) for number in possible_numbers(cell, marks)]
@@ -290,8 +293,10 @@ def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
         name = "comma" if decimal == "," else "point"
         return f"Write {numbers[0]}: a {name} marks the decimals of this table."
     separated = "remove the thousands separators"
-    if numerals.thousands:
-        separated = f"only {shown(numerals.thousands)} may separate the thousands of this table"
+    if number_format.thousands:
+        separated = (
+            f"only {shown(number_format.thousands)} may separate the thousands of this table"
+        )
     if marks.ambiguous:
         return f"Write {numbers[0]}, or {numbers[1]} if those are decimals; {separated}."
     return f"Write {numbers[0]}: {separated}."

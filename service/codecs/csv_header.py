@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from service.bundle.features import Feature, TableFormat
-from service.codecs.csv_cells import CellReader, find_numerals, trained_numerals
+from service.codecs.csv_cells import CellReader, create_number_format, find_number_formats
 from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_again
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import ProblemCollector, describe
@@ -103,12 +103,12 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     if not header.columns:  # a model may have no required feature
         _require_table(head)
     sample_rows = _sample_rows(lines, dialect)
-    numerals = find_numerals(
+    number_formats = find_number_formats(
         sample_rows, header.columns, codec.features, dialect.separator, decimal
     )
     lines.feed(sample[len(head) :])
     columns = [
-        (position, column, CellReader(codec.features[position], numerals[position]))
+        (position, column, CellReader(codec.features[position], number_formats[position]))
         for position, column in header.columns.items()
     ]
     width = len(header.names)
@@ -121,8 +121,8 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         least_width=_least_width(width, sample_rows, header, codec),
         first=header.rows,
     )
-    trained = [k for k, feature in enumerate(codec.features) if trained_numerals(feature)]
-    table_decimal = numerals[trained[0] if trained else 0].decimal
+    trained = [k for k, feature in enumerate(codec.features) if create_number_format(feature)]
+    table_decimal = number_formats[trained[0] if trained else 0].decimal
     return reader, CsvFormat(dialect, header.names, table_decimal)
 
 

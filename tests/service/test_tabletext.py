@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.tabletext import (
     Marks,
-    Numerals,
+    NumberFormat,
     find_marks,
     plain_number,
     possible_numbers,
@@ -14,15 +14,15 @@ from service.tabletext import (
     split_affix,
 )
 
-NUMERALS = [
-    Numerals(),
-    Numerals(","),
-    Numerals(".", ","),
-    Numerals(",", "."),
-    Numerals(".", " "),
-    Numerals(",", " "),
-    Numerals(".", "'"),
-    Numerals(",", "'"),
+NUMBER_FORMATS = [
+    NumberFormat(),
+    NumberFormat(","),
+    NumberFormat(".", ","),
+    NumberFormat(",", "."),
+    NumberFormat(".", " "),
+    NumberFormat(",", " "),
+    NumberFormat(".", "'"),
+    NumberFormat(",", "'"),
 ]
 
 
@@ -62,8 +62,8 @@ def test_other_texts_have_no_marks(text: str) -> None:
 
 @given(st.text(st.sampled_from("0123456789.,'+-e \u202f"), max_size=12).map(str.strip))
 def test_the_marks_are_those_by_which_a_cell_is_read(text: str) -> None:
-    """A text has marks exactly if some numerals read it, and they read its possible numbers."""
-    read = {plain_number(text, numerals) for numerals in NUMERALS} - {None}
+    """A text has marks exactly if a format reads it, and all formats read its possible numbers."""
+    read = {plain_number(text, number_format) for number_format in NUMBER_FORMATS} - {None}
     marks = find_marks(text)
 
     assert read == (set() if marks is None else set(possible_numbers(text, marks)))

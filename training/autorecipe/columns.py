@@ -8,9 +8,9 @@ from typing import Literal
 import polars as pl
 
 from service.spelling import join_names
-from service.tabletext import Numerals
+from service.tabletext import NumberFormat, resembles_number
 from service.values import are_exact_integers
-from training.data.numerals import as_numbers, common_affix, resembles_number
+from training.data.numbers import as_numbers, common_affix
 from training.data.table import Table
 from training.recipe.table import Feature
 
@@ -88,17 +88,17 @@ class ParsedNumbers:
     """A remark for the user."""
 
 
-def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
+def parse_numbers(known: pl.Series, number_format: NumberFormat) -> ParsedNumbers:
     """Parse the cells of a column as numbers, without their common unit.
 
     A column is numeric if nearly all cells are numbers, or if most are and the others are a few
     repeated words, such as ``-`` or ``unknown``.
     """
     affix = None
-    numbers = as_numbers(known, numerals)
+    numbers = as_numbers(known, number_format)
     if numbers.count() < _MOSTLY * len(known):
         affix = common_affix(known)
-        numbers = as_numbers(known, numerals, affix)
+        numbers = as_numbers(known, number_format, affix)
     others = known.filter(numbers.is_null())
     words = others.alias("word").value_counts()
     non_numeric = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
@@ -115,9 +115,10 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
         notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
     if not numeric and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
-    if share < _HALF and resembles_number(known).sum() >= _MOSTLY_WITH_FEW_WORDS * len(known) > 0:
+    number_like = sum(map(resembles_number, known)) if share < _HALF else 0
+    if number_like >= _MOSTLY_WITH_FEW_WORDS * len(known) > 0:
         notes.append(
-            f"numbers with other marks than those of the table: decimal {numerals.decimal!r}"
+            f"numbers with other marks than those of the table: decimal {number_format.decimal!r}"
         )
     return ParsedNumbers(numbers, numeric, affix, non_numeric if numeric else (), "; ".join(notes))
 
@@ -136,7 +137,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
         return InferredColumn(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
         return unusable(_DATE)
-    column = parse_numbers(known, table.numerals)
+    column = parse_numbers(known, table.number_format)
     codes = known.str.contains(_CODE).any()
     if column.numeric and not codes:
         return _infer_numeric(name, known, column, missing)

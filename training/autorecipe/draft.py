@@ -84,7 +84,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     data: dict[str, Any] = public_data(table) or {"file": file}
     if "file" in data and table.csv_format is not None:
         data["header"] = table.csv_format.header
-    data |= asdict(table.numerals)
+    data |= asdict(table.number_format)
     if missing != list(MISSING):
         data["missing"] = missing
     document = {

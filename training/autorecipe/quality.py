@@ -9,7 +9,7 @@ from sklearn.tree import DecisionTreeClassifier
 from service.spelling import join_names
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
-from training.data.numerals import as_numbers
+from training.data.numbers import as_numbers
 from training.data.table import Floats, Rows, Table
 from training.recipe.table import Feature, ModelCard, Recipe
 
@@ -50,13 +50,15 @@ def describe_caveats(recipe: Recipe, whole: Table, table: Table, target: Floats)
 
 def describe_format(table: Table) -> list[str]:
     """Describe the detected format of the file."""
-    csv_format, numerals = table.csv_format, table.numerals
+    csv_format, number_format = table.csv_format, table.number_format
     if csv_format is None:
         return []
     separator = _SEPARATORS.get(csv_format.separator, repr(csv_format.separator))
     encoding = _ENCODINGS.get(csv_format.encoding, csv_format.encoding)
     thousands = (
-        f"separated by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not separated"
+        f"separated by a {_MARKS[number_format.thousands]}"
+        if number_format.thousands
+        else "not separated"
     )
     header = "The first line names the columns."
     if csv_format.titles:
@@ -67,10 +69,10 @@ def describe_format(table: Table) -> list[str]:
             f"column_{table.frame.width}; if it is a header, set data.header = true in the recipe."
         )
     cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
-    marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
+    marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
     if csv_format.ambiguous:
-        hint = "decimals" if numerals.decimal in csv_format.ambiguous else "thousands"
+        hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
         remarks.append(
             f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
             f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
@@ -197,7 +199,7 @@ def find_leaky_columns(
 def _measure_strength(table: Table, feature: Feature, target: Floats, labels: int) -> float:
     cells = table.column(feature.name)
     if feature.type in ("number", "integer"):
-        numbers = as_numbers(cells, table.numerals, feature.affix)
+        numbers = as_numbers(cells, table.number_format, feature.affix)
         if not labels:
             return _compute_rank_correlation(numbers, target)
         return _compute_purity(

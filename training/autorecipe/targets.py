@@ -7,7 +7,7 @@ import polars as pl
 from service.spelling import join_names
 from service.tabletext import MISSING
 from training.autorecipe.columns import ParsedNumbers, parse_numbers
-from training.data.numerals import as_numbers
+from training.data.numbers import as_numbers
 from training.data.table import Table
 from training.errors import DataError
 from training.recipe.families import BINARY, TABLE_FAMILIES
@@ -53,7 +53,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
         )
     tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
     regression, classification = "binary" not in tasks, "regression" not in tasks
-    parsed = parse_numbers(known, table.numerals)
+    parsed = parse_numbers(known, table.number_format)
     wordless = parsed.numeric and not parsed.non_numeric and not parsed.affix
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
@@ -64,7 +64,9 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if len(counts) > few or regression:
         return _infer_quantity(column, parsed.cells)
-    return _infer_labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
+    return _infer_labels(
+        table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
+    )
 
 
 def find_missing_words(table: Table, column: str) -> list[str]:
@@ -77,7 +79,7 @@ def find_missing_words(table: Table, column: str) -> list[str]:
     cells = table.column(column).drop_nulls()
     known = cells.filter(~cells.is_in(MISSING))
     label = (cells == _NONE).sum() >= _MIN_ROWS and 0 < known.n_unique() <= _MAX_CLASSES
-    if label and not parse_numbers(known, table.numerals).numeric:
+    if label and not parse_numbers(known, table.number_format).numeric:
         return [word for word in MISSING if word != _NONE]
     return list(MISSING)
 

@@ -15,16 +15,17 @@ from service.tabletext import (
     MISSING,
     POINT,
     CsvDialect,
-    Numerals,
+    NumberFormat,
     begins_like_json,
     column_name,
     count_titles,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
+    resembles_number,
     sniff,
 )
-from training.data.numerals import detect_numerals, resembles_number
+from training.data.numbers import detect_number_format
 from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
@@ -43,21 +44,21 @@ class Layout:
 
     separator: str | None = None
     quote: str | None = None
-    numerals: Numerals | None = POINT
+    number_format: NumberFormat | None = POINT
     encoding: str | None = None
     missing: tuple[str, ...] = MISSING
     header: bool | None = None
 
 
-UNKNOWN = Layout(numerals=None, missing=("",))
+UNKNOWN = Layout(number_format=None, missing=("",))
 """Everything is detected; only empty cells are missing values."""
 
 
 def create_layout(data: Data) -> Layout:
     """Return the format that a recipe specifies for its file."""
-    numerals = Numerals(data.decimal, data.thousands)
+    number_format = NumberFormat(data.decimal, data.thousands)
     missing = tuple(data.missing)
-    return Layout(data.separator, data.quote, numerals, data.encoding, missing, data.header)
+    return Layout(data.separator, data.quote, number_format, data.encoding, missing, data.header)
 
 
 def read_csv(
@@ -97,13 +98,15 @@ def read_csv(
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
     frame = clean_cells(frame, layout.missing)
-    numerals, ambiguous = layout.numerals, ""
-    if numerals is None:
-        numerals, ambiguous = detect_numerals(frame, csv_dialect.separator)
+    number_format, ambiguous = layout.number_format, ""
+    if number_format is None:
+        number_format, ambiguous = detect_number_format(frame, csv_dialect.separator)
     csv_format = DetectedCsvFormat(
         csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
     )
-    return Table(name or path.name, frame, digest, numerals, csv_format, missing=layout.missing)
+    return Table(
+        name or path.name, frame, digest, number_format, csv_format, missing=layout.missing
+    )
 
 
 def has_header(frame: pl.DataFrame) -> bool:
@@ -128,11 +131,11 @@ def _classify_first_cell(cells: pl.Series) -> str:
     first, below = str(cells[0] or ""), cells[1:].drop_nulls()
     if first in MISSING:
         return "unknown"
-    if resembles_number(cells[:1]).item():
+    if resembles_number(first):
         return "whole number" if first.isdecimal() else "fraction"
     if first in below:
         return "repeated"
-    if resembles_number(below).sum() > len(below) / 2:
+    if sum(map(resembles_number, below)) > len(below) / 2:
         return "name above numbers"
     few = len(below) >= _MIN_ROWS_BELOW and below.n_unique() <= _MAX_DISTINCT_SHARE * len(below)
     return "distinct" if few else "unknown"

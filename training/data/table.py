@@ -11,8 +11,8 @@ import polars as pl
 
 from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name, join_names
-from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, lower_words
-from training.data.numerals import as_numbers
+from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, lower_words
+from training.data.numbers import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
@@ -45,7 +45,7 @@ class Table:
     """The name of its source, for messages."""
     frame: pl.DataFrame
     sha256: str
-    numerals: Numerals = POINT
+    number_format: NumberFormat = POINT
     csv_format: DetectedCsvFormat | None = None
     """None for a table that is not from a CSV file."""
     missing: tuple[str, ...] = MISSING
@@ -86,7 +86,7 @@ class Column:
 
     feature: Feature
     categories: tuple[str, ...] = ()
-    numerals: Numerals | None = None
+    number_format: NumberFormat | None = None
     missing: tuple[str, ...] | None = None
     """The words for missing values, if they are not the default ones."""
 
@@ -218,8 +218,8 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
             categories = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
         if feature.type == "category" and not categories:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
-        numerals = None if table.csv_format is None else table.numerals
-        columns.append(Column(feature, categories, numerals, _missing(table, feature)))
+        number_format = None if table.csv_format is None else table.number_format
+        columns.append(Column(feature, categories, number_format, _missing(table, feature)))
     return columns
 
 
@@ -274,10 +274,10 @@ def _cells(table: Table, feature: Feature) -> pl.Series:
 
 
 def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
-    numerals = table.numerals
-    numbers = as_numbers(cells, numerals, affix)
-    thousands = f", thousands mark {numerals.thousands!r}" if numerals.thousands else ""
-    marks = f"decimal mark {numerals.decimal!r}{thousands}"
+    number_format = table.number_format
+    numbers = as_numbers(cells, number_format, affix)
+    thousands = f", thousands mark {number_format.thousands!r}" if number_format.thousands else ""
+    marks = f"decimal mark {number_format.decimal!r}{thousands}"
     expected = f"a number in the range of float32 ({marks}); correct the cell or leave it empty"
     _reject_invalid(table, cells, numbers, expected)
     return _nan_where_null(numbers, cells)

@@ -128,7 +128,7 @@ def describe_provenance(
 def _describe_feature(
     column: Column, cells: Floats
 ) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
-    feature, numerals = column.feature, column.numerals
+    feature, number_format = column.feature, column.number_format
     known = cells[~np.isnan(cells)]
     shared: dict[str, Any] = {
         "type": feature.type,
@@ -162,8 +162,8 @@ def _describe_feature(
         | {
             "unit": feature.unit,
             "affix": feature.affix,
-            "decimal": numerals.decimal if numerals else None,
-            "thousands": (numerals.thousands or None) if numerals else None,
+            "decimal": number_format.decimal if number_format else None,
+            "thousands": (number_format.thousands or None) if number_format else None,
             "allowed": _get_allowed_range(feature),
             "trained": Range(minimum=round_number(known.min()), maximum=round_number(known.max())),
             "example": _compute_typical_value(feature, known),

@@ -11,12 +11,12 @@ from service.bundle.features import NumberFeature
 from service.codecs.csv_cells import (
     INVALID,
     CellReader,
+    create_number_format,
     find_decimal,
     number_hint,
-    trained_numerals,
 )
 from service.errors import InvalidRequest
-from service.tabletext import POINT, Numerals
+from service.tabletext import POINT, NumberFormat
 
 PRICE = NumberFeature(
     type="number",
@@ -34,7 +34,7 @@ PLAIN = NumberFeature(type="number", name="x", example=1)
 
 def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
     """Texts with currencies, thousands separators, decimals and words for missing values."""
-    reader = CellReader(PRICE, trained_numerals(PRICE) or POINT)
+    reader = CellReader(PRICE, create_number_format(PRICE) or POINT)
 
     numbers = reader.numbers(["$1.234,5", "-$7", "1234", "Unknown", "-200", "$1,234.5", "€5"])
 
@@ -45,7 +45,7 @@ def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
 
 def test_a_feature_without_marks_takes_only_plain_numbers() -> None:
     """The keys of the manifest about tables are optional."""
-    assert trained_numerals(PLAIN) is None
+    assert create_number_format(PLAIN) is None
     assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, INVALID, INVALID]
 
 
@@ -58,13 +58,15 @@ def test_only_the_words_of_the_manifest_are_missing_values() -> None:
 @given(
     cells=st.lists(st.text(st.sampled_from("0123456789.,+-e$_ naif"), max_size=9), min_size=1),
     feature=st.sampled_from([PRICE, DASHES, PLAIN]),
-    numerals=st.sampled_from([POINT, Numerals(","), Numerals(",", "."), Numerals(".", ",")]),
+    number_format=st.sampled_from(
+        [POINT, NumberFormat(","), NumberFormat(",", "."), NumberFormat(".", ",")]
+    ),
 )
 def test_a_column_is_decoded_as_its_cells_are(
-    cells: list[str], feature: NumberFeature, numerals: Numerals
+    cells: list[str], feature: NumberFeature, number_format: NumberFormat
 ) -> None:
     """Decoding a whole column gives the same numbers as decoding each cell."""
-    reader = CellReader(feature, numerals)
+    reader = CellReader(feature, number_format)
 
     column = reader.numbers(cells).tolist()
 
@@ -111,27 +113,29 @@ def test_a_sample_that_does_not_decide_is_reported(cells: list[str], message: st
 
 
 @pytest.mark.parametrize(
-    ("cell", "numerals", "hint"),
+    ("cell", "number_format", "hint"),
     [
-        ("0,234", Numerals(), "Write 0.234: a point marks the decimals of this table."),
-        ("1.5", Numerals(","), "Write 1,5: a comma marks the decimals of this table."),
+        ("0,234", NumberFormat(), "Write 0.234: a point marks the decimals of this table."),
+        ("1.5", NumberFormat(","), "Write 1,5: a comma marks the decimals of this table."),
         (
             "1,234",
-            Numerals(),
+            NumberFormat(),
             "Write 1234, or 1.234 if those are decimals; remove the thousands separators.",
         ),
         (
             "1'234.5",
-            Numerals(",", "."),
+            NumberFormat(",", "."),
             'Write 1234,5: only "." may separate the thousands of this table.',
         ),
-        ("$5", Numerals(), "Write 5, without anything next to the number."),
-        ("5 %", Numerals(), "Write 5, without the percent sign."),
-        ("-Inf", Numerals(), "Infinity is not accepted."),
-        ("#DIV/0!", Numerals(), "The spreadsheet could not compute this cell; fix it there."),
-        ("red", Numerals(), "Write a number."),
+        ("$5", NumberFormat(), "Write 5, without anything next to the number."),
+        ("5 %", NumberFormat(), "Write 5, without the percent sign."),
+        ("-Inf", NumberFormat(), "Infinity is not accepted."),
+        ("#DIV/0!", NumberFormat(), "The spreadsheet could not compute this cell; fix it there."),
+        ("red", NumberFormat(), "Write a number."),
     ],
 )
-def test_the_hint_for_a_cell_says_what_to_write(cell: str, numerals: Numerals, hint: str) -> None:
+def test_the_hint_for_a_cell_says_what_to_write(
+    cell: str, number_format: NumberFormat, hint: str
+) -> None:
     """In the marks of the table."""
-    assert number_hint(cell, numerals) == hint
+    assert number_hint(cell, number_format) == hint

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from service.tabletext import Numerals
+from service.tabletext import NumberFormat
 from training.autorecipe.columns import parse_numbers
 
 
@@ -24,7 +24,7 @@ def test_a_numeric_column_is_detected_with_a_remark(
     cells: list[str], *, numeric: bool, note: str
 ) -> None:
     """Nearly all cells must be numbers, or most with a few repeated words."""
-    numbers = parse_numbers(pl.Series(cells, dtype=pl.String), Numerals())
+    numbers = parse_numbers(pl.Series(cells, dtype=pl.String), NumberFormat())
 
     assert (numbers.numeric, numbers.note) == (numeric, note)
 
@@ -33,4 +33,4 @@ def test_many_different_words_among_numbers_are_not_missing_values() -> None:
     """If a tenth of the cells are different words, the column is not numeric."""
     cells = ["1.5"] * 90 + [f"word {k}" for k in range(10)]
 
-    assert not parse_numbers(pl.Series(cells), Numerals()).numeric
+    assert not parse_numbers(pl.Series(cells), NumberFormat()).numeric

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from service.tabletext import Numerals, find_codec
+from service.tabletext import NumberFormat, find_codec
 from training.data.csv import Layout, read_csv
 from training.data.table import recorded_format
 from training.errors import DataError
@@ -183,9 +183,11 @@ def test_blank_cells_and_words_for_missing_values_are_null(tmp_path: Path) -> No
 
 def test_the_layout_can_specify_decimal_commas(tmp_path: Path) -> None:
     """The table has the decimal mark of the layout."""
-    table = read_csv(_written(tmp_path, "a;b\n1,5;2\n"), Layout(numerals=Numerals(decimal=",")))
+    table = read_csv(
+        _written(tmp_path, "a;b\n1,5;2\n"), Layout(number_format=NumberFormat(decimal=","))
+    )
 
-    assert table.numerals.decimal == ","
+    assert table.number_format.decimal == ","
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ import polars as pl
 from service.tabletext import (
     CURRENCY,
     DIGITS,
-    NUMBER_LIKE,
     POINT,
     UNIT,
     Decimal,
     Marks,
-    Numerals,
+    NumberFormat,
     Thousands,
     find_marks,
     plain_number,
@@ -28,18 +27,20 @@ _MIN_SMALL_NUMBERS = 3
 _LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
 
 
-def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None = None) -> pl.Series:
+def as_numbers(
+    cells: pl.Series, number_format: NumberFormat = POINT, affix: str | None = None
+) -> pl.Series:
     """Return each cell's number as Float64, null if it is not a number that fits 32 bits.
 
     Polars casts most cells; `plain_number` parses the others.
 
     Args:
         cells: text.
-        numerals: the marks; a thousands mark is only valid between groups of three digits.
+        number_format: the marks; a thousands mark is only valid between groups of three digits.
         affix: a unit or currency that may precede or follow the number.
     """
     text = cells.alias("cell")
-    if numerals.decimal == ",":
+    if number_format.decimal == ",":
         text = text.set(text.str.contains(".", literal=True), None)
         text = text.str.replace(",", ".", literal=True)
     numbers = text.cast(pl.Float64, strict=False)
@@ -47,7 +48,7 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
     read = {
         cell: float(plain)
         for cell in others
-        if (plain := plain_number(cell, numerals, affix)) is not None
+        if (plain := plain_number(cell, number_format, affix)) is not None
     }
     if read:
         rest = cells.replace_strict(read, default=None, return_dtype=pl.Float64)
@@ -70,12 +71,7 @@ def common_affix(cells: pl.Series) -> str | None:
     return None
 
 
-def resembles_number(cells: pl.Series) -> pl.Series:
-    """Return whether each cell resembles a number, with any marks."""
-    return cells.str.contains(rf"^{NUMBER_LIKE}$")
-
-
-def detect_numerals(frame: pl.DataFrame, separator: str) -> tuple[Numerals, str]:
+def detect_number_format(frame: pl.DataFrame, separator: str) -> tuple[NumberFormat, str]:
     """Return the marks of the table's numbers, and an ambiguous cell, or an empty string.
 
     ``1,5`` has a decimal comma and ``1,234,567`` has thousands commas. ``1,234`` is ambiguous: its
@@ -114,7 +110,7 @@ class _MarkCounts:
             elif either:
                 self.ambiguous.setdefault(mark, examples[ambiguous])
 
-    def result(self, separator: str) -> tuple[Numerals, str]:
+    def result(self, separator: str) -> tuple[NumberFormat, str]:
         comma = self.decimal[","] + self.thousands["."]
         point = self.decimal["."] + self.thousands[","]
         if comma != point:
@@ -127,9 +123,9 @@ class _MarkCounts:
         thousands = max(weights, key=lambda mark: weights[mark])
         if not weights[thousands]:
             thousands = other if other in self.ambiguous else ""
-        numerals = Numerals(decimal, thousands)
+        number_format = NumberFormat(decimal, thousands)
         is_ambiguous = comma == point and bool(self.ambiguous)
-        return numerals, next(iter(self.ambiguous.values())) if is_ambiguous else ""
+        return number_format, next(iter(self.ambiguous.values())) if is_ambiguous else ""
 
 
 def _count_marks(cells: pl.Series) -> tuple[Counter[Marks], dict[Marks, str]]:
