@@ -93,7 +93,8 @@ _USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTR
 
 # Patterns for `re` and for Polars: text next to a number, and digits with any marks between them.
 CURRENCY = (
-    "[A-Z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u09f2\u09f3\u0e3f\u17db\u20a0-\u20cf\ufdfc]"
+    "[A-Z]{0,3}[$\u00a2-\u00a5\u058f\u060b\u07fe\u07ff\u09f2\u09f3\u09fb\u0af1\u0bf9\u0e3f\u17db"
+    "\u20a0-\u20cf\ua838\ufdfc\ufe69\uff04\uffe0\uffe1\uffe5\uffe6]"
     "|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
 )
 UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
@@ -108,7 +109,7 @@ _GROUPED = re.compile(
     r"(?:(?!(?P=thousands))(?P<decimal>[.,])[0-9]*+)?"
 )
 _GROUP_DIGITS = 3
-_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s?([+-]?{DIGITS})\s?({UNIT}[23]?)?")
+_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
 _NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
 
 

@@ -1,5 +1,7 @@
 """Single cells: which marks a number has, and what they can mean."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +78,7 @@ def test_the_marks_are_those_by_which_a_cell_is_read(text: str) -> None:
         ("$1,234.5", ("1,234.5", "")),
         ("EUR 5", ("5", "")),
         ("12%", ("12", "%")),
+        ("5  %", ("5", "%")),
         ("80 m2", ("80", "m2")),
         ("5", None),
         ("12:30", None),
@@ -86,6 +89,13 @@ def test_the_marks_are_those_by_which_a_cell_is_read(text: str) -> None:
 def test_text_next_to_a_number_is_split(text: str, parts: tuple[str, str] | None) -> None:
     """A currency before it or a unit after it."""
     assert split_affix(text) == parts
+
+
+def test_every_currency_sign_is_known() -> None:
+    """All characters that Unicode calls currency symbols, except those of historical scripts."""
+    signs = [chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) == "Sc"]
+
+    assert [sign for sign in signs if split_affix(f"{sign}5") != ("5", "")] == []
 
 
 def test_what_resembles_a_number() -> None:

@@ -21,7 +21,7 @@ from service.tabletext import (
 )
 from service.values import MAX_ROUNDED_TO_FLOAT32
 
-_BODY = rf"^[+-]?\s?(?:{CURRENCY})?\s?[+-]?({DIGITS})\s?(?:{UNIT})?$"
+_BODY = rf"^[+-]?\s*(?:{CURRENCY})?\s*[+-]?({DIGITS})\s*(?:{UNIT})?$"
 _MIN_SMALL_NUMBERS = 3
 # Whole numbers without marks, of four digits or more and of fewer.
 _LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
@@ -60,8 +60,8 @@ def as_numbers(
 def common_affix(cells: pl.Series) -> str | None:
     """Return the unit or currency in most of the cells, if there is one."""
     written = [
-        cells.str.extract(rf"^[+-]?\s?({CURRENCY})\s?[+-]?[0-9]"),
-        cells.str.extract(rf"^[+-]?{DIGITS}\s?({UNIT})$"),
+        cells.str.extract(rf"^[+-]?\s*({CURRENCY})\s*[+-]?[0-9]"),
+        cells.str.extract(rf"^[+-]?{DIGITS}\s*({UNIT})$"),
     ]
     for affixes in written:
         found = Counter[str](affixes.drop_nulls().str.strip_chars())
@@ -137,7 +137,9 @@ def _count_marks(cells: pl.Series) -> tuple[Counter[Marks], dict[Marks, str]]:
     counts = Counter[Marks]()
     examples: dict[Marks, str] = {}
     for text, count, body in shapes.rows():
-        if (marks := find_marks(text)) is not None:
+        marks = find_marks(text)
+        # Zeros say nothing about whether larger numbers would have thousands marks.
+        if marks is not None and not (marks == _SMALL and text.startswith("0")):
             counts[marks] += count
             examples[marks] = min(body, examples.get(marks, body))
     return counts, examples

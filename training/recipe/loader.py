@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -71,7 +71,7 @@ def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
         RecipeError: with all problems.
     """
     recipe = _checked(Recipe, document, origin)
-    if problems := cross_field_problems(recipe):
+    if problems := list_cross_field_problems(recipe):
         raise RecipeError(origin, problems)
     return recipe
 
@@ -117,7 +117,8 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
         problems = [_problem(kind, each) for each in errors]
         if kind is Recipe:
             invalid = [each["loc"] for each in errors]
-            problems += cross_field_problems(_without_invalid_keys(Recipe, document, invalid))
+            partial_recipe = _without_invalid_keys(Recipe, document, invalid)
+            problems += list_cross_field_problems(partial_recipe, is_partial=True)
         raise RecipeError(origin, problems) from None
 
 
@@ -195,11 +196,14 @@ def _lines(section: Mapping[str, Any]) -> list[str]:
     return [f"{key} = " + value.replace("\x7f", "\\u007f") for key, value in written.items()]
 
 
-def cross_field_problems(recipe: Recipe) -> list[str]:
-    """List problems between keys that are each valid."""
+def list_cross_field_problems(recipe: Recipe, *, is_partial: bool = False) -> list[str]:
+    """List problems between keys that are each valid.
+
+    A rule that depends on an invalid key, which a partial recipe lacks, finds no problem.
+    """
     problems = []
     for rule in _RULES:
-        with suppress(AttributeError):  # it depends on a key that is invalid itself
+        with suppress(AttributeError) if is_partial else nullcontext():
             problems += [str(problem)] if (problem := rule(recipe)) else []
     return problems
 

@@ -44,6 +44,14 @@ def test_one_column_decides_for_another() -> None:
     assert detect_number_format(frame, ";") == (NumberFormat(",", "."), "")
 
 
+@pytest.mark.parametrize("zero", ["0", "00", "012"])
+def test_zeros_do_not_decide(zero: str) -> None:
+    """Small numbers without marks suggest thousands marks in larger ones, but zeros do not."""
+    frame = pl.DataFrame({"x": [zero, "1", "2", "1.125", "2.375"]})
+
+    assert detect_number_format(frame, ",") == (NumberFormat(), "1.125")
+
+
 @pytest.mark.parametrize(
     ("cell", "separator", "number_format"),
     [
@@ -126,6 +134,9 @@ def test_invalid_marks_are_not_numbers(cell: str, number_format: NumberFormat) -
         (["12%", "7 %", "100%"], "%", [12, 7, 100]),
         (["$5", "-$7", "$-9.5"], "$", [5, -7, -9.5]),
         (["EUR 5", "EUR 7", "9"], "EUR", [5, 7, 9]),
+        (["\uffe51234", "\uffe57"], "\uffe5", [1234, 7]),
+        (["70  kg", "100  kg"], "kg", [70, 100]),
+        (["$  5", "-  $7"], "$", [5, -7]),
         (["5 km/h", "7 km/h"], "km/h", [5, 7]),
         (["A12", "A7", "A3"], None, [None, None, None]),
         (["1st", "2nd", "3rd"], None, [None, None, None]),
