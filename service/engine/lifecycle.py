@@ -58,6 +58,8 @@ class Publisher:
         self._registry.publish(self._name, published)
         for version in {e.version for e in before} - {e.version for e in published.entries}:
             self._metrics.expire_version(self._name, version)
+        if before and not published.entries:
+            self._metrics.expire_version(self._name, "")  # of requests that found no version
         serving = {entry.model for entry in published.entries if entry.model}
         for entry in before:
             if entry.model is not None and entry.model not in serving:

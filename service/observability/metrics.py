@@ -243,20 +243,24 @@ class Metrics:
         self._counts.for_version(model, version).rejected_rows += rows
 
     def count_failure(self, model: str, version: str, protocol: str, code: str) -> None:
-        """Count one failed prediction.
-
-        An unknown model is counted without its name, because clients can send any name.
-        """
-        if model not in self._state.versions and model not in self._counts.versions:
-            model = version = ""
-        failed = self._counts.for_version(model, version).failed
+        """Count one failed prediction."""
+        failed = self._for_known_version(model, version).failed
         failed.setdefault(protocol, Counter())[code] += 1
 
     def count_explanation(self, model: str, version: str, outcome: str, seconds: float) -> None:
         """Count one requested explanation."""
-        counts = self._counts.for_version(model, version)
+        counts = self._for_known_version(model, version)
         counts.explanations[outcome] += 1
         counts.explanation_seconds.observe(SECONDS, seconds)
+
+    def _for_known_version(self, model: str, version: str) -> VersionCounts:
+        """Return the counts of a version; those of unknown models have no name.
+
+        Clients can send any name.
+        """
+        if model not in self._state.versions and model not in self._counts.versions:
+            model = version = ""
+        return self._counts.for_version(model, version)
 
     def count_run(self, model: str, version: str, rows: int) -> None:
         """Count one run of a model. Thread-safe."""
@@ -270,6 +274,7 @@ class Metrics:
     def set_model_state(self, model: str, version: str, device: str, state: str) -> None:
         """Set the state and device of a version."""
         self._removed.pop((model, version), None)
+        self._removed.pop((model, ""), None)
         self._state.versions.setdefault(model, {})[version] = device, state
 
     def remove_model_state(self, model: str, version: str, device: str) -> None:

@@ -105,6 +105,18 @@ def only_version_2() -> Metrics:
     return metrics
 
 
+def test_clients_cannot_add_labels() -> None:
+    """Failures and explanations of unknown models are counted without a name."""
+    metrics = used(Metrics(), "1")
+    metrics.count_failure("unknown", "", "native", "model_not_found")
+    metrics.count_explanation("unknown", "", "model_not_found", 0.1)
+
+    text = scraped(metrics).decode()
+
+    assert "unknown" not in text
+    assert 'onward_explanations_total{model="",outcome="model_not_found",version=""} 1.0' in text
+
+
 def test_memory_does_not_grow_with_versions_that_are_published_and_removed() -> None:
     """After a hundred versions the snapshot is as small as before."""
     metrics = used(Metrics(0.0), "1")
