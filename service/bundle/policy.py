@@ -268,7 +268,8 @@ def _choose(
     elif isinstance(versions, Latest):
         count = versions.latest
     elif isinstance(versions, tuple):
-        available = [version for version in available if int(version) in versions]
+        listed = set(versions)
+        available = [version for version in available if int(version) in listed]
     examined: set[str] = set()
     chosen: list[str] = []
     for version in available:

@@ -92,7 +92,8 @@ def _check_signature(session: Session, manifest: Manifest) -> None:
 
 def _run(session: Session, rows: Array, seconds: float) -> Array:
     control = new_control()
-    timer = threading.Timer(max(seconds, _MIN_LIMIT_SECONDS), terminate, [control])
+    limit = min(max(seconds, _MIN_LIMIT_SECONDS), threading.TIMEOUT_MAX)
+    timer = threading.Timer(limit, terminate, [control])
     timer.daemon = True
     timer.start()
     try:
