@@ -22,7 +22,8 @@ from tests.conftest import ShippedClient
 from tests.test_architecture import ALLOWED, LONGEST_FILE, LONGEST_FUNCTION_ELSEWHERE
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/http.md")
+# Pages with curl commands, and how many they have at least.
+PAGES = {"README.md": 1, "docs/http.md": 10}
 ADDRESS = "localhost:8000"
 FRACTION = re.compile(r"-?\d+\.\d+")
 MARKDOWN = [*sorted(ROOT.glob("docs/**/*.md")), *ROOT.glob("*.md"), *ROOT.glob("models/*.md")]
@@ -118,7 +119,7 @@ def test_every_curl_command_gets_the_response_printed_below_it(
     """Each example can be pasted into a terminal while `make serve` runs."""
     shown = list(exchanges(page))
 
-    assert shown
+    assert len(shown) >= PAGES[page]
     for exchange in shown:
         sent = send(shipped_client, exchange.command)
         response = sent.text if isinstance(exchange.response, str) else sent.json()

@@ -27,7 +27,7 @@ OUTPUTS: dict[str, tuple[Output, int]] = {
         ClassesOutput(kind="classes", name="it", labels=["no", "yes"], threshold=0.3),
         2,
     ),
-    "odd labels": (ClassesOutput(kind="classes", name="it", labels=[*ODD[:3], "d"]), 4),
+    "odd labels": (ClassesOutput(kind="classes", name="it", labels=ODD), 4),
     "many that may be unsure": (
         ClassesOutput(kind="classes", name="it", labels=list("0123456789"), unsure_below=0.5),
         10,
