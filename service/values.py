@@ -24,7 +24,7 @@ def is_number(value: object) -> TypeGuard[float]:
     return abs(value) <= MAX_ROUNDED_TO_FLOAT32
 
 
-def are_whole(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+def are_integers(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     """Return which numbers have no fraction."""
     whole: npt.NDArray[np.bool_] = np.floor(numbers) == numbers
     return whole
@@ -32,7 +32,7 @@ def are_whole(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
 
 def are_exact_integers(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Return which numbers are integers that every JSON parser reads exactly."""
-    exact: npt.NDArray[np.bool_] = are_whole(numbers) & (np.abs(numbers) <= WHOLE_MAX)
+    exact: npt.NDArray[np.bool_] = are_integers(numbers) & (np.abs(numbers) <= WHOLE_MAX)
     return exact
 
 

@@ -37,7 +37,7 @@ from service.codecs.messages import (
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import LARGEST_FLOAT32, convert_exactly
 from service.errors import Problem
-from service.values import are_exact_integers, are_whole, listed
+from service.values import are_exact_integers, are_integers, listed
 
 Float32s = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -242,7 +242,7 @@ class ValueRules:
     def _valid(self, matrix: Matrix) -> Mask:
         valid = self.bounds.contain(matrix)
         if self.whole:
-            valid &= self._fractional | are_whole(matrix)
+            valid &= self._fractional | are_integers(matrix)
         if self._has_optional:
             valid |= self._optional & np.isnan(matrix)
         return valid

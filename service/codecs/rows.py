@@ -195,7 +195,7 @@ def _category_converter(feature: CategoryFeature) -> Convert:
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.
         # JSON has no difference between 1 and 1.0, and pandas sends 1.0 if values are missing.
-        if isinstance(value, int | float) and not isinstance(value, bool) and _is_whole(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and _is_integer(value):
             value = str(int(value))
         return positions.get(value, unseen) if isinstance(value, str) else None
 
@@ -214,9 +214,9 @@ def _integer(value: object) -> float | None:
     """Return a number; None also for a fraction that rounding to 32 bits would make whole."""
     if not is_number(value) or abs(value) > WHOLE_MAX:
         return None
-    is_hidden = not _is_whole(value) and _is_whole(float(np.float32(value)))
+    is_hidden = not _is_integer(value) and _is_integer(float(np.float32(value)))
     return None if is_hidden else float(value)
 
 
-def _is_whole(value: float) -> bool:
+def _is_integer(value: float) -> bool:
     return value % 1 == 0

@@ -191,10 +191,10 @@ def create_example_image(spec: ImageInput) -> bytes:
 def _fit_image(size: tuple[int, int], spec: ImageInput) -> _Fit:
     width, height = size
     if spec.normalize == "digit":  # for segmentation
-        return _fit_whole(size, min(_DIGIT_SIDE / max(size), 1.0))
+        return _scale_image(size, min(_DIGIT_SIDE / max(size), 1.0))
     ratios = spec.width / width, spec.height / height
     if spec.fit == "pad":
-        return _fit_whole(size, min(ratios))
+        return _scale_image(size, min(ratios))
     left = top = 0.0
     if spec.fit == "crop":
         scale = max(ratios)
@@ -203,7 +203,7 @@ def _fit_image(size: tuple[int, int], spec: ImageInput) -> _Fit:
     return _Fit((left, top, width - left, height - top), (spec.width, spec.height))
 
 
-def _fit_whole(size: tuple[int, int], scale: float) -> _Fit:
+def _scale_image(size: tuple[int, int], scale: float) -> _Fit:
     width, height = size
     scaled = max(round(width * scale), 1), max(round(height * scale), 1)
     return _Fit((0, 0, width, height), scaled)
