@@ -26,7 +26,7 @@ from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions
 from service.api.openapi import model_paths
 from service.api.operations import Documentation, documentation_router, operations_router
-from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictTargets
+from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictRouter
 from service.api.shadow import ShadowMirror, shadow_router
 from service.api.v1.protocol import V1Protocol
 from service.api.v1.routes import v1_routers
@@ -131,16 +131,18 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
     ):
         app.include_router(router)
     add_error_handlers(app)
-    routes = (
-        PredictRoute(NATIVE, native, predictions.predict),
-        PredictRoute(V1, v1, partial(service.predict, v1)),
-        PredictRoute(V2, v2, partial(service.predict, v2)),
+    predict_router = PredictRouter(
+        (
+            PredictRoute(NATIVE, native, predictions.predict),
+            PredictRoute(V1, v1, partial(service.predict, v1)),
+            PredictRoute(V2, v2, partial(service.predict, v2)),
+        )
     )
     recorder = RequestRecorder(metrics, settings.log_requests)
     fast = FastInference(worker.registry, worker.readiness, endpoints, recorder, limits)
     connections = Connections(settings, recorder)
-    app.fast_path = FastPath(fast, PredictTargets(routes), connections)
-    routing = PredictRoutingMiddleware(app.route, routes)
+    app.fast_path = FastPath(fast, predict_router, connections)
+    routing = PredictRoutingMiddleware(app.route, predict_router)
     app.entry = RequestContext(routing, worker.readiness, recorder, settings, limits)
     return app
 

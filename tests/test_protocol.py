@@ -133,7 +133,14 @@ def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
         (("Expect: 100-continue",), NATIVE, "1.1"),
         (("Transfer-Encoding: chunked",), chunked(NATIVE), "1.1"),
         (("Transfer-Encoding: chunked",), chunked(NATIVE[:10], NATIVE[10:]), "1.1"),
+        (("Transfer-Encoding: chunked",), b"1;a=b\r\n{\r\n" + chunked(NATIVE[1:]), "1.1"),
+        (("Transfer-Encoding: chunked",), chunked(NATIVE)[:-2] + b"x: y\r\n\r\n", "1.1"),
+        (("Upgrade: h2c", "Connection: Upgrade"), NATIVE, "1.1"),
+        (("Upgrade: h2c", "Transfer-Encoding: chunked"), chunked(NATIVE), "1.1"),
+        (("Content-Encoding: identity", "X-Forwarded-For: 10.0.0.1"), NATIVE, "1.1"),
+        (("Content-Encoding: identity", "Transfer-Encoding: chunked"), chunked(NATIVE), "1.1"),
         (("Content-Encoding: gzip",), gzip.compress(NATIVE), "1.1"),
+        (("Cookie: " + "a" * 10_000,), NATIVE, "1.1"),
         (("Connection: close",), NATIVE, "1.1"),
         (("Connection: keep-alive",), NATIVE, "1.0"),
         ((), NATIVE, "1.0"),
@@ -142,7 +149,7 @@ def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
 def test_other_requests_for_the_same_prediction_get_the_same_response(
     models: Path, start: StartApp, headers: tuple[str, ...], body: bytes, version: str
 ) -> None:
-    """Requests that the fast path does not support go through ASGI."""
+    """Framing, encoding and other headers do not change the response."""
     publish_admission(models)
     client = start()
     path = "/models/admission/predict"
@@ -329,17 +336,77 @@ def test_the_end_of_a_head_is_not_cached_as_a_head(
     assert received.startswith(b"HTTP/1.1 400")
 
 
-def test_chunked_requests_are_not_cached(models: Path, start: StartApp) -> None:
-    """The same request gets the same response again and again."""
+@pytest.mark.parametrize(
+    "headers", [(), ("Content-Encoding: identity",)], ids=["fast path", "ASGI"]
+)
+def test_chunked_bodies_with_the_same_head_are_read_to_their_own_end(
+    models: Path, start: StartApp, headers: tuple[str, ...]
+) -> None:
+    """Chunks that look like the end, and requests that follow at once, keep their order."""
     publish_price(models)
     client = start()
-    whole = message("/models/price/predict", chunked(b'{"size": 3}'), "Transfer-Encoding: chunked")
+    bodies = [chunked(b'{"size": 3}'), chunked(b'{"size": 1', b"0\r\n\r\n", b"}")]
+    first, second = [
+        message("/models/price/predict", body, "Transfer-Encoding: chunked", *headers)
+        for body in bodies
+    ]
+    pause = second.index(b"0\r\n\r\n\r\n") + 5
 
     with connected(client) as connection:
-        for _ in range(3):
-            connection.sendall(whole)
+        connection.sendall(first)
+        responses = [*read_responses(connection)]
+        connection.sendall(second[:pause])
+        time.sleep(0.02)
+        connection.sendall(second[pause:])
+        responses += read_responses(connection)
+        connection.sendall(first + second + first)
+        responses += read_responses(connection, 3)
+
+    assert [json.loads(response.content)["value"] for response in responses] == [6, 20, 6, 20, 6]
+
+
+def test_an_escaped_path_names_the_same_model(models: Path, start: StartApp) -> None:
+    """A percent-encoded letter of a path is decoded."""
+    publish_price(models)
+    client = start()
+
+    with connected(client) as connection:
+        connection.sendall(message("/models/pric%65/predict", b'{"size": 3}'))
+        (response,) = read_responses(connection)
+
+    assert json.loads(response.content)["value"] == 6
+
+
+def test_the_request_id_of_a_cached_head_is_that_of_each_request(
+    models: Path, start: StartApp
+) -> None:
+    """Requests through ASGI whose heads differ only in the id get their own ids."""
+    publish_price(models)
+    client = start()
+
+    with connected(client) as connection:
+        for identity in ("one", "two"):
+            headers = ("Content-Encoding: identity", f"X-Request-Id: {identity}")
+            connection.sendall(message("/models/price/predict", b'{"size": 3}', *headers))
             (response,) = read_responses(connection)
-            assert json.loads(response.content)["value"] == 6
+            assert response.headers["x-request-id"] == identity
+
+
+def test_the_limit_on_headers_counts_those_that_differ_in_each_request(
+    models: Path, start: StartApp
+) -> None:
+    """Headers that are left out of the key of the head cache count towards the limit."""
+    publish_price(models)
+    client = start(max_headers=10)
+    path, body = "/models/price/predict", b'{"size": 3}'
+
+    with connected(client) as connection:
+        connection.sendall(message(path, body))
+        (accepted,) = read_responses(connection)
+        connection.sendall(message(path, body, *["X-Forwarded-For: 10.0.0.1"] * 9))
+        (rejected,) = read_responses(connection)
+
+    assert (accepted.status, rejected.status) == (200, 431)
 
 
 def test_a_cached_head_uses_the_version_that_serves_now(models: Path, start: StartApp) -> None:

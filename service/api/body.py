@@ -65,7 +65,7 @@ TABLE_TYPES: Mapping[str, TableForm] = {
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 HEAD = "onward.head"
-"""In an ASGI scope: the `RequestHead` of its request."""
+"""In an ASGI scope: the `RequestHead` of its request, which the server may have set."""
 
 
 class RequestHead:

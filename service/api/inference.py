@@ -223,7 +223,7 @@ def count_failure(metrics: Metrics, protocol: str, failure: Failure) -> None:
 
 
 class PredictTarget(NamedTuple):
-    """The protocol and the model of a prediction URL.
+    """The protocol and the model of a prediction path.
 
     ``version`` is a version or an alias; None is the one that serves.
     """
@@ -232,7 +232,6 @@ class PredictTarget(NamedTuple):
     path: str
     name: str
     version: str | None
-    query: bytes
 
 
 class FastInference:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.body import HEAD, RequestHead
 from service.api.errors import FIRST_ERROR, error_response
 from service.api.inference import RawResponse
-from service.api.routing import PredictRoute
+from service.api.routing import PredictRouter
 from service.engine.heap import Heap
 from service.engine.registry import Readiness
 from service.errors import BodyStalled, Draining, OnwardError
@@ -68,7 +68,9 @@ class RequestContext:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request."""
-        head = scope[HEAD] = RequestHead(scope["headers"], scope["query_string"])
+        head = scope.get(HEAD)
+        if head is None:
+            head = scope[HEAD] = RequestHead(scope["headers"], scope["query_string"])
         quotas = scope[QUOTAS] = RequestQuotas(self._limits)
         identity = request_id_from(head.fields.get(_ID_HEADER))
         token = request_id.set(identity)
@@ -116,23 +118,22 @@ class RequestContext:
 class PredictRoutingMiddleware:
     """ASGI middleware that responds to predictions, and passes other requests on."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[PredictRoute]) -> None:
+    def __init__(self, app: ASGIApp, router: PredictRouter) -> None:
         self._app = app
-        self._routes = routes
+        self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request."""
-        if scope["method"] == "POST":
-            for route in self._routes:
-                if found := route.paths.fullmatch(scope["path"]):
-                    try:
-                        request = Request(scope, receive)
-                        response = await route.handler(request, found["name"], found["version"])
-                    except OnwardError as error:
-                        response = error_response(error)
-                    await response(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+        found = self._router.find(scope["path"]) if scope["method"] == "POST" else None
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        (_, _, name, version), handler = found
+        try:
+            response = await handler(Request(scope, receive), name, version)
+        except OnwardError as error:
+            response = error_response(error)
+        await response(scope, receive, send)
 
 
 class _ResponseRecorder:

@@ -20,9 +20,8 @@ NATIVE = re.compile(rf"{_VERSION}/predict")
 V1 = re.compile(rf"/v1{_VERSION}:predict")
 V2 = re.compile(rf"/v2{_VERSION}/infer")
 
-# Clients may send any query, so the number of cached URLs is limited.
-_MAX_TARGETS = 1000
-_MAX_TARGET_BYTES = 256
+# Clients may send any path up to the limit of a URL, so the cache is small.
+_MAX_CACHED_PATHS = 256
 
 
 def add_model_routes(  # noqa: PLR0913 - the parts of a route
@@ -79,23 +78,24 @@ class PredictRoute(NamedTuple):
     handler: AsyncHandler
 
 
-class PredictTargets:
-    """Finds the protocol and the model of prediction URLs, with a cache."""
+class RoutedPrediction(NamedTuple):
+    """What a prediction path names."""
+
+    target: PredictTarget
+    handler: AsyncHandler
+
+
+class PredictRouter:
+    """Finds the protocol and the model of prediction paths."""
 
     def __init__(self, routes: Sequence[PredictRoute]) -> None:
         self._routes = routes
-        self._cached = lru_cache(_MAX_TARGETS)(self._match)
+        self.find = lru_cache(_MAX_CACHED_PATHS)(self._find)
+        """Returns what a decoded path names; None for anything but a prediction."""
 
-    def find(self, url: bytes) -> PredictTarget | None:
-        """Return the target of a URL's path and query; None for anything but a prediction."""
-        return self._cached(url) if len(url) <= _MAX_TARGET_BYTES else self._match(url)
-
-    def _match(self, url: bytes) -> PredictTarget | None:
-        path, _, query = url.partition(b"?")
-        if b"%" in path or not path.isascii():
-            return None  # to be decoded by the router
-        text = path.decode()
+    def _find(self, path: str) -> RoutedPrediction | None:
         for route in self._routes:
-            if found := route.paths.fullmatch(text):
-                return PredictTarget(route.protocol, text, found["name"], found["version"], query)
+            if found := route.paths.fullmatch(path):
+                target = PredictTarget(route.protocol, path, found["name"], found["version"])
+                return RoutedPrediction(target, route.handler)
         return None

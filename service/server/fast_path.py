@@ -1,27 +1,34 @@
 """The fast path: predictions without a task and an ASGI scope.
 
 A prediction with a small body, for a model that is fast enough, is computed immediately when its
-last byte arrives (docs/decisions/0019-fast-path.md). All other requests go through ASGI.
+last byte arrives (docs/decisions/0019-fast-path.md). All other requests go through ASGI; those
+whose head is cached start there without being parsed.
 """
 
 import asyncio
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.api.body import RequestHead
+from service.api.body import HEAD, RequestHead
 from service.api.inference import FastInference, PredictTarget, RawResponse, header_lines
-from service.api.middleware import CLIENT_DISCONNECTED, RESPOND
-from service.api.routing import PredictTargets
-from service.errors import InvalidRequest
+from service.api.middleware import BODY_ARRIVED, CLIENT_DISCONNECTED, RESPOND
+from service.api.routing import PredictRouter
+from service.errors import OnwardError
 from service.observability.metrics import request_id_from
 from service.server.connections import Connections
-from service.server.limited_protocol import LimitedProtocol, body_length
+from service.server.limited_protocol import (
+    LimitedProtocol,
+    body_length,
+    head_without_upgrade,
+)
 from service.settings import Settings
 
 # Larger bodies are streamed and decoded in a thread, and would gain nothing.
@@ -29,10 +36,13 @@ _MAX_BODY_BYTES = 64 * 1024
 # A small body that takes longer to arrive is streamed to ASGI.
 _BODY_SECONDS = 1.0
 _END = b"\r\n\r\n"
-_MAX_HEAD_BYTES = 2048
+# With the cookies and the token of a browser.
+_MAX_HEAD_BYTES = 8 * 1024
 _MAX_CACHED_HEADS = 512
-# Headers of requests that only the ASGI path supports.
-_UNSUPPORTED = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"trailer")
+# A longer chunked body is parsed in pieces: the parser calls back for each chunk.
+_MAX_CHUNKED_BYTES = 8 * 1024
+_LAST_CHUNK = b"0\r\n\r\n"
+_CHUNKED_HEAD = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
 # Headers whose values differ in each request. Only the request id is used, so heads are cached
 # without them. A value with other characters is left to the parser.
 _VOLATILE = re.compile(
@@ -45,21 +55,32 @@ _REQUEST_ID = b"x-request-id"
 
 
 class ParsedHead(NamedTuple):
-    """The head of a prediction that can take the fast path."""
+    """The head of a prediction with a small body."""
 
     target: PredictTarget
     head: RequestHead
-    content_length: int
+    scope: Mapping[str, Any]
+    """What ASGI's scope has of it; without the volatile headers."""
+    content_length: int | None
+    """The length of the body in bytes; None if it is chunked."""
+    is_plain: bool
+    """Whether the fast path can decode the body."""
 
 
 class MatchedHead(NamedTuple):
     """A parsed head that was found in input."""
 
     parsed: ParsedHead
-    request_id: bytes | None
-    """The client's own request id."""
+    volatile: Sequence[tuple[bytes, bytes]]
+    """The volatile headers, with names in lower case."""
     end: int
     """The position of the first byte of the body."""
+
+    @property
+    def request_id(self) -> str:
+        """The client's own request id, or a new one."""
+        ids = [value for name, value in self.volatile if name == _REQUEST_ID]
+        return request_id_from(ids[0].decode() if ids else None)
 
 
 class RequestHeadCache:
@@ -69,9 +90,10 @@ class RequestHeadCache:
     model. So each head is parsed once.
     """
 
-    def __init__(self, targets: PredictTargets, settings: Settings) -> None:
-        self._targets = targets
+    def __init__(self, router: PredictRouter, settings: Settings) -> None:
+        self._router = router
         self._settings = settings
+        self.max_body_bytes = min(_MAX_BODY_BYTES, settings.max_body_bytes)
         self._cached: dict[bytes, ParsedHead | None] = {}
 
     def match(self, data: bytes, start: int) -> MatchedHead | None:
@@ -82,19 +104,21 @@ class RequestHeadCache:
         if end < len(_END):
             return None
         raw = data[start:end]
-        request_id = None
+        volatile: Sequence[tuple[bytes, bytes]] = ()
         try:
             parsed = self._cached[raw]
         except KeyError:
-            parsed, request_id = self._match_without_volatile_headers(raw)
-        return None if parsed is None else MatchedHead(parsed, request_id, end)
+            parsed, volatile = self._match_without_volatile_headers(raw)
+        return None if parsed is None else MatchedHead(parsed, volatile, end)
 
-    def _match_without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
-        """Look up or parse a head without its volatile headers; return it with the request id."""
+    def _match_without_volatile_headers(
+        self, raw: bytes
+    ) -> tuple[ParsedHead | None, Sequence[tuple[bytes, bytes]]]:
+        """Look up or parse a head without its volatile headers; return it with them."""
         parts = _VOLATILE.split(raw)  # text, name, value, text, name, value, ..., text
         key = b"".join(parts[::3])
-        pairs = zip(parts[1::3], parts[2::3], strict=True)
-        request_id = next((value for name, value in pairs if name.lower() == _REQUEST_ID), None)
+        names, values = parts[1::3], parts[2::3]
+        volatile = [(name.lower(), value) for name, value in zip(names, values, strict=True)]
         if key in self._cached:
             parsed = self._cached[key]
         else:
@@ -102,40 +126,59 @@ class RequestHeadCache:
             if len(self._cached) >= _MAX_CACHED_HEADS:
                 self._cached.clear()
             self._cached[key] = parsed
-        return parsed, request_id
+        if parsed is not None:
+            headers = len(parsed.scope["headers"]) + len(volatile)
+            parsed = parsed if headers <= self._settings.max_headers else None
+        return parsed, volatile
 
     def _parse(self, raw: bytes) -> ParsedHead | None:
         settings, collector = self._settings, _Collector()
         parser = httptools.HttpRequestParser(collector)
         try:
             parser.feed_data(raw)
-            length = body_length(collector.fields, parser.get_http_version())
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, InvalidRequest):
+            version = parser.get_http_version()
+            length = body_length(collector.fields, version)
+        except httptools.HttpParserUpgrade:
+            return self._parse(head_without_upgrade(parser, collector.url, collector.fields))
+        except (httptools.HttpParserError, OnwardError):
             return None
         if (
-            length is None
-            or length > min(_MAX_BODY_BYTES, settings.max_body_bytes)
-            or parser.get_http_version() != "1.1"
+            (length or 0) > self.max_body_bytes
+            or version != "1.1"
             or len(collector.fields) > settings.max_headers
             or len(collector.url) > settings.max_url_bytes
             or not parser.should_keep_alive()
-            or any(name in _UNSUPPORTED for name, _ in collector.fields)
+            or not collector.url.isascii()
         ):
             return None
-        target = self._targets.find(collector.url)
-        if target is None:
+        path, _, query = collector.url.partition(b"?")
+        found = self._router.find(unquote(path.decode()))
+        if found is None:
             return None
-        head = RequestHead(collector.fields, target.query)
-        # Tables are streamed.
-        return ParsedHead(target, head, length) if head.table_form is None else None
+        head = RequestHead(collector.fields, query)
+        if head.table_form is not None or b"expect" in head.fields:
+            return None  # tables are streamed
+        scope = {
+            "method": "POST",
+            "path": found.target.path,
+            "raw_path": path,
+            "query_string": query,
+            "headers": collector.fields,
+        }
+        is_plain = b"content-encoding" not in head.fields
+        return ParsedHead(found.target, head, scope, length, is_plain)
 
 
 class _Collector:
-    """The parser's callbacks, which collect the URL and the headers."""
+    """The parser's callbacks, which collect the URL, the headers and the body."""
 
     def __init__(self) -> None:
-        self.url = b""
+        self.url = self.body = b""
         self.fields: list[tuple[bytes, bytes]] = []
+        self.messages = self.complete_messages = 0
+
+    def on_message_begin(self) -> None:
+        self.messages += 1
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -143,16 +186,38 @@ class _Collector:
     def on_header(self, name: bytes, value: bytes) -> None:
         self.fields.append((name.lower(), value))
 
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete_messages += 1
+
+
+def decode_chunks(data: bytes, start: int) -> bytes | None:
+    """Decode a small chunked body from a position to the end of the data.
+
+    Return None if it ends elsewhere, has trailers, or is not valid.
+    """
+    if len(data) - start > _MAX_CHUNKED_BYTES or not data.endswith(_LAST_CHUNK):
+        return None
+    collector = _Collector()
+    try:
+        httptools.HttpRequestParser(collector).feed_data(_CHUNKED_HEAD + data[start:])
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    # A trailer cannot end like the last chunk, since it has a colon.
+    return collector.body if collector.messages == collector.complete_messages == 1 else None
+
 
 class FastPath:
     """What all connections of an app share."""
 
     def __init__(
-        self, inference: FastInference, targets: PredictTargets, connections: Connections
+        self, inference: FastInference, router: PredictRouter, connections: Connections
     ) -> None:
         self.inference = inference
         self.connections = connections
-        self.heads = RequestHeadCache(targets, connections.settings)
+        self.heads = RequestHeadCache(router, connections.settings)
         self.default_headers: list[tuple[bytes, bytes]] = []
         """The server's own headers; uvicorn makes a new list every second."""
         self.header_lines = b""
@@ -209,29 +274,73 @@ class FastPathProtocol(LimitedProtocol):
             return 0
         if not self._had_request:
             self._note_first_request()
-        end = matched.end + matched.parsed.content_length
+        length = matched.parsed.content_length
+        if length is None:
+            body = decode_chunks(data, matched.end)
+            if body is None or len(body) > self._fast_path.heads.max_body_bytes:
+                return 0
+            self._start(matched, body)
+            return len(data) - start
+        end = matched.end + length
         if end <= len(data):
-            return end - start if self._predict(matched, data[matched.end : end]) else 0
+            self._start(matched, data[matched.end : end])
+            return end - start
         # Most client libraries send head and body in two packets.
         self._partial, self._complete_bytes = bytearray(data[start:]), end - start
         self._request_since = self.loop.time()
         return len(data) - start
 
-    def _predict(self, matched: MatchedHead, body: bytes) -> bool:
-        """Compute a prediction; return False if it must go through ASGI."""
-        (target, head, _), request_id, _ = matched
-        self._fast_response_due = True
-        if self._fast_path.inference.submit(
-            target,
-            head,
-            body,
-            self._respond,
-            request_id=request_id_from(None if request_id is None else request_id.decode()),
-            exclusive=len(self.connections) == 1,
-        ):
-            return True
-        self._fast_response_due = False
-        return False
+    def _start(self, matched: MatchedHead, body: bytes) -> None:
+        """Compute a prediction, or start a request through ASGI."""
+        if matched.parsed.is_plain:
+            self._fast_response_due = True
+            if self._fast_path.inference.submit(
+                matched.parsed.target,
+                matched.parsed.head,
+                body,
+                self._respond,
+                request_id=matched.request_id,
+                exclusive=len(self.connections) == 1,
+            ):
+                return
+            self._fast_response_due = False
+        self._start_cycle(matched, body)
+
+    def _start_cycle(self, matched: MatchedHead, body: bytes) -> None:
+        """Start a request through ASGI, as uvicorn does after parsing it."""
+        _, head, parsed, *_ = matched.parsed
+        fields = [*parsed["headers"], *matched.volatile]
+        if matched.volatile:
+            head = RequestHead(fields, head.query)
+        super().on_message_begin()
+        self._in_head = False
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment] # a TypedDict without our own keys
+        cycle = self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=not self._is_shutting_down,
+            on_response=self.on_response_complete,
+        )
+        scope |= {
+            **parsed,
+            "headers": fields,
+            HEAD: head,
+            BODY_ARRIVED: True,
+            RESPOND: partial(self._respond_to_cycle, cycle),
+        }
+        self._add_addresses()
+        cycle.body += body
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._ignores_input = self._is_shutting_down
+        self._start_asgi_task(cycle, self.app)
 
     def _respond(self, response: RawResponse, request_id: bytes) -> None:
         """Write a response of the fast path."""

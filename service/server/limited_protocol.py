@@ -76,6 +76,18 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     return None
 
 
+def head_without_upgrade(
+    parser: httptools.HttpRequestParser, url: bytes, headers: Sequence[tuple[bytes, bytes]]
+) -> bytes:
+    """Return a parsed head without its Upgrade header.
+
+    A server may ignore the header (RFC 9110, section 7.8), but with it the parser reads no body.
+    """
+    version = parser.get_http_version().encode()
+    fields = [field for field in headers if field[0] != b"upgrade"]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (parser.get_method(), url, version, header_lines(fields))
+
+
 class LimitedProtocol(Connection):
     """The protocol of one connection; all of them share ``open_connections``."""
 
@@ -241,17 +253,10 @@ class LimitedProtocol(Connection):
         return end if found < 0 else found + len(_END_OF_HEAD)
 
     def _restart_without_upgrade(self) -> None:
-        """Parse the head again without its Upgrade header.
-
-        A server may ignore the header (RFC 9110, section 7.8), but with it the parser reads no
-        body.
-        """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
+        """Parse the head again without its Upgrade header."""
+        if self.parser.get_method() == b"CONNECT":
             self._fail(FeatureNotImplemented("The method CONNECT"))
-        version = self.parser.get_http_version().encode()
-        fields = [field for field in self.headers if field[0] != b"upgrade"]
-        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, header_lines(fields))
+        head = head_without_upgrade(self.parser, self.url, self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(head)
@@ -298,8 +303,7 @@ class LimitedProtocol(Connection):
         self._in_head = False
         try:
             self._body_left = body_length(self.headers, self.parser.get_http_version())
-            self.scope["server"] = get_local_addr(self._raw)
-            self.scope["client"] = get_remote_addr(self._raw)
+            self._add_addresses()
             super().on_headers_complete()
         except InvalidRequest as error:
             self._fail(error)
@@ -308,6 +312,13 @@ class LimitedProtocol(Connection):
         self._in_body = True
         if self._is_shutting_down:
             self.cycle.keep_alive = False
+
+    def _add_addresses(self) -> None:
+        """Add the addresses of both sides to the scope; they are read once per connection."""
+        if self.client is None:
+            self.server = get_local_addr(self._raw)
+            self.client = get_remote_addr(self._raw)
+        self.scope["server"], self.scope["client"] = self.server, self.client
 
     def on_body(self, body: bytes) -> None:
         """Append to the body."""
@@ -328,13 +339,18 @@ class LimitedProtocol(Connection):
             self._ignores_input = True
 
     def on_response_complete(self) -> None:
-        """Continue after a response of the ASGI app has been sent."""
+        """Continue after a response of the ASGI app has been sent.
+
+        This replaces uvicorn's method, which would start a timer of its own for each request. The
+        timeout between requests is that of `check_timeouts`.
+        """
         self.transport.flush()
-        super().on_response_complete()
-        # uvicorn has just started its own timer, and has no public method that stops it. The
-        # timeout between requests is that of `check_timeouts`.
-        self._unset_keepalive_if_required()
+        self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:  # of short requests after a chunked body, in the same piece of input
+                self._start_asgi_task(*self.pipeline.pop())
         if self._raw.is_closing():
             return
         rest = self._body_left
