@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, parse_number_rows
     from service.codecs.ndjson import NdjsonReader
-    from service.codecs.outputs import read_parameters
+    from service.codecs.parameters import read_parameters
     from service.errors import OnwardError
     from service.tabletext import NumberFormat, sniff
     from service.values import not_a_number

@@ -19,7 +19,7 @@ from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.features import NO_WARNINGS, FeatureCodec, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
-from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, require_supported
+from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters, require_supported
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded

@@ -20,7 +20,12 @@ from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import EndpointCache
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError
-from service.codecs.outputs import PARAMETER_NAMES, Parameters, read_parameters, require_supported
+from service.codecs.parameters import (
+    PARAMETER_NAMES,
+    Parameters,
+    read_parameters,
+    require_supported,
+)
 from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler

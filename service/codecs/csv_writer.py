@@ -8,7 +8,7 @@ import orjson
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.csv_header import CsvFormat
 from service.codecs.messages import RowBatch, RowError
-from service.codecs.outputs import Parameters, finite_ends
+from service.codecs.parameters import Parameters, finite_ends
 from service.engine.tensors import Array
 from service.predictions import classify, label_probabilities, most_probable
 from service.tabletext import quote_cell

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
-from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, finite_ends
+from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters, finite_ends
 from service.engine.tensors import Array
 from service.predictions import (
     are_unsure,

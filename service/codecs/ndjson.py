@@ -10,7 +10,7 @@ from service.codecs.csv_reader import MAX_SLOW_ROWS, Lines, TableReader
 from service.codecs.features import FeatureCodec
 from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
-from service.codecs.outputs import Parameters
+from service.codecs.parameters import Parameters
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import describe_file_type

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Output
-from service.codecs.outputs import parse_query
+from service.codecs.parameters import parse_query
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.predictions import predicted_labels, scores_by_label

@@ -34,7 +34,7 @@ from service.codecs.features import FeatureCodec
 from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_number_rows
 from service.codecs.json_writer import NO_FIELDS, Fields
-from service.codecs.outputs import (
+from service.codecs.parameters import (
     DEFAULT_PARAMETERS,
     Parameters,
     read_parameters,

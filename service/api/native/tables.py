@@ -30,7 +30,7 @@ from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
-from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
+from service.codecs.parameters import DEFAULT_PARAMETERS, read_parameters
 from service.decompression import decompress
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull

@@ -25,7 +25,7 @@ from service.codecs.endpoint import (
     ResponseFormat,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_tensor_request
-from service.codecs.outputs import finite_ends
+from service.codecs.parameters import finite_ends
 from service.codecs.tensors import example_shape, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest

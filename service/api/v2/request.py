@@ -11,7 +11,7 @@ import numpy as np
 from service.api.v2.shared_memory import Regions, read_slot
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
-from service.codecs.outputs import find_interval, invalid_level
+from service.codecs.parameters import find_interval, invalid_level
 from service.codecs.tensors import (
     Shape,
     example_shape,

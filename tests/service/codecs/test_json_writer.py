@@ -8,7 +8,7 @@ import pytest
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.json_writer import Fields, JsonObject, prediction_writer
-from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters
+from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters
 
 ODD = ['a"b', "Tür 5%b", "\\", "two\nlines"]
 OUTPUTS: dict[str, tuple[Output, int]] = {

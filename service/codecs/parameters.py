@@ -1,4 +1,4 @@
-"""What a client may choose about predictions in the query string, and intervals of values."""
+"""The query parameters of predictions, and the prediction intervals that they request."""
 
 import re
 from collections.abc import Mapping, Sequence
