@@ -21,7 +21,6 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.BodyStalled: HTTPStatus.REQUEST_TIMEOUT,
     errors.HeadTimeout: HTTPStatus.REQUEST_TIMEOUT,
     errors.FeatureNotImplemented: HTTPStatus.NOT_IMPLEMENTED,
-    errors.LimitExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.TooManyHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.UrlTooLong: HTTPStatus.REQUEST_URI_TOO_LONG,

@@ -10,14 +10,17 @@ from service import errors
 from service.api.errors import STATUS, add_error_handlers, error_response
 
 NEVER_SENT = {
+    # Only their subclasses are raised.
     errors.OnwardError,
+    errors.LimitExceeded,
     errors.Unavailable,
+    errors.CapacityExceeded,
+    # They concern the operator.
     errors.LoadFailed,
     errors.GraphRejected,
     errors.CannotStart,
     errors.DeviceUnavailable,
     errors.NoModels,
-    errors.CapacityExceeded,
 }
 
 
