@@ -23,7 +23,7 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.values import is_number, listed, shown, suggest_closest, with_row
+from service.values import is_integer, is_number, listed, shown, suggest_closest, with_row
 
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
@@ -195,7 +195,7 @@ def _category_converter(feature: CategoryFeature) -> Convert:
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.
         # JSON has no difference between 1 and 1.0, and pandas sends 1.0 if values are missing.
-        if isinstance(value, int | float) and not isinstance(value, bool) and _is_integer(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and is_integer(value):
             value = str(int(value))
         return positions.get(value, unseen) if isinstance(value, str) else None
 
@@ -214,9 +214,5 @@ def _integer(value: object) -> float | None:
     """Return a number; None also for a fraction that rounding to 32 bits would make whole."""
     if not is_number(value) or abs(value) > WHOLE_MAX:
         return None
-    is_hidden = not _is_integer(value) and _is_integer(float(np.float32(value)))
+    is_hidden = not is_integer(value) and is_integer(float(np.float32(value)))
     return None if is_hidden else float(value)
-
-
-def _is_integer(value: float) -> bool:
-    return value % 1 == 0
