@@ -112,20 +112,24 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
             scored.
         RecordTooLarge: its first record is longer than allowed.
     """
-    # Methods are called only for what is missing, which keeps the path of a table short.
-    endpoint = endpoints.by_model.get(model) or endpoints.get(model)
-    manifest = endpoint.manifest or endpoint.require_manifest()
-    parameters = options.parameters
-    if parameters is not DEFAULT_PARAMETERS:
-        require_supported(manifest.output, parameters)
-    codec = endpoint.features or endpoint.require_features()
+    # Each condition keeps the usual table out of another file.
+    endpoint = endpoints.by_model.get(model)
+    if endpoint is None:
+        endpoint = endpoints.get(model)
+    manifest, codec = endpoint.manifest, endpoint.features
+    if manifest is None or codec is None:
+        manifest, codec = endpoint.require_manifest(), endpoint.require_features()
+    if options.parameters is not DEFAULT_PARAMETERS:
+        require_supported(manifest.output, options.parameters)
     reader, table = _open_reader(codec, options, stream, settings.max_csv_record_bytes)
-    warn = options.response_form != "csv" if parameters.warnings is None else parameters.warnings
+    has_warnings = options.parameters.warnings
+    if has_warnings is None:
+        has_warnings = options.response_form != "csv"
     return ScoringPipeline(
         model,
         reader,
         _create_writer(manifest, endpoint, options, table),
-        training_range=codec.training_range if warn else None,
+        training_range=codec.training_range if has_warnings else None,
         lock=lock,
         timeout_seconds=settings.deadline_seconds,
     )
