@@ -23,9 +23,11 @@ from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
 from training.errors import RecipeError
-from training.evaluation.published import open_model
+from training.evaluation.published import measure_on, open_model
 from training.export.manifest import describe_input
 from training.recipe.loader import parse_recipe
+from training.recipe.table import Recipe
+from training.run import run
 
 ROWS = 120
 MESSY = {
@@ -214,6 +216,24 @@ def test_a_category_is_never_a_missing_value(tmp_path: Path) -> None:
     assert faults == []
     np.testing.assert_array_equal(numbers[:, 0], [1, 0, np.nan, np.nan, 1])
     np.testing.assert_array_equal(numbers, data.features)
+
+
+def test_a_model_whose_recipe_has_a_missing_value_as_category_can_be_measured(
+    tmp_path: Path,
+) -> None:
+    """Such recipes were valid once; the table is read as it was in training."""
+    path, folders = tmp_path / "roofs.csv", Folders(None, tmp_path)
+    path.write_text("roof,y\n" + "Gable,2\nNone,1\n" * 30, encoding="utf-8")
+    document = tomllib.loads(ROOFS.format(path=path.as_posix(), data=""))
+    recipe = Recipe.model_validate(document)
+    run(recipe, tmp_path / "models", folders)
+
+    model = open_model(tmp_path / "models", "roofs")
+    rows, metrics = measure_on(model, path)
+
+    assert model.recipe.features == recipe.features
+    assert rows == 60
+    assert metrics["rmse"] == pytest.approx(0, abs=1e-3)
 
 
 def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:

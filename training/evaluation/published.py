@@ -13,7 +13,7 @@ from training.data.table import Column, Dataset, encode_features, encode_target,
 from training.errors import DataError
 from training.evaluation.metrics import measure
 from training.onnx_files import Graph
-from training.recipe.loader import parse_recipe
+from training.recipe.loader import parse_published_recipe
 from training.recipe.table import Data, Recipe
 
 
@@ -71,7 +71,7 @@ def open_model(models: Path, name: str) -> PublishedModel:
         )
     if not isinstance(bundle.manifest.input, FeaturesInput):
         raise DataError(f"{name} is a model of images; a CSV file cannot be used to measure it.")
-    recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
+    recipe = parse_published_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return PublishedModel(bundle.manifest, version, recipe, Graph(bundle.model))
 
 

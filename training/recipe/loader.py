@@ -76,6 +76,18 @@ def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
     return recipe
 
 
+def parse_published_recipe(document: dict[str, Any], origin: str) -> Recipe:
+    """Validate the keys of a recipe that has been trained, as the manifest of its model has it.
+
+    The rules between keys say which recipes may be trained. A rule that is newer than the model
+    does not make the model unreadable.
+
+    Raises:
+        RecipeError: with all problems.
+    """
+    return _checked(Recipe, document, origin)
+
+
 def parse_image_recipe(document: dict[str, Any], origin: str) -> ImageRecipe:
     """Validate a parsed recipe for images.
 

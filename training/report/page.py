@@ -15,7 +15,7 @@ from training.evaluation.assessment import Assessment, measure_permutation_impor
 from training.learn import FittedModel
 from training.model.thresholds import compute_probabilities
 from training.recipe.image import ImageRecipe
-from training.recipe.loader import format_toml, parse_recipe, recipe_names
+from training.recipe.loader import format_toml, parse_published_recipe, recipe_names
 from training.recipe.table import Recipe
 from training.report import figures
 from training.report import tables as summary
@@ -37,7 +37,9 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     caveats: Sequence[str],
 ) -> bytes:
     """Render the page as HTML with embedded charts; the data are the rows of the table."""
-    recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
+    recipe = parse_published_recipe(
+        manifest.provenance.recipe if manifest.provenance else {}, manifest.name
+    )
     measured = len(assessment.rows) > 0
     rows = assessment.rows if measured else np.arange(len(data.target))
     metric, importance = measure_permutation_importance(recipe, data, fitted, rows)
