@@ -19,7 +19,7 @@ OnwardError
 │   │   ├── ParsedBodyTooLarge
 │   │   ├── TooManyFormParts
 │   │   └── RecordTooLarge
-│   └── InputRejected         a bare model's graph cannot compute these values
+│   └── InputRejected         the model cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
 │   └── VersionNotFound
@@ -244,7 +244,11 @@ class RecordTooLarge(LimitExceeded):
 
 
 class InputRejected(InvalidRequest):
-    """ONNX Runtime cannot run a bare model, which declares no valid ranges, on this input."""
+    """The model cannot compute this input.
+
+    Either ONNX Runtime cannot run a bare model, which declares no valid ranges, on it, or the
+    output of a bundle is not finite.
+    """
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"Model {name!r} cannot compute this input: {reason}")

@@ -1,4 +1,4 @@
-"""All settings of the service. No other module reads the environment.
+"""All settings of the service. Its other modules do not read settings from the environment.
 
 Each field is the environment variable ``ONWARD_<NAME>`` and the option ``--<name>`` of
 ``onward serve``, and its description is the option's help.

@@ -119,7 +119,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 
 def suggest_closest(close: str | None, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown name, if its closest known one was found."""
+    """Return the end of a message about an unknown name, given its closest known one, if any."""
     return f"did you mean {close!r}?" if close else f"known names: {listed(known) or 'none'}."
 
 

@@ -1,4 +1,4 @@
-"""A loaded ONNX graph and its external weights: the only importer of onnxruntime."""
+"""A loaded ONNX graph and its external weights: the service's only importer of onnxruntime."""
 
 import contextlib
 import io
