@@ -312,7 +312,7 @@ class RequestQuotas:
     def hold_bytes(self, size: int) -> None:
         """Set the number of bytes that the request holds; small numbers are not counted.
 
-        Raises `TooManyBytesInFlight` if all requests together would hold too many.
+        Raise `TooManyBytesInFlight` if all requests together would hold too many.
         """
         is_counted = size > UNCOUNTED_BODY_BYTES
         if is_counted or self.body.amount:

@@ -61,7 +61,7 @@ def list_recipes(models: Path) -> None:
 def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     """Infer a recipe for a CSV file, and report everything that was inferred.
 
-    Raises `DataError` if the file is not a table that a model can be trained on.
+    Raise `DataError` if the file is not a table that a model can be trained on.
     """
     table = read_csv(csv, UNKNOWN)
     drafted = draft(table, str(csv), target, name or derive_model_name(csv.stem), family)
@@ -73,7 +73,7 @@ def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
 def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
     """Infer a recipe for a folder of images, and report everything that was inferred.
 
-    Raises `DataError` if the folder has no images that a model can be trained on.
+    Raise `DataError` if the folder has no images that a model can be trained on.
     """
     drafted = draft_images(folder, name or derive_model_name(folder.resolve().name), side)
     print_line("\n".join(drafted.remarks))
@@ -83,7 +83,7 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
 def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     """Write the recipe as TOML; a different recipe is never overwritten.
 
-    Raises `DataError` if the file exists or cannot be written.
+    Raise `DataError` if the file exists or cannot be written.
     """
     text = format_toml(recipe)
     try:
@@ -114,7 +114,7 @@ def evaluate(model: str, csv: Path, models: Path) -> None:
 def compare(models: Path, names: list[str]) -> None:
     """List the metrics of models and versions.
 
-    Metrics can be compared if the digest of the data and the number of test rows are equal. Raises
+    Metrics can be compared if the digest of the data and the number of test rows are equal. Raise
     `BundleError` if there is no model with one of the names.
     """
     published = {name: require_versions(models, name) for name in names or list_model_names(models)}

@@ -97,7 +97,7 @@ def fit(
 
     The best epoch has the lowest loss on the validation set, or on the training set if there is
     none. The loop serves full batches, mini-batches and single rows, with first-order optimizers
-    and L-BFGS. It draws from torch's global generator, which must be seeded before. Raises
+    and L-BFGS. It draws from torch's global generator, which must be seeded before. Raise
     `FitError` if the loss is not finite, or a batch is too small for batch normalization.
     """
     batches = count_batches(len(training), plan, network)
@@ -141,7 +141,7 @@ def fit(
 def count_batches(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:
     """Return the number of batches; batch size 0 is one full batch.
 
-    Raises `FitError` if a batch has only one row or image, which cannot be normalized.
+    Raise `FitError` if a batch has only one row or image, which cannot be normalized.
     """
     batches = math.ceil(rows / plan.batch_size) if plan.batch_size else 1
     normalized = any(isinstance(module, nn.BatchNorm1d) for module in network.modules())
@@ -157,7 +157,7 @@ def count_batches(rows: int, plan: OptimizerSettings, network: nn.Module) -> int
 def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: str = "") -> None:
     """Reject a loss that is infinite or NaN; ``epoch`` counts from zero.
 
-    Raises `FitError`, with the learning rate to change and another remedy.
+    Raise `FitError`, with the learning rate to change and another remedy.
     """
     if not math.isfinite(loss):
         raise FitError(

@@ -68,7 +68,7 @@ def run(
 ) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    With ``force``, it serves even if it is clearly worse than the version that serves. Raises
+    With ``force``, it serves even if it is clearly worse than the version that serves. Raise
     `TrainingError` if the run fails; nothing is published then.
     """
     started = time.perf_counter()

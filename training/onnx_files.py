@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 def run_graph(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run any graph once and return every output by its name.
 
-    Raises `ImportRejected` if ONNX Runtime rejects the graph or the rows.
+    Raise `ImportRejected` if ONNX Runtime rejects the graph or the rows.
     """
     try:
         options = ort.SessionOptions()

@@ -31,7 +31,7 @@ from training.report import page
 def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    With ``force``, it serves even if it is clearly worse than the version that serves. Raises
+    With ``force``, it serves even if it is clearly worse than the version that serves. Raise
     `TrainingError` if the run fails; nothing is published then.
     """
     started = time.perf_counter()

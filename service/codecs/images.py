@@ -248,7 +248,7 @@ def _encoded_size(value: Any) -> int:  # noqa: ANN401 - as above
 def read_pixels(data: Sequence[Any]) -> Pixels:
     """Convert nested lists to an array of the same shape.
 
-    Raises `InvalidImage` if they are ragged, or hold other values than numbers from 0 to 255.
+    Raise `InvalidImage` if they are ragged, or hold other values than numbers from 0 to 255.
     """
     pixels = flat_pixels(data)
     return _round_pixels(_read_numbers(data)) if pixels is None else pixels
@@ -294,7 +294,7 @@ class _PendingImages:
         """Decode images up to the first that does not fit; return whether all are decoded.
 
         That image is opened again later, so that the memory of its decoder is not held meanwhile.
-        Raises `TimeoutError` if the client has disconnected or the request has timed out.
+        Raise `TimeoutError` if the client has disconnected or the request has timed out.
         """
         for number in range(self._position, len(self._images)):
             if self.abandoned.is_set():

@@ -65,7 +65,7 @@ def may_hold_booleans(body: bytes) -> bool:
 def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
     """Parse a JSON body; ``example`` returns a valid one, for the message of an error.
 
-    Raises `InvalidRequest` if the body is empty, not JSON, or nested too deeply.
+    Raise `InvalidRequest` if the body is empty, not JSON, or nested too deeply.
     """
     try:
         document = orjson.loads(body)

@@ -53,7 +53,7 @@ DEFAULT_PARAMETERS = Parameters()
 def read_parameters(query: bytes) -> Parameters:
     """Read the parameters of a prediction from a query string.
 
-    Raises `InvalidRequest` if one is misspelt, or its value is invalid.
+    Raise `InvalidRequest` if one is misspelt, or its value is invalid.
     """
     if not query:
         return DEFAULT_PARAMETERS
@@ -72,7 +72,7 @@ def read_parameters(query: bytes) -> Parameters:
 def parse_query(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
     """Return the parameters of a query string; unknown ones are ignored.
 
-    Raises `InvalidRequest` if an unknown name resembles a known one.
+    Raise `InvalidRequest` if an unknown name resembles a known one.
     """
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     for name in values:
@@ -129,7 +129,7 @@ def require_supported(output: Output, parameters: Parameters) -> None:
 def finite_ends(output: Output, level: float, values: Array) -> Ends:
     """Return the low and the high end of each value's interval, as finite float32, ``[rows]``.
 
-    Raises `InvalidRequest` if the model has no interval of this level, the expected share of true
+    Raise `InvalidRequest` if the model has no interval of this level, the expected share of true
     values within it.
     """
     low, high = (

@@ -81,7 +81,7 @@ def convert_exactly(numbers: Array, datatype: str) -> Array | None:
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:
     """Convert JSON ``data`` to an array of its values, in the shape of its nesting.
 
-    ``nulls`` allows null among floating-point numbers. Raises `InvalidRequest` if the data is
+    ``nulls`` allows null among floating-point numbers. Raise `InvalidRequest` if the data is
     ragged, or has values of another type.
     """
     if (array := _rows_of_numbers(data, spec)) is not None:
@@ -134,7 +134,7 @@ def _rows_of_numbers(data: object, spec: TensorSpec) -> Array | None:
 def cast(natural: Array, spec: TensorSpec) -> Array:
     """Convert JSON values to the element type of an input; null becomes NaN.
 
-    Raises `InvalidRequest` if a value is outside the range of the type.
+    Raise `InvalidRequest` if a value is outside the range of the type.
     """
     dtype = DTYPES[spec.datatype]
     try:
@@ -181,7 +181,7 @@ def is_base64(value: object) -> bool:
 def without_base64(data: object, spec: TensorSpec) -> object:
     """Replace each ``{"b64": "…"}`` in the data by its string.
 
-    Raises `InvalidRequest` if a string is not base64, or its bytes are not UTF-8.
+    Raise `InvalidRequest` if a string is not base64, or its bytes are not UTF-8.
     """
     natural = np.array(data, np.object_)
     flat = natural.ravel().tolist()
@@ -210,7 +210,7 @@ def _decode_base64(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON i
 def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     """Return the shape that a request states, if it matches the graph.
 
-    ``rows_needed`` rejects a first axis of length zero. Raises `InvalidRequest` if the value is not
+    ``rows_needed`` rejects a first axis of length zero. Raise `InvalidRequest` if the value is not
     a shape, or not one that the graph takes.
     """
     if isinstance(shape, list) and _is_plain_shape(shape, spec):
@@ -281,7 +281,7 @@ def _convert_plain(data: object, shape: Shape, spec: TensorSpec, *, booleans: bo
 def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     """Convert raw little-endian bytes to an array; each string follows its length in four bytes.
 
-    Raises `InvalidRequest` if the bytes do not fill the shape exactly, or are invalid for the type.
+    Raise `InvalidRequest` if the bytes do not fill the shape exactly, or are invalid for the type.
     """
     if spec.datatype == "BYTES":
         expected = prod(shape)
@@ -313,7 +313,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
 def write_json(array: Array, spec: TensorSpec) -> object:
     """Return the flat data of an array for orjson, row by row.
 
-    Raises `InvalidRequest` if the type is FP16, which JSON cannot represent.
+    Raise `InvalidRequest` if the type is FP16, which JSON cannot represent.
     """
     if spec.datatype == "FP16":
         raise InvalidRequest(
@@ -390,7 +390,7 @@ def join_elements(elements: Iterable[bytes]) -> bytes:
 def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
     """Yield the elements of a BYTES tensor, each preceded by its length in four bytes.
 
-    Raises `InvalidRequest`, with the name of the input, if the last element is incomplete.
+    Raise `InvalidRequest`, with the name of the input, if the last element is incomplete.
     """
     start = 0
     while start < len(content):

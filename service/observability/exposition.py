@@ -105,7 +105,7 @@ def render_exposition(
 ) -> bytes:
     """Return the sums of several processes in Prometheus text format. Thread-safe.
 
-    Raises `ValueError` if one of them is not a snapshot.
+    Raise `ValueError` if one of them is not a snapshot.
 
     Args:
         running: a snapshot of each running process.

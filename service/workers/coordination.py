@@ -47,7 +47,7 @@ class ModelControl:
     async def start(self) -> None:
         """Load the models, connect to the other workers, and make all of them scan the folder.
 
-        Raises `CannotStart` if the machine does not support the settings.
+        Raise `CannotStart` if the machine does not support the settings.
         """
         await self._reconciler.start()
         await self._channel.open()
@@ -119,7 +119,7 @@ class ClusterIndex:
     async def entries(self, name: str | None = None) -> Sequence[Entry]:
         """Return the entries of one model or of all (None), the newest version first.
 
-        Raises `ModelNotFound` if there is no such model.
+        Raise `ModelNotFound` if there is no such model.
         """
         own = list(self._list_own(name))
         replies = await self._channel.request(_INDEX, name)

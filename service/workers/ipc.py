@@ -69,7 +69,7 @@ class Reply:
 def runtime_dir() -> Iterator[Path]:
     """A temporary folder for the workers of one service.
 
-    Raises `CannotStart` if it cannot be created, or its path is too long for sockets.
+    Raise `CannotStart` if it cannot be created, or its path is too long for sockets.
     """
     try:
         directory = tempfile.TemporaryDirectory(prefix="onward-workers-")

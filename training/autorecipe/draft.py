@@ -116,7 +116,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
 def find_target_column(table: Table, target: str) -> str:
     """Return the target by its name, or by its position from 1.
 
-    Raises `DataError` if there is no such column.
+    Raise `DataError` if there is no such column.
     """
     columns = table.frame.columns
     by_position = {str(position): name for position, name in enumerate(columns, 1)}

@@ -78,7 +78,7 @@ def open_model(models: Path, name: str) -> PublishedModel:
 def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]]:
     """Return how many rows of a CSV file have a target, and the task's metrics on them.
 
-    Raises `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
+    Raise `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
     """
     data = model.recipe.data
     table = with_target(

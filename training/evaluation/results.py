@@ -352,7 +352,7 @@ IMAGE_TARGETS = {
 def check_images(bundle: Bundle, folders: Folders) -> Iterator[Check]:
     """Check the claims about a published image model.
 
-    Raises `TrainingError` if its images are not available.
+    Raise `TrainingError` if its images are not available.
     """
     manifest = bundle.manifest
     image_input, output, provenance = manifest.input, manifest.output, manifest.provenance
@@ -398,7 +398,7 @@ def check_images(bundle: Bundle, folders: Folders) -> Iterator[Check]:
 def find_image_bundle(models: Path, name: str) -> Bundle | None:
     """Return the newest version of a model if it is an image model.
 
-    Raises `BundleError` if its bundle breaks the contract.
+    Raise `BundleError` if its bundle breaks the contract.
     """
     bundle = read_bundle(models / name / str(list_versions(models / name)[-1]))
     return bundle if isinstance(bundle.manifest.input, ImageInput) else None

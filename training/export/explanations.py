@@ -26,7 +26,7 @@ def build_explanation(
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
-    Mean values of the training set, ``[rows, columns]``, contribute zero. Raises `ExportError` if
+    Mean values of the training set, ``[rows, columns]``, contribute zero. Raise `ExportError` if
     the sums differ from the scores of the network.
     """
     if not recipe.family.additive or isinstance(predictor, Estimator):

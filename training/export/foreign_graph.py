@@ -42,7 +42,7 @@ class ForeignInput:
 class ForeignGraph:
     """An imported graph, changed in place: without ZipMaps, so that every output is a tensor.
 
-    Raises `ImportRejected` if an input has a type or rank that table columns cannot fill.
+    Raise `ImportRejected` if an input has a type or rank that table columns cannot fill.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -86,7 +86,7 @@ class ForeignGraph:
     def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
         """Run the graph on rows as a bundle encodes them, ``[rows, columns]``; return every output.
 
-        Raises `ImportRejected` if ONNX Runtime cannot run the graph on these rows.
+        Raise `ImportRejected` if ONNX Runtime cannot run the graph on these rows.
         """
         values, start = {}, 0
         for known in self.inputs:

@@ -97,7 +97,7 @@ def export_module(
 def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
     """Reject a graph whose predictions differ on these rows, at several batch sizes.
 
-    Raises `ExportError` with the row and both predictions.
+    Raise `ExportError` with the row and both predictions.
     """
     graph = Graph(model)
     expected = predictor.predict(rows)

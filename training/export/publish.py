@@ -43,7 +43,7 @@ class Publication:
 def check_folder(models: Path, name: str) -> None:
     """Check that versions of a model can be written below ``models``; nothing is created yet.
 
-    Raises `PublishError` if the path is a file, the folder is not writable, or the policy of the
+    Raise `PublishError` if the path is a file, the folder is not writable, or the policy of the
     model is invalid.
     """
     home = models / name

@@ -51,7 +51,7 @@ def wrap(
 ) -> bytes:
     """Return the graph with the input ``features`` and one output, for any batch size.
 
-    The columns are in the order of the graph's inputs. Raises `ImportRejected` if the graph uses an
+    The columns are in the order of the graph's inputs. Raise `ImportRejected` if the graph uses an
     operator set that nodes cannot be added to.
     """
     model = compose.add_prefix(foreign.model, _PREFIX)

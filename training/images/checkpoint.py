@@ -48,7 +48,7 @@ class Checkpoint:
     ) -> FitState:
         """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
-        Raises `DataError` if the file belongs to another recipe or other data, or is not a
+        Raise `DataError` if the file belongs to another recipe or other data, or is not a
         checkpoint.
         """
         self._parts = {

@@ -139,7 +139,7 @@ def _find_set_folders(folder: Path) -> dict[str, Path]:
 def _list_classes(home: Path) -> list[str]:
     """Return the names of the class folders.
 
-    Raises `DataError` if there are fewer than two.
+    Raise `DataError` if there are fewer than two.
     """
     classes = [path.name for path in _list_folders(home)]
     if not classes:

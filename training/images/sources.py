@@ -56,7 +56,7 @@ def load_images(
 ) -> LoadedImages:
     """Read and decode all images as the service does.
 
-    Without ``labels``, the names of the folders are the names of the classes. Raises `DataError` if
+    Without ``labels``, the names of the folders are the names of the classes. Raise `DataError` if
     the images cannot be found, or are too few.
     """
     if data.folder is not None:
@@ -77,7 +77,7 @@ def load_images(
 def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Split images into training, validation and test set, unless the data set defines them.
 
-    Raises `DataError` if a class has too few images.
+    Raise `DataError` if a class has too few images.
     """
     training, validation, test = found.training, found.validation, found.test
     share = recipe.split.validation
@@ -156,7 +156,7 @@ def read_idx(path: Path, axes: int) -> Bytes:
     """Read the array of an idx file of bytes, plain or gzipped, with this number of axes.
 
     No more is read than the header declares, since a small gzipped file can expand to terabytes.
-    Raises `DataError` if it cannot be read, is not such a file, is empty or is too large.
+    Raise `DataError` if it cannot be read, is not such a file, is empty or is too large.
     """
     try:
         with path.open("rb") as file:

@@ -161,7 +161,7 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Fit the preprocessing to the training set, ``[rows, columns]`` of `encode_features`.
 
-    Raises `DataError` if a column has no value in the training set.
+    Raise `DataError` if a column has no value in the training set.
     """
     x = training.astype(np.float64)
     missing = np.isnan(x)

@@ -66,7 +66,7 @@ def list_draft_families() -> list[str]:
 def require_family(families: Mapping[str, object], name: str) -> str:
     """Return the name if it is in the table of families.
 
-    Raises `ValueError` if the table has no such family.
+    Raise `ValueError` if the table has no such family.
     """
     if name not in families:
         raise ValueError(f"choose from {', '.join(families)}")
