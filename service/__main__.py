@@ -26,7 +26,7 @@ from service.observability.logs import configure_logging, flush_logs
 from service.server.connections import raise_open_files_limit
 from service.server.sockets import Server, bind_socket, bind_workers_socket
 from service.server.supervisor import Supervisor
-from service.settings import Settings, find_misspelt_variables
+from service.settings import Settings, find_misspelled_variables
 from service.spelling import closest_name
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
@@ -64,7 +64,7 @@ def serve(arguments: Sequence[str]) -> int:
             settings = settings.model_copy(update={"workers": count_cores()})
         limited = settings.log_requests != "all"
         configure_logging(settings.log_format, settings.log_level, limited=limited)
-        for sentence in find_misspelt_variables(os.environ):
+        for sentence in find_misspelled_variables(os.environ):
             _log.warning(sentence)
         _check_machine(settings)
         raise_open_files_limit()

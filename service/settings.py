@@ -339,7 +339,7 @@ class Settings(BaseSettings):
     )
 
 
-def find_misspelt_variables(names: Iterable[str]) -> Iterator[str]:
+def find_misspelled_variables(names: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each ``ONWARD_`` variable that is not a setting."""
     known = {f"ONWARD_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(names):

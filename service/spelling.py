@@ -1,4 +1,4 @@
-"""Words in messages: lists of names, and suggestions for misspelt ones."""
+"""Words in messages: lists of names, and suggestions for misspelled ones."""
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence

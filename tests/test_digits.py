@@ -84,7 +84,7 @@ def test_handwriting_of_another_source_is_read(shipped_client: ShippedClient) ->
 @pytest.mark.parametrize(
     ("pen", "corner"),
     [(4, (180, 200)), (16, (40, 60)), (40, (300, 350)), (70, (170, 180))],
-    ids=["thin", "off-centre", "thick", "very thick"],
+    ids=["thin", "off-center", "thick", "very thick"],
 )
 def test_drawings_dark_on_light_are_read(
     shipped_client: ShippedClient, pen: int, corner: tuple[int, int]

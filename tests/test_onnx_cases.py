@@ -37,7 +37,7 @@ def every_case() -> list[Case]:
         return collect_testcases()
 
 
-def serialised(case: Case) -> bytes:
+def serialized(case: Case) -> bytes:
     """The content of its ``model.onnx``."""
     content: bytes = case.model.SerializeToString() if case.model else b""
     return content
@@ -58,7 +58,7 @@ class Direct:
         self.outputs: list[Any] | None = None
         try:
             session = onnxruntime.InferenceSession(
-                serialised(case), options, ["CPUExecutionProvider"]
+                serialized(case), options, ["CPUExecutionProvider"]
             )
             names = [node.name for node in session.get_inputs()]
             values = [_plain(value) for value in given]
@@ -176,7 +176,7 @@ def test_every_case_gets_the_published_outputs_or_a_reason(
     """Many of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
     cases = every_case()[share::_SHARES]
     for case in cases:
-        publish_bare(models, case.name, serialised(case))
+        publish_bare(models, case.name, serialized(case))
     client = start(log_requests="none")
     counts: Counter[str] = Counter()
 

@@ -114,7 +114,7 @@ class ImageInput(StrictModel):
     )
     normalize: Literal["none", "digit"] = Field(
         default="none",
-        description="digit: ink becomes light on dark, its bounding box 20 pixels and its centre "
+        description="digit: ink becomes light on dark, its bounding box 20 pixels and its center "
         "of mass the middle, as in MNIST",
     )
     decoder: Text = Field(description="decoder of the images in training, with its version")

@@ -276,7 +276,7 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
         line: of the header, from 1.
 
     Raises:
-        InvalidInput: the column of a feature is missing, misspelt, or repeated.
+        InvalidInput: the column of a feature is missing, misspelled, or repeated.
         InvalidRequest: there are too many columns.
     """
     if len(cells) > _MAX_COLUMNS:
@@ -320,7 +320,7 @@ def _require_columns(
     known = {feature.name for feature in features}
     free = [name for name in dict.fromkeys(names) if name not in known][:_MAX_SEARCHED]
     for number, feature in enumerate(lacking):
-        close = _find_misspelt(feature, free) if number < _MAX_SEARCHES else None
+        close = _find_misspelled(feature, free) if number < _MAX_SEARCHES else None
         if close is not None:
             free.remove(close)
             found.add(1, [_misspelling_problem(feature, close, line)])
@@ -356,7 +356,7 @@ def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Probl
     )
 
 
-def _find_misspelt(feature: Feature, free: Sequence[str]) -> str | None:
+def _find_misspelled(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
     if not feature.optional:
         return closest_name(feature.name, free)

@@ -54,7 +54,7 @@ _MAX_DIGIT_PIXELS_AT_ONCE = 4096
 _MAX_SHARED_BYTES = 16 << 20
 _SHARED_THREADS = 2
 
-# The axes of an image in colour, and the channels that it may have: grey, RGB or RGBA.
+# The axes of an image in color, and the channels that it may have: gray, RGB or RGBA.
 IMAGE_AXES = 3
 CHANNELS = {1, 3, 4}
 _WHITE = 255
@@ -100,7 +100,7 @@ class ImageCodec:
         shape = _nesting(data)
         if not shape or self._is_own(shape[1:]):
             return False
-        return len(shape) < IMAGE_AXES or self._is_own(shape) or _is_colour(shape)
+        return len(shape) < IMAGE_AXES or self._is_own(shape) or _is_color(shape)
 
     def decode(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
         """Decode images into a tensor ``[images, height, width, channels]``.
@@ -136,7 +136,7 @@ class ImageCodec:
         return partial(self._in_threads, pending)
 
     def decode_file(self, content: bytes) -> Pixels | None:
-        """Decode one small grey PNG file of the model's own size as `decode` does; else None."""
+        """Decode one small gray PNG file of the model's own size as `decode` does; else None."""
         if len(content) > _MAX_PLAIN_BYTES:
             return None
         pixels = self._plain_files.read(content)
@@ -208,7 +208,7 @@ class ImageCodec:
             return InputImage.open(source, self._spec, self._decoding.max_pixels)
         if self._is_own(source.shape):
             return source.reshape(self._shape)
-        if source.ndim == IMAGE_AXES - 1 or _is_colour(source.shape):
+        if source.ndim == IMAGE_AXES - 1 or _is_color(source.shape):
             return InputImage.from_pixels(source, self._spec)
         height, width, channels = self._shape
         raise InvalidImage(
@@ -328,7 +328,7 @@ def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
     return tuple(lengths) if isinstance(data, int | float) else ()
 
 
-def _is_colour(shape: Sequence[int]) -> bool:
+def _is_color(shape: Sequence[int]) -> bool:
     return len(shape) == IMAGE_AXES and shape[-1] in CHANNELS
 
 

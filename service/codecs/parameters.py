@@ -53,7 +53,7 @@ DEFAULT_PARAMETERS = Parameters()
 def read_parameters(query: bytes) -> Parameters:
     """Read the parameters of a prediction from a query string.
 
-    Raise `InvalidRequest` if one is misspelt, or its value is invalid.
+    Raise `InvalidRequest` if one is misspelled, or its value is invalid.
     """
     if not query:
         return DEFAULT_PARAMETERS

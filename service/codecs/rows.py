@@ -160,7 +160,7 @@ class RowDecoder:
             word = key[:_MAX_LETTERS]
             close = closest_name(word, lacking) or closest_name(word, names)
             if close is not None:
-                lacking.pop(close, None)  # a misspelt key is one mistake, not two
+                lacking.pop(close, None)  # a misspelled key is one mistake, not two
                 suggestions[key] = close
             self._searches -= 1
         return RowKeys(columns, unknown, list(lacking.values()), suggestions)

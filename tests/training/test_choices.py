@@ -67,8 +67,8 @@ def test_every_schedule_learns_iris(schedule: str, folders: Folders) -> None:
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_every_activation_learns_iris(activation: str, folders: Folders) -> None:
     """With dropout and batch normalization, each reaches an accuracy of 0.9."""
-    regularised = ["network.dropout=0.1", "network.batch_norm=true", "training.l1=1e-5"]
-    changes = [*_MLP, *regularised, f"network.activation={activation}"]
+    regularized = ["network.dropout=0.1", "network.batch_norm=true", "training.l1=1e-5"]
+    changes = [*_MLP, *regularized, f"network.activation={activation}"]
 
     assert _measured("iris", changes, folders)["accuracy"] >= 0.9
 

@@ -16,7 +16,7 @@ from training.__main__ import main
 from training.cli import new, write_recipe
 from training.data.sources import Folders
 
-_HEADER = "size,colour,price\n"
+_HEADER = "size,color,price\n"
 
 
 def _houses(rows: int = 60) -> str:
@@ -177,7 +177,7 @@ def _runs(module: ModuleType) -> bool:
         (_HEADER, "has a header but no rows"),
         (_HEADER + "1,red,2\n", "has one value in all rows"),
         (_HEADER + "1,red,same\n2,blue,same\n3,red,same\n", "has one value in all rows"),
-        ("size,colour\n1,red\n2,blue\n", "has no column 'price'"),
+        ("size,color\n1,red\n2,blue\n", "has no column 'price'"),
         (_HEADER + ",,\n,,\n", "has no value in all rows"),
         ("price,price\n1,2\n3,4\n", "two columns named 'price'"),
         (_HEADER + "1,red,2\n1,red,2,4,5\n", "5 cells where the first row has 3"),

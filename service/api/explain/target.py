@@ -35,7 +35,7 @@ def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
         each side of an image, None for the default.
 
     Raises:
-        InvalidRequest: a parameter is misspelt, or its value is invalid.
+        InvalidRequest: a parameter is misspelled, or its value is invalid.
     """
     given = parse_query(query, _PARAMETERS)
     cells = None

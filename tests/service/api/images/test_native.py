@@ -112,7 +112,7 @@ def test_pixels_of_another_size_are_resized_like_a_file(client: httpx.Client) ->
     assert np.array_equal(seen_by(response.json(), RULE), read_image(encoded(larger), RULE))
 
 
-def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
+def test_gray_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
     """A model for gray images accepts rows of numbers, alone or in ``instances``."""
     rule = image_input(3, 4, channels=1)
     publish_mirror(models, rule)
