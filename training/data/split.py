@@ -26,7 +26,7 @@ class RowSplit:
 
 
 def split_rows(target: Floats, split: Split, seed: int, *, classes: bool) -> RowSplit:
-    """Split rows at random; with `classes`, stratified.
+    """Split rows at random; with ``classes``, stratified.
 
     Args:
         target: ``[rows]``, values or positions of labels.

@@ -104,7 +104,7 @@ def describe_provenance(
         recipe: as it was run; local paths are shortened to their last name.
         origin: of the data.
         parts: the training, validation and test set.
-        started: `time.perf_counter()` at the start of the run.
+        started: ``time.perf_counter()`` at the start of the run.
     """
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     data = document["data"]

@@ -25,7 +25,7 @@ _LAYER = re.compile(r"(conv|dense) [1-9]\d{0,4}|dropout 0\.\d+|pool|flatten")
 
 
 class ImageData(Section):
-    """The image source: exactly one of `source` and `folder`."""
+    """The image source: exactly one of ``source`` and ``folder``."""
 
     source: str | None = Field(default=None, description="name of a public data set")
     folder: str | None = Field(

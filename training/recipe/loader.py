@@ -1,4 +1,4 @@
-"""Read recipes from TOML with `key=value` overrides; report all problems at once."""
+"""Read recipes from TOML with ``key=value`` overrides; report all problems at once."""
 
 import json
 import tomllib
@@ -29,7 +29,7 @@ def recipe_names() -> list[str]:
 
 
 def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | ImageRecipe:
-    """Read a recipe for tables or images: a shipped one by its name, or a `.toml` file.
+    """Read a recipe for tables or images: a shipped one by its name, or a ``.toml`` file.
 
     Each override ``key=value`` changes a key.
 
@@ -48,7 +48,7 @@ def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | Image
 
 
 def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file, if given, and apply `key=value` overrides.
+    """Read a TOML file, if given, and apply ``key=value`` overrides.
 
     Raises:
         RecipeError: it cannot be read.

@@ -45,7 +45,7 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """The table source: exactly one of `source`, `file` and `rows`."""
+    """The table source: exactly one of ``source``, ``file`` and ``rows``."""
 
     source: str | None = Field(default=None, description="name of a public data set")
     file: str | None = Field(default=None, description="a CSV file")
@@ -68,7 +68,7 @@ class Data(Section):
 
 
 class Target(Section):
-    """The column to predict: a number or, with `labels`, a class."""
+    """The column to predict: a number or, with ``labels``, a class."""
 
     column: Text
     name: str | None = Field(
