@@ -194,7 +194,7 @@ class Reconciler:
         """Return the content of the folder; log each problem once."""
         scan = await asyncio.to_thread(self._repository.scan)
         for problem in sorted(scan.problems - self._problems):
-            _log.error("left out of the models folder", extra={"reason": problem})
+            _log.error("entry of the models folder ignored", extra={"reason": problem})
         self._problems = scan.problems
         return scan
 
