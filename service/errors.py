@@ -130,7 +130,7 @@ class BodyTooLarge(InvalidRequest):
     def __init__(
         self,
         limit: int,
-        advice: str = "send fewer rows a request, or ask the operator to raise "
+        advice: str = "send fewer rows per request, or ask the operator to raise "
         "ONWARD_MAX_BODY_BYTES",
     ) -> None:
         super().__init__(f"The body is larger than the limit of {limit:,} bytes; {advice}.")
@@ -228,7 +228,7 @@ class TooManyFormParts(_NumericMessage, LimitExceeded):
     """The multipart form has too many parts."""
 
     template = (
-        "The form has more than {:,} parts; send fewer files a request, or send them in "
+        "The form has more than {:,} parts; send fewer files per request, or send them in "
         "JSON as base64."
     )
 
@@ -238,8 +238,8 @@ class RecordTooLarge(LimitExceeded):
 
     def __init__(self, limit: int, unit: str = "bytes") -> None:
         super().__init__(
-            f"A record is larger than the limit of {limit:,} {unit}; look for a row that does not "
-            "end its line, or a quotation mark that is never closed.",
+            f"A record is larger than the limit of {limit:,} {unit}; check for a row "
+            "without a line break at its end, and for a quotation mark that is never closed.",
         )
 
 
@@ -336,7 +336,7 @@ class QueueTooLong(Overloaded):
 class DeadlineExceeded(_NumericMessage, Unavailable):
     """The prediction took longer than the deadline."""
 
-    template = "No response within {:g} s; send fewer rows a request, or try again later."
+    template = "No response within {:g} s; send fewer rows per request, or try again later."
 
 
 class Draining(Unavailable):

@@ -264,7 +264,7 @@ def test_cells_in_another_notation_than_in_training_are_read_or_reported(tmp_pat
     )
 
     assert numbers[:4, 0].tolist() == [38824, 38824, 38824, -5]
-    wanted = "feature 'income' must be a whole number of $, got"
+    wanted = "feature 'income' must be a whole number ($), got"
     only = 'only "," may separate the thousands of this table.'
     assert faults == [
         f'Line 6: {wanted} "EUR 38,824". Write 38,824, without anything next to the number.',

@@ -163,7 +163,7 @@ def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
     form = options.form or _detect_form(options.source)
     if form == "json":
         raise InvalidRequest(
-            f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
+            f"{options.source} is JSON; a table is CSV, or JSON with one object per line (.ndjson)."
         )
     default = form if options.output == _STANDARD else _detect_form(options.output)
     parameters = _read_parameters(options)

@@ -64,7 +64,7 @@ def describe(feature: Feature) -> str:
     if isinstance(feature, BooleanFeature):
         return "true or false"
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
-    unit = f" of {feature.unit}" if feature.unit else ""
+    unit = f" ({feature.unit})" if feature.unit else ""
     allowed = feature.allowed or Range()
     low = "" if allowed.minimum is None else f" from {allowed.minimum:g}"
     high = "" if allowed.maximum is None else f" {'to' if low else 'up to'} {allowed.maximum:g}"

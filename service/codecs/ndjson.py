@@ -32,7 +32,7 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
     example = orjson.dumps(codec.example).decode()
     kind = "empty" if whole and not sample.strip() else describe_file_type(sample)
     if kind is not None:
-        raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
+        raise InvalidRequest(f"The body is {kind}. Send one object per line, for example {example}")
     lines = Lines("utf-8-sig", longest)
     lines.feed(sample)
     lines.require_next()
@@ -40,7 +40,7 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
 
 
 class NdjsonReader(TableReader):
-    """Reads one row a line: an object by feature name, or an array in the order of the features."""
+    """Reads one row per line: an object by feature name, or an array in the features' order."""
 
     def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
         super().__init__(codec, lines)
@@ -86,7 +86,7 @@ class NdjsonReader(TableReader):
             rows = list(map(orjson.loads, texts))
         except orjson.JSONDecodeError as error:
             raise InvalidRequest(
-                f"The line is not JSON: {error}. Send one object a line, for example "
+                f"The line is not JSON: {error}. Send one object per line, for example "
                 f"{self._example}"
             ) from None
         if not rows:
@@ -95,7 +95,7 @@ class NdjsonReader(TableReader):
 
 
 class NdjsonWriter:
-    """Writes one prediction a line, or the error of the row."""
+    """Writes one prediction per line, or the error of the row."""
 
     media_type = "application/x-ndjson"
 

@@ -166,7 +166,9 @@ class RowDecoder:
         return RowKeys(columns, unknown, list(lacking.values()), suggestions)
 
     def _shape_problem(self, row: object, number: int | None) -> Problem:
-        got = f"{len(row)} values" if isinstance(row, list) else shown(row)
+        got = shown(row)
+        if isinstance(row, list):
+            got = f"{len(row)} value{'' if len(row) == 1 else 's'}"
         expected = f"an object with {listed(self._schema.names)}"
         sentence = f"expected {expected}, got {got}."
         hint = f"Send for example {orjson.dumps(self._schema.example).decode()}"

@@ -31,7 +31,7 @@ from service.spelling import closest_name
 from service.values import listed, shown, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
-# In a document with neither key, so many of its keys are compared with them.
+# In a document with neither key, this many of its keys are compared with them.
 _MAX_KEYS_COMPARED = 10
 
 IMAGE = {"b64": "the image's file in base64"}
@@ -60,7 +60,7 @@ _ONE_ROW = RowFormat(1)
 
 
 class BaseV1Protocol:
-    """The base of the protocols of version 1: their bodies are JSON."""
+    """The base of the two v1 protocols: their bodies are JSON."""
 
     name = "v1"
 
@@ -178,7 +178,7 @@ def read_rows(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     """Return the rows under a key; raise `InvalidRequest` if they are no list or empty."""
     rows = document.get(key)
     if not isinstance(rows, list):
-        raise InvalidRequest(f"{key!r} must be a list with one item a row, got {shown(rows)}.")
+        raise InvalidRequest(f"{key!r} must be a list with one item per row, got {shown(rows)}.")
     if not rows:
         raise InvalidRequest(f"{key!r} holds no row; send at least one.")
     return rows

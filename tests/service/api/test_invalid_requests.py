@@ -41,7 +41,7 @@ VALUES: list[tuple[object, str]] = [
     (GOOD | {"exam_1": ""}, 'got "". Send a JSON number'),
     (GOOD | {"exam_1": True}, "got true. Send a number, not true or false."),
     (GOOD | {"exam_1": None}, "got null. It is required."),
-    (GOOD | {"exam_1": [45]}, "must be a number of points from 0 to 100, got [45]"),
+    (GOOD | {"exam_1": [45]}, "must be a number (points) from 0 to 100, got [45]"),
     (GOOD | {"exam_1": {"value": 45}}, 'got {"value":45}'),
     (GOOD | {"exam_1": 101}, "from 0 to 100, got 101. Check the unit: it is points."),
     (GOOD | {"exam_1": -0.001}, "got -0.001"),

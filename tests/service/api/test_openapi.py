@@ -45,7 +45,7 @@ def test_a_model_has_its_own_path_with_units_and_ranges(document: dict[str, Any]
     exam = row["properties"]["exam_1"]
     assert (exam["type"], exam["minimum"], exam["maximum"]) == ("number", 0, 100)
     assert exam["x-unit"] == "points"
-    assert "a number of points from 0 to 100" in exam["description"]
+    assert "a number (points) from 0 to 100" in exam["description"]
     assert row["required"] == ["exam_1", "exam_2"]
 
 

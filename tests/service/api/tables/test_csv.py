@@ -196,7 +196,7 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
 
     predictions = rows_of(post("admission", table))
 
-    wanted = "feature 'exam_1' must be a number of points from 0 to 100, got"
+    wanted = "feature 'exam_1' must be a number (points) from 0 to 100, got"
     assert [row["name"] for row in predictions] == [
         "a",
         "b",
@@ -217,7 +217,7 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
         f'Line 5: {wanted} "45 %". Write 45, without the percent sign.',
         f"Line 6: {wanted} an empty cell. Every row needs it.",
         (
-            "Line 7: feature 'exam_2' must be a number of points from 0 to 100, got 850. "
+            "Line 7: feature 'exam_2' must be a number (points) from 0 to 100, got 850. "
             "Check the unit: it is points."
         ),
         (
@@ -231,7 +231,7 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
         f'Line 10: {wanted} "4\\"5". Write a number.',
         (
             f'Line 12: {wanted} "x". Write a number. '
-            "Feature 'exam_2' must be a number of points from 0 to 100, got \"y\". Write a number."
+            "Feature 'exam_2' must be a number (points) from 0 to 100, got \"y\". Write a number."
         ),
         "",
     ]

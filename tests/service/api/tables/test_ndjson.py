@@ -57,11 +57,11 @@ def test_an_invalid_line_has_its_error_at_its_position(models: Path, start: Star
         "admitted",
     ]
     sentences = [response.get("error", "") for response in predictions]
-    assert sentences[1].startswith("Line 2: feature 'exam_1' must be a number of points")
+    assert sentences[1].startswith("Line 2: feature 'exam_1' must be a number (points)")
     assert sentences[1].endswith('got "45". Send 45 without the quotes.')
     assert sentences[2].startswith("Line 4: the line is not JSON")
     assert sentences[2].endswith(
-        'Send one object a line, for example {"exam_1":61.0,"exam_2":74.0}'
+        'Send one object per line, for example {"exam_1":61.0,"exam_2":74.0}'
     )
     assert sentences[3].endswith("got 850. Check the unit: it is points.")
     assert sentences[4] == "Line 6: unknown feature \"exam1\"; did you mean 'exam_1'?"
@@ -95,4 +95,4 @@ def test_the_response_to_json_lines_may_be_csv(models: Path, start: StartApp) ->
 
     lines = response.text.split("\r\n")
     assert lines[:2] == ["value,unit,error", "2.0,euros,"]
-    assert lines[2].startswith(',,"Line 2: feature \'size\' must be a number of m², got ""x""')
+    assert lines[2].startswith(',,"Line 2: feature \'size\' must be a number (m²), got ""x""')

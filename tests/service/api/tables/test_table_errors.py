@@ -172,9 +172,9 @@ def test_a_table_with_an_endless_first_line_is_rejected(client: httpx.Client) ->
 
 
 NDJSON: list[tuple[bytes, str]] = [
-    (b"", 'The body is empty. Send one object a line, for example {"exam_1":'),
+    (b"", 'The body is empty. Send one object per line, for example {"exam_1":'),
     (b"\n \n", "The body is empty"),
-    (b"%PDF-1.7\n", "The body is a PDF document. Send one object a line"),
+    (b"%PDF-1.7\n", "The body is a PDF document. Send one object per line"),
 ]
 
 

@@ -56,7 +56,7 @@ PREDICT: list[tuple[str, object, str]] = [
     ("admission", {}, "neither 'instances', for rows, nor 'inputs', for columns"),
     ("admission", {"instance": [ROW]}, "Did you mean 'instances' instead of \"instance\"?"),
     ("admission", {"instances": [ROW], "inputs": [ROW]}, "both 'instances' and 'inputs'"),
-    ("admission", {"instances": ROW}, "'instances' must be a list with one item a row, got {"),
+    ("admission", {"instances": ROW}, "'instances' must be a list with one item per row, got {"),
     ("admission", {"instances": None}, "got null"),
     ("admission", {"instances": []}, "'instances' holds no row"),
     ("admission", {"instances": [ROW], "signature_name": 5}, "'signature_name' must be a string"),
@@ -128,12 +128,12 @@ def test_an_invalid_prediction_request_is_explained(
 
 
 EXAMPLES: list[tuple[object, str]] = [
-    ({"instances": [ROW]}, "'examples' must be a list with one item a row, got null"),
+    ({"instances": [ROW]}, "'examples' must be a list with one item per row, got null"),
     ({"examples": []}, "'examples' holds no row"),
     ({"examples": [[45, 85]]}, "Example 0 must be an object, got [45,85]"),
     ({"examples": [ROW], "context": []}, "'context' must be an object by name, got []"),
     ({"examples": [ROW], "context": {"exam_1": 4}}, 'and the context both have "exam_1"'),
-    ({"examples": [{"exam_1": [45, 46], "exam_2": 1}]}, "must be a number of points"),
+    ({"examples": [{"exam_1": [45, 46], "exam_2": 1}]}, "must be a number (points)"),
     ({"examples": [{"exam_1": 45}]}, "Feature 'exam_2' is missing"),
 ]
 

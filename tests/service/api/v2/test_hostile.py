@@ -198,7 +198,7 @@ def test_features_are_validated_in_binary(client: httpx.Client) -> None:
             headers={LENGTH: str(len(document))},
         )
 
-        assert "'exam_1' must be a number of points" in assert_contract(response, 400)["error"]
+        assert "'exam_1' must be a number (points)" in assert_contract(response, 400)["error"]
 
 
 NESTED = b'{"inputs":[{"name":"INPUT0","shape":[1,16],"datatype":"INT32","data":%s}]}'

@@ -146,7 +146,7 @@ WRONG: list[tuple[Any, str]] = [
         "1e+300 does not fit FP32; send numbers from -3.4028235e+38 to 3.4028235e+38.",
     ),
     ({"inputs": [ROW | {"data": {"a": 1}}]}, "must be a list"),
-    ({"inputs": [ROW | {"data": [1, 101]}]}, "'exam_2' must be a number of points from 0 to 100"),
+    ({"inputs": [ROW | {"data": [1, 101]}]}, "'exam_2' must be a number (points) from 0 to 100"),
     ({"inputs": [ROW], "outputs": [{"name": "label"}]}, 'Unknown output "label"'),
     ({"inputs": [ROW], "outputs": {}}, "'outputs' must be a list"),
     ({"inputs": [ROW], "id": 7}, "'id' must be a string"),
