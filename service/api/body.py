@@ -44,8 +44,8 @@ _MAX_CONTENT_TYPE_LENGTH = 1024
 NO_HEADERS: Mapping[str, str] = {}
 # From 0 to 1 (RFC 9110).
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
-# A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
-# two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
+# A body within these limits of arrays, objects and quotation marks is decoded within a millisecond
+# or two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
 _PIECE_BYTES = 8 * 1024
 _MAX_QUICK_CONTAINERS = 1024
 _MAX_QUICK_QUOTES = 2048

@@ -63,7 +63,7 @@ def operations_router(
 
     @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        # Clients of KServe's version 1 expect this object; browsers accept text/html.
+        # Clients of KServe's v1 expect this object; browsers accept text/html.
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("docs")
         return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})

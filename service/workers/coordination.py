@@ -71,7 +71,9 @@ class ModelControl:
     async def load_model(self, name: str) -> None:
         """Load or reload a model in every worker.
 
-        Raise `WorkerFailed` if only another worker fails, or as `Reconciler.load_model` does.
+        Raises:
+            WorkerFailed: only another worker has failed.
+            NotAllowed, ModelNotFound, ModelUnservable: as for `Reconciler.load_model`.
         """
         try:
             await self._reconciler.load_model(name)
@@ -83,7 +85,9 @@ class ModelControl:
     async def unload_model(self, name: str) -> None:
         """Unload a model in every worker until it is loaded again.
 
-        Raise `WorkerFailed` if only another worker fails, or as `Reconciler.unload_model` does.
+        Raises:
+            WorkerFailed: only another worker has failed.
+            NotAllowed, ModelNotFound: as for `Reconciler.unload_model`.
         """
         await self._reconciler.unload_model(name)
         await self._require_all(name, SCAN)

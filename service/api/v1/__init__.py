@@ -1,1 +1,1 @@
-"""The protocol of TensorFlow Serving and of KServe, version 1."""
+"""The v1 protocol, of TensorFlow Serving and KServe."""

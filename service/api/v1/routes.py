@@ -1,4 +1,4 @@
-"""Routes of version 1: predictions, the state of models, and their tensors."""
+"""Routes of v1: predictions, the state of models, and their tensors."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -64,7 +64,7 @@ _STATES = {State.READY: "AVAILABLE", State.UNAVAILABLE: "END"}
 _TYPES = {"FP16": "HALF", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 _PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
 _NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_TAG = "TensorFlow Serving and KServe, version 1"
+_TAG = "TensorFlow Serving and KServe (v1)"
 
 
 def v1_routers(

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol, version 2, with Triton's extensions."""
+"""The v2 protocol, the Open Inference Protocol, with Triton's extensions."""

@@ -311,7 +311,7 @@ def _read_named(
 
 @lru_cache(maxsize=64)
 def select_all_outputs(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
-    """Return so many outputs in their order."""
+    """Return this many outputs in their order."""
     return tuple(RequestedOutput(index, binary) for index in range(count))
 
 

@@ -1,4 +1,4 @@
-"""Routes of version 2: server, models, inference, repository and shared memory."""
+"""Routes of v2: server, models, inference, repository and shared memory."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
