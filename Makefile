@@ -38,7 +38,7 @@ RECIPE ?= list
 train: $(VENV)/development
 	$(BIN)/python -m training $(RECIPE)
 
-# Measure against the floor and peers; writes bench/RESULTS.md.
+# Compare with an empty ASGI application and with other servers; writes bench/RESULTS.md.
 bench: $(VENV)/development
 	$(BIN)/python -m bench
 
