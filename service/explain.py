@@ -48,7 +48,7 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def plan_mixtures(features: int) -> Plan:
-    """Return the mixtures for rows of so many features; always the same ones."""
+    """Return the mixtures for rows of this many features; always the same ones."""
     orders = _orders(features)
     # A feature has the row's value from its position in an order on.
     positions = np.argsort(orders, axis=1)

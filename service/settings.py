@@ -281,7 +281,7 @@ class Settings(BaseSettings):
     max_batch_rows: NonNegative = Field(
         default=0,
         description="Maximum number of rows joined into one run. 0 is 1024, and up to 8192 for "
-        "models that compute so many within half a millisecond. A larger batch raises the "
+        "models that compute that many within half a millisecond. A larger batch raises the "
         "throughput under load and the memory of a run. A single larger request still runs as one "
         "batch.",
     )

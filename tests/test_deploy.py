@@ -168,7 +168,7 @@ def test_compose_pins_the_images_that_it_does_not_build() -> None:
     assert all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in images)
 
 
-def test_compose_demands_the_gpu_only_in_its_profile() -> None:
+def test_compose_requires_the_gpu_only_in_its_profile() -> None:
     """By default the service is built and started without CUDA; the profile has both."""
     default, gpu = SERVICES["onward"], SERVICES["onward-gpu"]
 
@@ -215,6 +215,6 @@ def test_prometheus_and_grafana_find_their_files() -> None:
 
 
 @pytest.mark.parametrize("name", _metrics())
-def test_the_operators_page_teaches_each_metric(name: str) -> None:
+def test_the_operators_page_describes_each_metric(name: str) -> None:
     """The page's table has a row for the metric, with its kind."""
     assert f"| `{name}` | {_metrics()[name]} |" in OPERATIONS

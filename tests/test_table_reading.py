@@ -272,8 +272,8 @@ def test_cells_in_another_notation_than_in_training_are_read_or_reported(tmp_pat
     ]
 
 
-def test_another_decimal_mark_than_in_training_is_noticed(tmp_path: Path) -> None:
-    """A table of decimal commas teaches nothing about one of points, and the other way round."""
+def test_another_decimal_mark_than_in_training_is_detected(tmp_path: Path) -> None:
+    """A model trained with decimal commas reads a table with decimal points, too."""
     path = tmp_path / "table.csv"
     path.write_text(columns(";", ("x", small_with_comma), ("y", small_with_comma)))
 

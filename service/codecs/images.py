@@ -168,7 +168,7 @@ class ImageCodec:
         return None if pixels is None else pixels.reshape(self._batch_shape)
 
     def require_parts(self, count: int) -> None:
-        """Reject a form with so many parts.
+        """Reject a form if it has too many parts.
 
         Raises:
             TooManyFormParts: there are too many for any request.

@@ -29,9 +29,9 @@ _MAX_UNTIMED_INLINE_ROWS = 64
 MAX_INLINE_SECONDS = 0.000_5
 # A run that the operating system interrupted raises the estimate by no more than this factor.
 _MAX_SLOWDOWN = 1.25
-# Activations of so many rows fit into memory for any model.
+# Activations of this many rows fit into memory for any model.
 _THREAD_BATCH_ROWS = 1024
-# The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for so many
+# The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for this many
 # rows.
 _INLINE_BATCH_ROWS = 8192
 
@@ -234,7 +234,7 @@ class ServedModel:
             raise self._map_error(error) from error
 
     def runs_inline(self, rows: int) -> bool:
-        """Return whether so many rows run on the event loop, which a long run must not block."""
+        """Return whether this many rows run on the event loop, which a long run must not block."""
         return self.execution == "inline" and (
             rows <= _MAX_UNTIMED_INLINE_ROWS or rows * self._row_seconds < MAX_INLINE_SECONDS
         )

@@ -91,7 +91,9 @@ class Reconciler:
     async def load_model(self, name: str) -> None:
         """Load one model, or reload it.
 
-        Raise `NotAllowed` if the operator has not enabled this, or as `reload_model` does.
+        Raises:
+            NotAllowed: the operator has not enabled this.
+            ModelNotFound, ModelUnservable: as for `reload_model`.
         """
         self._require_control()
         self._unloaded.discard(name)
@@ -144,7 +146,7 @@ class Reconciler:
     async def model_info(self, name: str, version: str | None) -> ModelInfo:
         """Return the metadata of the version that serves; load a lazy bare model for it.
 
-        Raise as `ensure_loaded` does.
+        The errors are those of `ensure_loaded`.
         """
         info = self._registry.entry(name, version, serving=True).info
         return (await self.ensure_loaded(name, version)).info if info is None else info

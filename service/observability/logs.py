@@ -20,7 +20,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 # The rate limit of each call site.
 _BURST_LINES = 1000
 _LINES_PER_SECOND = 50
-# While so many lines wait to be written, new lines are lost.
+# While this many lines wait to be written, new lines are lost.
 _MAX_QUEUED_LINES = 10_000
 _FLUSH_SECONDS = 0.5
 

@@ -80,7 +80,7 @@ class ParsedNumbers:
     cells: pl.Series
     """Float64, null if a cell is not a number."""
     numeric: bool
-    """Whether so many cells are numbers that the others are missing values."""
+    """Whether enough cells are numbers to read the others as missing values."""
     affix: str | None
     non_numeric: tuple[str, ...]
     """The distinct cells that are not numbers; empty unless the column is numeric."""

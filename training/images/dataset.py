@@ -13,7 +13,7 @@ Classes = npt.NDArray[np.int64]
 
 
 def choose_evenly_spaced(rows: int, most: int) -> Rows:
-    """Return at most ``most`` evenly spaced positions of so many rows."""
+    """Return at most ``most`` evenly spaced positions of this many rows."""
     return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.intp))
 
 

@@ -52,7 +52,7 @@ def softmax(scores: Any) -> Any:  # noqa: ANN401 - numpy's own
 
 
 def compared(client: httpx.Client, name: str, requests: int) -> Any:  # noqa: ANN401 - JSON
-    """Return the report once so many requests are counted."""
+    """Return the report once that many requests are counted."""
     for _ in range(2000):
         report = client.get(REPORT.format(name)).json()
         if sum(report["requests"].values()) >= requests:

@@ -35,7 +35,7 @@ def run_scenario(scenario: Callable[[ShadowRunner, Metrics], Awaitable[None]]) -
 
 
 async def completed(shadows: ShadowRunner, candidate: ServedModel, requests: int) -> Tally:
-    """Return the tally once so many requests are counted."""
+    """Return the tally once that many requests are counted."""
     while True:
         tally = shadows.tally(candidate.name, candidate.version)
         if tally is not None and tally.compared + tally.dropped + tally.failed >= requests:
