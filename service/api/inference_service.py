@@ -32,7 +32,7 @@ from service.codecs.endpoint import EndpointCache
 from service.engine.model import ServedModel
 from service.engine.registry import TrafficSplitter
 from service.engine.tensors import Arrays, Inputs
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, Draining
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -270,6 +270,10 @@ class InferenceService:
                     if protocol is not None and model is not checked:  # loaded or replaced since
                         self._require_media_type(protocol, request, model)
                     return await respond(HeldModel(model, version, body, deadline, started))
+        except asyncio.CancelledError:
+            # The grace period of a shutdown has ended; the client gets this error too.
+            count(Failure(Draining(), name, model, perf_counter() - started))
+            raise
         except Exception as error:
             # Not bound to a name that outlives this block: with its traceback it would form a cycle
             # that retains the body until the next garbage collection.
