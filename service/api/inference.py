@@ -65,7 +65,7 @@ class EncodedBody(NamedTuple):
 
 
 class InferenceProtocol(Protocol[Context]):
-    """The interface of the native protocol, version 1 and version 2: decoding and encoding."""
+    """The interface of the native protocol, v1 and v2: decoding and encoding."""
 
     @property
     def name(self) -> str:
@@ -186,7 +186,7 @@ class Inference(Generic[Context]):
 
 
 class Failure(NamedTuple):
-    """A request to a model that failed after so many seconds.
+    """A request to a model that failed, and after how many seconds.
 
     ``name`` is that of the model in the request; ``model`` is None if none was found.
     """
@@ -211,8 +211,8 @@ class Failure(NamedTuple):
         """The outcome for the metrics."""
         if isinstance(self.error, OnwardError):
             return self.error.code
-        is_left = isinstance(self.error, ClientDisconnect)
-        return "client_disconnected" if is_left else "internal_error"
+        is_disconnected = isinstance(self.error, ClientDisconnect)
+        return "client_disconnected" if is_disconnected else "internal_error"
 
 
 def count_failure(metrics: Metrics, protocol: str, failure: Failure) -> None:
@@ -278,7 +278,7 @@ class FastInference:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
         if model.execution != "inline" or not is_small:
-            if self._admits():
+            if self._try_admit():
                 return False
             # ASGI would take longer to reject it.
             call = _FastCall(self, target, model, head, on_response, request_id)
@@ -292,8 +292,8 @@ class FastInference:
         call = _FastCall(self, target, model, head, on_response, request_id)
         return call.begin(body, exclusive=exclusive)
 
-    def _admits(self) -> bool:
-        """Return whether there is room for one more request through ASGI.
+    def _try_admit(self) -> bool:
+        """Count one more request through ASGI if there is room for it; return whether there was.
 
         An admitted request is counted until ASGI does so, in this or the next turn of the event
         loop. Otherwise all requests of one turn would be admitted while there is room for one.
@@ -355,7 +355,7 @@ class _FastCall(Inference[Any]):
             return False
         self._rows = rows
         self._is_queued = True
-        self.model.__enter__()
+        self.model.acquire()
         try:
             self.model.predict_inline(inputs, rows, self.finish, exclusive=exclusive)
         except OnwardError as error:
@@ -372,7 +372,7 @@ class _FastCall(Inference[Any]):
             except Exception as error:  # noqa: BLE001 - reported to the client
                 response = self._failure(error)
         if self._is_queued:
-            self.model.__exit__()
+            self.model.release()
         recorder, status = self._fast.recorder, response.status
         self._metrics.count_response(status)
         if status >= recorder.log_from:

@@ -289,15 +289,22 @@ class ServedModel:
                 "outside the training range.",
             )
 
-    def __enter__(self) -> Self:
-        """Keep the model open until the response is written."""
+    def acquire(self) -> None:
+        """Keep the model open until `release`, after the response was written."""
         self._users += 1
         self.last_used = monotonic()
+
+    def release(self) -> None:
+        """Allow the model to be closed."""
+        self._users -= 1
+        self._close_if_idle()
+
+    def __enter__(self) -> Self:
+        self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._users -= 1
-        self._close_if_idle()
+        self.release()
 
     @property
     def is_used(self) -> bool:

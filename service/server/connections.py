@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol, ReceivingProtocol):
 
     @abstractmethod
     def _check_request(self, elapsed: float) -> None:
-        """Apply the timeouts of a partial request, which began so many seconds ago."""
+        """Apply the timeouts of a partial request, which began ``elapsed`` seconds ago."""
 
     @abstractmethod
     def _reject(self, error: OnwardError) -> None:

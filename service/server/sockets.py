@@ -74,7 +74,7 @@ def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket
 
     On Linux, a connection whose client has sent nothing is queued only after a time. Until then it
     takes nothing from this process, however many there are.
-    Raises `CannotStart` if the port cannot be bound.
+    Raise `CannotStart` if the port cannot be bound.
 
     Args:
         host: address or name.
@@ -134,7 +134,7 @@ class Server(uvicorn.Server):
 
     Args:
         config: of the server.
-        max_silent: with so many open connections, queued ones that have sent nothing are closed.
+        max_silent: when this many connections are open, queued ones that have sent nothing are closed.
     """
 
     def __init__(self, config: uvicorn.Config, max_silent: int = _MAX_SILENT) -> None:
