@@ -134,7 +134,7 @@ class Server(uvicorn.Server):
 
     Args:
         config: of the server.
-        max_silent: when this many connections are open, queued ones that have sent nothing are closed.
+        max_silent: open connections beyond which queued ones that have sent nothing are closed.
     """
 
     def __init__(self, config: uvicorn.Config, max_silent: int = _MAX_SILENT) -> None:
