@@ -28,7 +28,6 @@ from service.values import is_integer, is_number, listed, shown, suggest_closest
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
 _MAX_SEARCHES = 10
-_MAX_LETTERS = 100
 
 Convert = Callable[[object], float | None]
 TypeProblem = Callable[[Feature, object, int | None], Problem]
@@ -157,8 +156,7 @@ class RowDecoder:
         lacking = {names[column]: column for column in missing}
         suggestions = {}
         for key in unknown[: self._searches if search else 0]:
-            word = key[:_MAX_LETTERS]
-            close = closest_name(word, lacking) or closest_name(word, names)
+            close = closest_name(key, lacking) or closest_name(key, names)
             if close is not None:
                 lacking.pop(close, None)  # a misspelled key is one mistake, not two
                 suggestions[key] = close
