@@ -27,7 +27,7 @@ from service.server.connections import raise_open_files_limit
 from service.server.sockets import Server, bind_socket, bind_workers_socket
 from service.server.supervisor import Supervisor
 from service.settings import Settings, find_misspelled_variables
-from service.spelling import closest_name
+from service.spelling import closest_name, format_suggestion
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
 # How much longer than its own limit a worker may take to stop before the supervisor kills it.
@@ -115,7 +115,7 @@ def _run(words: Sequence[str]) -> int:
     if command in TRAINING_COMMANDS:
         return _run_training(words)
     close = closest_name(command, [*_COMMANDS, *TRAINING_COMMANDS])
-    hint = f"did you mean {close!r}?" if close else "onward --help lists the commands."
+    hint = format_suggestion(close, "onward --help lists the commands.")
     sys.stderr.write(f"There is no command {command!r}; {hint}\n")
     return USAGE_ERROR
 

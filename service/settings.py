@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.spelling import closest_name
+from service.spelling import closest_name, format_suggestion
 
 # Variables of training, which may be set in the same environment.
 _TRAINING_VARIABLES = {"ONWARD_DATA"}
@@ -345,5 +345,5 @@ def find_misspelled_variables(names: Iterable[str]) -> Iterator[str]:
     for name in sorted(names):
         if name.startswith("ONWARD_") and name not in known | _TRAINING_VARIABLES:
             close = closest_name(name, known)
-            advice = f"did you mean {close}?" if close else "onward serve --help lists them."
+            advice = format_suggestion(close, "onward serve --help lists them.", str)
             yield f"{name} is not a setting and has no effect; {advice}"

@@ -43,11 +43,25 @@ def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str 
     return by_folded[matches[0]] if matches else None
 
 
+def format_suggestion(close: str | None, otherwise: str, show: Callable[[str], str] = repr) -> str:
+    """Return a question that suggests the closest name; without one, another text.
+
+    ``show`` returns how to write the name.
+    """
+    return otherwise if close is None else f"did you mean {show(close)}?"
+
+
 def suggest_model(name: str, available: Sequence[str]) -> str:
     """Return the end of a message about an unknown model: the closest name, or all names."""
-    close = closest_name(name, available)
-    listed = join_names(available, NAMES_SHOWN) or "none"
-    return f"did you mean {close!r}?" if close else f"available: {listed}."
+    existing = join_names(available, NAMES_SHOWN) or "none"
+    return format_suggestion(closest_name(name, available), f"available: {existing}.")
+
+
+def describe_missing_alias(alias: str, existing: Sequence[str]) -> str:
+    """Return the message about an unknown alias: the closest one, or all aliases."""
+    known = join_names(existing, NAMES_SHOWN) or "none"
+    end = format_suggestion(closest_name(alias, existing), f"existing: {known}.")
+    return f"there is no alias {alias!r}; {end}"
 
 
 def describe_missing_version(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import orjson
 
 from service.bundle.features import WHOLE_MAX
-from service.spelling import LONGEST_WORD, closest_name, join_names
+from service.spelling import LONGEST_WORD, closest_name, format_suggestion, join_names
 from service.tabletext import INFINITY, find_marks, possible_numbers, split_affix
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
@@ -120,7 +120,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 def suggest_closest(close: str | None, known: Sequence[str]) -> str:
     """Return the end of a message about an unknown name, given its closest known one, if any."""
-    return f"did you mean {close!r}?" if close else f"known names: {listed(known) or 'none'}."
+    return format_suggestion(close, f"known names: {listed(known) or 'none'}.")
 
 
 def shown(value: object, most: int = 60) -> str:

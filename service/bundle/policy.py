@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from service.bundle.errors import BundleError
 from service.bundle.features import StrictModel
 from service.bundle.store import read_document, replace_document
+from service.spelling import describe_missing_alias
 
 if sys.platform != "win32":
     import fcntl
@@ -134,10 +135,7 @@ class Policy(StrictModel):
         If ``stable`` has no previous version, it goes to the next lower version, as it does if its
         version cannot serve. Raise `BundleError` if there is no such alias, or no earlier version.
         """
-        current = self.aliases.get(alias)
-        if current is None:
-            existing = ", ".join(self.aliases) or "none"
-            raise BundleError(f"there is no alias {alias!r}; existing: {existing}")
+        current = self._require_alias(alias)
         for position, version in enumerate(current.before):
             if version in available:
                 before = current.before[position + 1 :]
@@ -153,9 +151,15 @@ class Policy(StrictModel):
         )
 
     def without_alias(self, alias: str) -> Self:
-        """Return the policy without this alias."""
+        """Return the policy without this alias; raise `BundleError` if there is none."""
+        self._require_alias(alias)
         aliases = {name: state for name, state in self.aliases.items() if name != alias}
         return self.model_copy(update={"aliases": aliases})
+
+    def _require_alias(self, alias: str) -> Alias:
+        if alias not in self.aliases:
+            raise BundleError(describe_missing_alias(alias, list(self.aliases)))
+        return self.aliases[alias]
 
     def _set(self, alias: str, state: Alias) -> Self:
         aliases = dict(sorted({**self.aliases, alias: state}.items()))

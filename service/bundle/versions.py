@@ -128,12 +128,8 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
     """
     require_versions(models, name)
     before, after = _change_policy(models, name, lambda policy: policy.without_alias(alias))
-    removed = before.aliases.get(alias)
-    if removed is None:
-        existing = ", ".join(before.aliases) or "none"
-        raise BundleError(f"Model {name!r} has no alias {alias!r}; existing: {existing}.")
     return (
-        f"{name}: alias {alias} is removed; it pointed to version {removed.version}."
+        f"{name}: alias {alias} is removed; it pointed to version {before.aliases[alias].version}."
         f"{_format_advice(after)}"
     )
 

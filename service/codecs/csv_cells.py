@@ -15,10 +15,10 @@ from service.bundle.features import (
     IntegerFeature,
     NumberFeature,
 )
-from service.codecs.messages import describe, value_problem
+from service.codecs.messages import describe, suggest_category, value_problem
 from service.codecs.rows import create_converter
 from service.errors import InvalidRequest, Problem
-from service.spelling import LONGEST_WORD, closest_name
+from service.spelling import LONGEST_WORD
 from service.tabletext import (
     INFINITY,
     MISSING,
@@ -139,8 +139,7 @@ class CellReader:
         if isinstance(feature, BooleanFeature):
             return "Write true or false; yes, no, 1 and 0 are read too."
         if isinstance(feature, CategoryFeature):
-            close = closest_name(text, feature.categories)
-            return f"Did you mean {shown(close)}?" if close else None
+            return suggest_category(text, feature)
         if not isinstance(self._number(text), str):
             return None
         return number_hint(remove_affix(text, self._affix or ""), self._number_format)

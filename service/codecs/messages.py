@@ -140,8 +140,13 @@ def _type_hint(feature: Feature, value: object) -> str | None:
         return not_a_number(value, whole=isinstance(feature, IntegerFeature))
     if isinstance(value, bool | float) or not isinstance(value, int | str):
         return "Send it as a string."
-    close = closest_name(str(value), feature.categories)
-    return f"Did you mean {shown(close)}?" if close else None
+    return suggest_category(str(value), feature)
+
+
+def suggest_category(text: str, feature: CategoryFeature) -> str | None:
+    """Return a question that suggests the closest category; None if none is close."""
+    close = closest_name(text, feature.categories)
+    return None if close is None else f"Did you mean {shown(close)}?"
 
 
 def error_document(sentence: str, code: str, problems: Sequence[Problem] = ()) -> dict[str, object]:

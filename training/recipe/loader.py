@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.spelling import closest_name
+from service.spelling import closest_name, format_suggestion
 from training.errors import RecipeError
 from training.recipe.image import ImageRecipe
 from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
@@ -171,7 +171,7 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
         known = sorted(_section_at(document, loc[:-1]).model_fields)
         key = str(loc[-1])
         near = _with_section(document, key) or closest_name(key, known, likeness=0.5)
-        hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
+        hint = format_suggestion(near, f"known here: {', '.join(known)}", str)
         return f"{where}: there is no such key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"

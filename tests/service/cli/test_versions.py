@@ -76,7 +76,7 @@ def test_without_a_stable_alias_the_message_says_which_version_serves(
         (("publish", "price", "1", "--alias", "a/b"), "cannot be an alias"),
         (("rollback", "price"), "price: alias 'stable' points to version 1, and there is no"),
         (("rollback", "price", "--alias", "canary"), "there is no alias 'canary'; existing: none"),
-        (("withdraw", "price", "--alias", "canary"), "has no alias 'canary'; existing: none."),
+        (("withdraw", "price", "--alias", "canary"), "there is no alias 'canary'; existing: none."),
         (("versions", "price", "newest"), "'newest' chooses no versions; write latest"),
         (("versions", "price", "1,7"), "no version '7'"),
     ],
