@@ -11,13 +11,17 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Interval, IntervalLevel
+from service.bundle.manifest import (
+    BINARY,
+    DEFAULT_THRESHOLD,
+    ClassesOutput,
+    Interval,
+    IntervalLevel,
+)
 
 Number = TypeVar("Number", bound=np.generic)
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-
-_BINARY_CLASSES = 2
 
 
 def to_label_columns(columns: npt.NDArray[Any]) -> Sequence[Any] | npt.NDArray[Any]:
@@ -30,7 +34,7 @@ def predict_label(columns: npt.NDArray[Any], threshold: float) -> Any:  # noqa: 
 
     Of two labels, the second is predicted from the threshold on, in the precision of the columns.
     """
-    if len(columns) > _BINARY_CLASSES:
+    if len(columns) > BINARY:
         return columns.argmax(axis=0)
     return columns[-1] >= threshold
 
@@ -42,7 +46,7 @@ def expand_binary_scores(scores: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """
     if scores.shape[1] != 1:
         return scores
-    both = np.empty((len(scores), _BINARY_CLASSES), scores.dtype)
+    both = np.empty((len(scores), BINARY), scores.dtype)
     both[:, 0], both[:, 1] = to_label_columns(scores.T)
     return both
 
@@ -52,7 +56,7 @@ def scores_by_label(scores: npt.NDArray[Number], labels: Sized) -> npt.NDArray[N
 
     Of models without known labels, ``labels`` is empty, and the scores remain ``[rows, columns]``.
     """
-    return expand_binary_scores(scores) if len(labels) == _BINARY_CLASSES else scores
+    return expand_binary_scores(scores) if len(labels) == BINARY else scores
 
 
 def predicted_labels(scores: npt.NDArray[Any], threshold: float = DEFAULT_THRESHOLD) -> Ints:

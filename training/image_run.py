@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from service.bundle import manifest as contract
 from service.bundle.manifest import (
+    BINARY,
     IMAGE_NAME,
     Calibration,
     ClassesOutput,
@@ -47,7 +48,6 @@ from training.model.thresholds import (
     compute_confidence,
     compute_probabilities,
 )
-from training.recipe.families import BINARY
 from training.recipe.image import ImageRecipe
 from training.report import images as report
 

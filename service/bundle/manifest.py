@@ -28,6 +28,8 @@ IMAGE_NAME = "image"
 """The name of the graph's input tensor for images."""
 Side = Annotated[int, Field(ge=1, le=1024)]
 FORMAT_VERSION = 1
+BINARY = 2
+"""The number of labels of a binary classifier."""
 DEFAULT_THRESHOLD = 0.5
 """Of two labels, the second is predicted from this probability on, unless a model has its own."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -196,7 +198,7 @@ class ClassesOutput(StrictModel):
     @property
     def is_binary(self) -> bool:
         """Whether there are two labels."""
-        return len(self.labels) == 2  # noqa: PLR2004 - this is the definition
+        return len(self.labels) == BINARY
 
     @cached_property
     def decision_threshold(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from service.bundle.manifest import BINARY
 from service.tabletext import MISSING
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
@@ -23,7 +24,7 @@ from training.autorecipe.targets import find_missing_words, infer_target
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
-from training.recipe.families import BINARY, TABLE_FAMILIES
+from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
 

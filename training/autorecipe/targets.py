@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from service.bundle.manifest import BINARY
 from service.spelling import join_names
 from service.tabletext import MISSING
 from training.autorecipe.columns import ParsedNumbers, parse_numbers
 from training.data.numbers import as_numbers
 from training.data.table import Table
 from training.errors import DataError
-from training.recipe.families import BINARY, TABLE_FAMILIES
+from training.recipe.families import TABLE_FAMILIES
 from training.recipe.table import Target
 
 _MAX_CLASSES = 50

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["regression", "binary", "multiclass"]
+from service.bundle.manifest import BINARY
 
-BINARY = 2  # labels
+Task = Literal["regression", "binary", "multiclass"]
 
 _REGRESSION: frozenset[Task] = frozenset({"regression"})
 _CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
-from service.bundle.manifest import Name
+from service.bundle.manifest import BINARY, Name
 from service.tabletext import MISSING, Decimal, Thousands
 from training.recipe.families import (
-    BINARY,
     TABLE_FAMILIES,
     TableFamily,
     Task,

@@ -7,11 +7,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
+from service.bundle.manifest import BINARY
 from training.data.table import Floats
 from training.evaluation.metrics import compute_calibration_bins
 from training.fit import History
 from training.model.thresholds import Ints, Truths
-from training.recipe.families import BINARY
 from training.report.drawing import (
     BLUE,
     INK,

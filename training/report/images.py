@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Generator
 from torch.nn import functional
 
-from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Manifest
+from service.bundle.manifest import BINARY, Calibration, ClassesOutput, Evaluation, Manifest
 from service.predictions import label_probabilities, predicted_labels
 from service.spelling import join_names
 from training.data.table import Float32s, Floats, Rows
@@ -24,7 +24,6 @@ from training.images.dataset import Bytes, ImageSet, choose_evenly_spaced
 from training.images.folder import SkippedFile
 from training.images.networks import build, to_unit_range
 from training.model.thresholds import Ints, compute_probabilities
-from training.recipe.families import BINARY
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import format_toml, parse_image_recipe
 from training.report import figures
