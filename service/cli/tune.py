@@ -193,13 +193,13 @@ def measure_batches(
     Raises:
         LoadFailed: the graph cannot be loaded there, or its self-test fails.
     """
-    config = SessionConfig(threads, limits.batch_rows)
+    config = SessionConfig(threads, limits.rows_for("batched"))
     session = Session.open(bundle.model, device, config)
     run_self_test(session, bundle, limits.deadline_seconds)
     examples = to_array(bundle.examples.input)
     run_seconds = 0.0
-    for rows in (size for size in BATCH_SIZES if size <= limits.inline_batch_rows):
-        if rows > limits.batch_rows and 2 * run_seconds > MAX_INLINE_SECONDS:
+    for rows in (size for size in BATCH_SIZES if size <= limits.rows_for("inline")):
+        if rows > limits.rows_for("batched") and 2 * run_seconds > MAX_INLINE_SECONDS:
             return
         batch = np.resize(examples, (rows, *examples.shape[1:]))
         run_seconds = median(_time_runs(session, batch, seconds))

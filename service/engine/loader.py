@@ -185,18 +185,17 @@ def load(
         configured = read_triton_batching(model_folder)
         shares_runs = _may_share_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
-            limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
+            limits = replace(limits, max_batch_rows=min(configured, limits.rows_for("batched")))
         session, execution = _open_bare(candidate, plan, limits)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         session, execution = _open_bundle(candidate, bundle, plan, limits)
-    batch_rows = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
     info = replace(
         _read_info(candidate, manifest, session.device, limits),
         inputs=session.inputs,
         outputs=session.outputs,
-        shared_batch_rows=batch_rows if shares_runs else 1,
+        shared_batch_rows=limits.rows_for(execution.mode) if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
@@ -220,7 +219,7 @@ def _read_info(
         inputs=() if manifest is None else (get_input_spec(manifest),),
         outputs=() if manifest is None else (get_output_spec(manifest),),
         labels=labels,
-        max_batch_rows=limits.batch_rows,
+        max_batch_rows=limits.rows_for("batched"),
     )
 
 
@@ -437,7 +436,7 @@ def _open_session(
     config = SessionConfig(
         threads=threads,
         # The memory of an unbounded run does not depend on the number of rows.
-        arena_rows=0 if onnx.graph.unbounded else limits.batch_rows,
+        arena_rows=0 if onnx.graph.unbounded else limits.rows_for("batched"),
         gpu_memory_mib=plan.gpu_memory_mib,
     )
     return Session.open(onnx.content, plan.device, config, weights)

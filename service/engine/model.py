@@ -21,6 +21,9 @@ from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
 from service.settings import Settings
 
+Mode = Literal["inline", "batched"]
+ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
 # Passing a request to a thread and back takes 25 to 60 microseconds. A model that takes a few times
 # longer runs better there, where requests are batched and the event loop stays free.
 INLINE_ROW_SECONDS = 0.000_15
@@ -29,11 +32,13 @@ _MAX_UNTIMED_INLINE_ROWS = 64
 MAX_INLINE_SECONDS = 0.000_5
 # A run that the operating system interrupted raises the estimate by no more than this factor.
 _MAX_SLOWDOWN = 1.25
-# Activations of this many rows fit into memory for any model.
-_THREAD_BATCH_ROWS = 1024
-# The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for this many
-# rows.
-_INLINE_BATCH_ROWS = 8192
+_DEFAULT_BATCH_ROWS: Mapping[Mode, int] = {
+    # Activations of this many rows fit into memory for any model.
+    "batched": 1024,
+    # The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for this many
+    # rows.
+    "inline": 8192,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -84,10 +89,6 @@ class Statistics:
         seconds[1] += phases[1]
         seconds[2] += phases[2]
         seconds[3] += phases[3]
-
-
-Mode = Literal["inline", "batched"]
-ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,9 @@ class BatchLimits:
         """Return the limits of all models of a service."""
         return cls(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
 
-    @property
-    def batch_rows(self) -> int:
-        """Most rows of a batch in a thread."""
-        return self.max_batch_rows or _THREAD_BATCH_ROWS
-
-    @property
-    def inline_batch_rows(self) -> int:
-        """Most rows of a batch on the event loop."""
-        return self.max_batch_rows or _INLINE_BATCH_ROWS
+    def rows_for(self, mode: Mode) -> int:
+        """Return the most rows of a batch in this mode of execution."""
+        return self.max_batch_rows or _DEFAULT_BATCH_ROWS[mode]
 
 
 class ServedModel:
@@ -197,11 +192,11 @@ class ServedModel:
         self._on_idle: Callable[[], None] | None = None
         # Requests share runs only if rows are independent, as a bundle or the operator states.
         shares_runs = info.shared_batch_rows > 1
-        self._inline_batch_rows = limits.inline_batch_rows if shares_runs else 1
+        self._inline_batch_rows = limits.rows_for("inline") if shares_runs else 1
         self.deadline_seconds = limits.deadline_seconds
         self._thread_batcher = ThreadBatcher(
             self._run,
-            max_batch_rows=limits.batch_rows if shares_runs else 1,
+            max_batch_rows=limits.rows_for("batched") if shares_runs else 1,
             max_queued_rows=limits.max_queued_rows,
             new_control=new_control,
             deadline_seconds=limits.deadline_seconds,
