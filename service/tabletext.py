@@ -5,10 +5,11 @@ Training and the service both read tables by these rules.
 
 import csv
 import re
+import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 SEPARATORS = ",;\t|"
 
@@ -129,6 +130,28 @@ class CsvDialect:
     declared: bool = False
 
 
+class CsvRows(Protocol):
+    """The rows that ``csv.reader`` returns, whose type has no public name."""
+
+    @property
+    def line_num(self) -> int:
+        """The number of lines read so far."""
+
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+    def __next__(self) -> list[str]: ...
+
+
+def read_rows(lines: Iterable[str], separator: str, quote: str, *, strict: bool = False) -> CsvRows:
+    """Read rows by the rules of the csv module, with cells of any length.
+
+    Training and the service limit the length of lines and records themselves. The module's own
+    limit applies to the whole process, so it is always set to the same value.
+    """
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict)
+
+
 def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rename it
     text: str,
     encoding: str,
@@ -214,7 +237,7 @@ def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, sepa
 
     def fitness(separator: str) -> tuple[int, int, int]:
         try:
-            rows = list(csv.reader(lines, delimiter=separator, quotechar=quote))
+            rows = list(read_rows(lines, separator, quote))
         except csv.Error:
             return (0, 0, 0)
         found = {cell.strip() for cell in rows[0]} & known

@@ -28,6 +28,7 @@ from service.tabletext import (
     find_marked_codec,
     find_unmarked_codec,
     is_title,
+    read_rows,
     resembles_number,
     sniff,
 )
@@ -251,7 +252,7 @@ def _names_any(record: Record, known: set[str]) -> bool:
 def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:
     """Return the cells of the first rows below the header, each with its line."""
     sample = [line + "\n" for line in lines.waiting[:_SAMPLE_ROWS]]
-    reader = csv.reader(sample, delimiter=dialect.separator, quotechar=dialect.quote)
+    reader = read_rows(sample, dialect.separator, dialect.quote)
     rows: list[tuple[int, list[str]]] = []
     with suppress(csv.Error):  # the reader of rows reports it
         rows.extend((lines.taken + reader.line_num, row) for row in reader if row)

@@ -7,7 +7,6 @@ decodes the cells of a whole batch of rows.
 import codecs
 import csv
 import re
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,7 @@ from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import SURPLUS_SHOWN, Matrix, RowBatch, RowError, width_error
 from service.errors import InvalidInput, Problem, RecordTooLarge
-from service.tabletext import CsvDialect, quote_cell
-
-# Records are bounded before the csv module sees them.
-csv.field_size_limit(sys.maxsize)
+from service.tabletext import CsvDialect, quote_cell, read_rows
 
 _INVALID = InvalidInput.code
 # A record of more lines is a quotation mark that was never closed.
@@ -218,9 +214,7 @@ class Records:
             return RowError(f"{position}: {_NEVER_CLOSED}", _INVALID)
         ended = [f"{line}\n" for line in lines]
         try:
-            return next(
-                csv.reader(ended, delimiter=self._separator, quotechar=self._quote, strict=True)
-            )
+            return next(read_rows(ended, self._separator, self._quote, strict=True))
         except csv.Error as error:
             reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
             return RowError(f"{position}: {reason}", _INVALID)

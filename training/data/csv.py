@@ -22,6 +22,7 @@ from service.tabletext import (
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
+    read_rows,
     resembles_number,
     sniff,
 )
@@ -147,7 +148,6 @@ def _detect_format(path: Path, layout: Layout) -> CsvDialect:
     Raises:
         DataError: the file is empty or not text, or its encoding is not known.
     """
-    csv.field_size_limit(_LONGEST_LINE)
     encoding = _find_encoding(path, layout.encoding)
     text = _read_sample(path, encoding)
     return sniff(text, encoding, separator=layout.separator, quote=layout.quote)
@@ -273,9 +273,7 @@ def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
     with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
         if csv_dialect.declared:
             file.readline()
-        rows = csv.reader(
-            file, delimiter=csv_dialect.separator, quotechar=csv_dialect.quote, strict=True
-        )
+        rows = read_rows(file, csv_dialect.separator, csv_dialect.quote, strict=True)
         start = 1 + csv_dialect.declared
         try:
             for row in rows:
