@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ctypes.util import find_library
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -49,13 +50,17 @@ from service.imaging.limits import (
 )
 
 
-def _silence_decoders() -> None:
-    """Keep warnings about clients' files off standard error and out of the log.
+@cache
+def _configure_pillow() -> None:
+    """Apply settings of the process, before the first image is opened; later calls do nothing.
 
-    The response says what is wrong with a file. Python's `catch_warnings` is not thread-safe, so
-    the warnings are disabled for good. libtiff writes to standard error by itself, through
-    process-wide handlers for which Pillow has no setting.
+    A frame of a GIF file, which Pillow opens before its size can be checked here, may have twice
+    `_MAX_FRAME_PIXELS`. Warnings about clients' files stay off standard error and out of the log,
+    since the response says what is wrong with a file. Python's `catch_warnings` is not thread-safe,
+    so they are disabled for good. libtiff writes to standard error by itself, through process-wide
+    handlers for which Pillow has no setting.
     """
+    Image.MAX_IMAGE_PIXELS = _MAX_FRAME_PIXELS
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with suppress(AttributeError, OSError):
@@ -72,11 +77,8 @@ def _find_libtiff() -> str | None:
     return str(bundled[0]) if bundled else find_library("tiff")
 
 
-_silence_decoders()
-
-# Pillow raises an error above twice this number of pixels. It applies to the frames of GIF files,
-# which Pillow opens before their size can be checked here.
-Image.MAX_IMAGE_PIXELS = 1 << 24
+# Pillow raises an error above twice this number of pixels.
+_MAX_FRAME_PIXELS = 1 << 24
 
 _PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
@@ -135,6 +137,7 @@ def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     Raises:
         InvalidImage: the file is not an image, not of a supported format, damaged, or too large.
     """
+    _configure_pillow()
     kind = _identify_format(content)
     if kind == "ICO":
         content, kind = _extract_largest_icon(content, max_pixels)
