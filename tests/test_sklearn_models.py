@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skl2onnx import to_onnx  # type: ignore[import-untyped]
-from skl2onnx.common.data_types import (  # type: ignore[import-untyped]
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import (
     FloatTensorType,
     Int64TensorType,
     StringTensorType,

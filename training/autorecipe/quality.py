@@ -254,4 +254,4 @@ def _compute_correlation_ratio(groups: Rows, target: Floats) -> float:
         return 0.0
     frame = pl.DataFrame({"group": groups, "rank": pl.Series(target).rank()})
     means = frame.select(pl.col("rank").mean().over("group")).to_series()
-    return float(means.var(ddof=0) / frame["rank"].var(ddof=0))  # type: ignore[operator,arg-type]
+    return float(means.var(ddof=0) / frame["rank"].var(ddof=0))  # type: ignore[operator,arg-type] # not durations

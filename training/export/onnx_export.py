@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import onnx
 import torch
-from skl2onnx import to_onnx  # type: ignore[import-untyped]
-from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType
 from torch import nn
 
 from service.bundle.features import INPUT_NAME
