@@ -286,10 +286,8 @@ class VersionNotFound(NotFound):
                 f"exist; available: {existing}."
             )
             return
-        names_alias = aliases or not version.isdecimal()
-        super().__init__(
-            describe_missing_version(name, version, available, aliases if names_alias else None)
-        )
+        known_aliases = None if version.isdecimal() and not aliases else aliases
+        super().__init__(describe_missing_version(name, version, available, known_aliases))
 
 
 class Unavailable(OnwardError):
