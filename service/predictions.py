@@ -59,7 +59,7 @@ def scores_by_label(scores: npt.NDArray[Number], labels: Sized) -> npt.NDArray[N
     return expand_binary_scores(scores) if len(labels) == BINARY else scores
 
 
-def predicted_labels(scores: npt.NDArray[Any], threshold: float = DEFAULT_THRESHOLD) -> Ints:
+def predict_labels(scores: npt.NDArray[Any], threshold: float = DEFAULT_THRESHOLD) -> Ints:
     """Return the position of each row's predicted label, ``[rows]``.
 
     Args:
@@ -100,7 +100,7 @@ class Classification(NamedTuple):
 def classify(output: ClassesOutput, scores: npt.NDArray[Any]) -> Classification:
     """Classify the rows of the graph's output, ``[rows, columns]``."""
     probabilities = expand_binary_scores(scores)
-    positions = predicted_labels(scores, output.decision_threshold)
+    positions = predict_labels(scores, output.decision_threshold)
     unsure = None
     if output.unsure_below is not None:
         confidence = label_probabilities(probabilities, positions)

@@ -102,15 +102,15 @@ def parse_integer(text: str) -> int | None:
     return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
-def with_row(row: int | None, sentence: str) -> str:
+def prefix_row(row: int | None, sentence: str) -> str:
     """Return a message with its row, unless there is only one, and with a capital letter."""
     text = sentence if row is None else f"row {row}: {sentence}"
     return text[0].upper() + text[1:]
 
 
-def listed(words: Sequence[str], most: int = 12) -> str:
+def join_values(words: Sequence[str], most: int = 12) -> str:
     """Join words into a list of readable length."""
-    return join_names(words, most, shown)
+    return join_names(words, most, format_value)
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -120,10 +120,10 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 def suggest_closest(close: str | None, known: Sequence[str]) -> str:
     """Return the end of a message about an unknown name, given its closest known one, if any."""
-    return format_suggestion(close, f"known names: {listed(known) or 'none'}.")
+    return format_suggestion(close, f"known names: {join_values(known) or 'none'}.")
 
 
-def shown(value: object, most: int = 60) -> str:
+def format_value(value: object, most: int = 60) -> str:
     """Return a value as JSON in one short line, whatever its size or type."""
     if isinstance(value, str):
         value = value[: most + 1]
@@ -142,7 +142,7 @@ def _represent(value: object) -> str:
         return "a deeply nested value"
 
 
-def shown_number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a 32-bit number in as few digits as identify it."""
     texts = (f"{value:.{digits}g}" for digits in range(6, 9))
     return next((text for text in texts if np.float32(text) == value), f"{value:.9g}")

@@ -20,7 +20,7 @@ from service.bundle.manifest import (
 )
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.imaging.preprocess import DECODER
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.metrics import (
@@ -149,13 +149,13 @@ def evaluate(
     predictions: Float32s, training: ImageSet, test: ImageSet, unsure_below: float | None
 ) -> contract.Evaluation:
     """Compute test metrics, and those of always predicting the training set's class shares."""
-    chosen = predicted_labels(predictions)
+    chosen = predict_labels(predictions)
     found = measure_classes(test.target, compute_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
         found |= measure_low_confidence(*compute_confidence(test.target, predictions), unsure_below)
     probabilities = np.tile(compute_label_shares(training.target, training.classes), (len(test), 1))
     baseline = measure_classes(
-        test.target, probabilities, predicted_labels(probabilities), test.labels
+        test.target, probabilities, predict_labels(probabilities), test.labels
     )
     return contract.Evaluation(
         part="test",

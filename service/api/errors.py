@@ -11,7 +11,7 @@ from starlette.routing import Match
 from service import errors
 from service.api.body import json_response
 from service.codecs.messages import error_document
-from service.values import shown
+from service.values import format_value
 
 STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
@@ -93,7 +93,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid_parameter(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        name, given, reason = first["loc"][-1], shown(first["input"]), first["msg"]
+        name, given, reason = first["loc"][-1], format_value(first["input"]), first["msg"]
         sentence = f"Parameter {name!r} is not valid, got {given}: {reason}."
         return error_response(errors.InvalidRequest(sentence))
 

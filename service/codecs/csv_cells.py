@@ -34,7 +34,7 @@ from service.tabletext import (
     remove_affix,
     split_affix,
 )
-from service.values import is_number, shown
+from service.values import format_value, is_number
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.
@@ -108,7 +108,7 @@ class CellReader:
     def problem(self, cell: str) -> Problem:
         """Describe an invalid cell."""
         feature, text = self._feature, cell.strip()
-        got = shown(text) if text else "an empty cell"
+        got = format_value(text) if text else "an empty cell"
         return value_problem(feature, describe(feature), got, None, self._hint(text))
 
     def _plain(self, text: str) -> str | None:
@@ -251,7 +251,9 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     if not examples:
         return usual
     if len(examples) > 1:
-        both = " and ".join(f"{shown(text)} in line {line}" for line, text in examples.values())
+        both = " and ".join(
+            f"{format_value(text)} in line {line}" for line, text in examples.values()
+        )
         raise InvalidRequest(
             f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
         )
@@ -260,7 +262,8 @@ def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
         line, text = examples[decimal]
         whole, fraction = possible_numbers(text, Marks(decimal, decimal))
         raise InvalidRequest(
-            f"Line {line}: {shown(text)} may be {fraction} or {whole}. Say which mark the decimals "
+            f"Line {line}: {format_value(text)} may be {fraction} or {whole}. Say which mark the "
+            "decimals "
             "have by the parameter decimal=point or decimal=comma; remove the thousands separators."
         )
     return decimal
@@ -294,7 +297,7 @@ def _hint_on_marks(cell: str, number_format: NumberFormat) -> str | None:
     separated = "remove the thousands separators"
     if number_format.thousands:
         separated = (
-            f"only {shown(number_format.thousands)} may separate the thousands of this table"
+            f"only {format_value(number_format.thousands)} may separate the thousands of this table"
         )
     if marks.ambiguous:
         return f"Write {numbers[0]}, or {numbers[1]} if those are decimals; {separated}."

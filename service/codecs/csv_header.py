@@ -32,7 +32,7 @@ from service.tabletext import (
     resembles_number,
     sniff,
 )
-from service.values import listed, shown
+from service.values import format_value, join_values
 
 SAMPLE_BYTES = 16 * 1024
 """The bytes of a table that decide its format, unless its first line is longer."""
@@ -194,7 +194,8 @@ def _find_encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
     found = marked or (find_unmarked_codec(head) if charset is None else find_codec(charset, head))
     if found is None and charset is not None:
         raise InvalidRequest(
-            f"Content-Type names the charset {shown(charset)}, which is not known here. {_SAVE}"
+            f"Content-Type names the charset {format_value(charset)}, which is not known here. "
+            f"{_SAVE}"
         )
     if found is None or (found.startswith("utf-8") and b"\0" in head):
         raise InvalidRequest(f"The body is not text: byte {head.index(0)} is 0x00. {_SAVE}")
@@ -306,13 +307,13 @@ def _require_columns(
     if len(lacking) == len(features) and any(map(resembles_number, names)):
         wanted = ",".join(feature.name for feature in features)
         problem = Problem(
-            f"Line {line} holds values ({listed(names, 4)}) where the columns must be named.",
+            f"Line {line} holds values ({join_values(names, 4)}) where the columns must be named.",
             hint=f"Put a line with the names above it, such as {wanted}",
         )
         raise InvalidInput([problem])
     if len(names) == 1 and len(lacking) == len(features) > 1:
         problem = Problem(
-            f"Line {line} is a single cell, {shown(names[0])}.",
+            f"Line {line} is a single cell, {format_value(names[0])}.",
             hint="Cells are separated by a comma, a semicolon, a tab or |; write the table so.",
         )
         raise InvalidInput([problem])
@@ -341,16 +342,17 @@ def _repeated_problem(feature: Feature, names: Sequence[str], line: int) -> Prob
 
 def _misspelling_problem(feature: Feature, name: str, line: int) -> Problem:
     return Problem(
-        f"Line {line} has no column {feature.name!r}; is column {shown(name)} a misspelling of it?",
+        f"Line {line} has no column {feature.name!r}; is column {format_value(name)} a "
+        "misspelling of it?",
         feature=feature.name,
-        got=shown(name),
+        got=format_value(name),
         hint=f"Rename that column to {feature.name}.",
     )
 
 
 def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Problem:
     return Problem(
-        f"Line {line} has no column {feature.name!r}; its columns are {listed(names)}.",
+        f"Line {line} has no column {feature.name!r}; its columns are {join_values(names)}.",
         feature=feature.name,
         expected=describe(feature),
         hint=f"Add a column of that name: {describe(feature)} in each row.",

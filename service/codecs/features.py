@@ -37,7 +37,7 @@ from service.codecs.messages import (
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import LARGEST_FLOAT32, convert_exactly
 from service.errors import Problem
-from service.values import are_exact_integers, are_integers, listed
+from service.values import are_exact_integers, are_integers, join_values
 
 Float32s = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -327,7 +327,7 @@ def _warning_parts(feature: Feature, low: float, high: float) -> tuple[str, str 
     if isinstance(feature, CategoryFeature):
         sentence = (
             f"Feature {feature.name!r} has a category that is not in the training set "
-            f"({listed(feature.categories)})."
+            f"({join_values(feature.categories)})."
         )
         return sentence, None
     unit = f" {feature.unit}" if feature.unit else ""

@@ -32,7 +32,7 @@ from service.imaging.decode import lower_priority
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import InputImage, SmallPngReader
 from service.limits import Limits
-from service.values import listed, shown
+from service.values import format_value, join_values
 
 KEY = "image"
 # Some clients combine several protocols: {"image": {"b64": "..."}}.
@@ -233,9 +233,9 @@ def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
     if isinstance(value, list):
         return read_pixels(value)
     if isinstance(value, dict):
-        got = f"an object of {listed(list(value)) or 'nothing'}"
+        got = f"an object of {join_values(list(value)) or 'nothing'}"
     else:
-        got = shown(value)
+        got = format_value(value)
     raise InvalidImage(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
 
 
@@ -352,7 +352,7 @@ def _decode_text(text: str) -> bytes:
             return unquote_to_bytes(text)
     elif _WEB.match(text):
         raise InvalidImage(
-            f"Addresses are not fetched, got {shown(text)}; send the image's file in base64."
+            f"Addresses are not fetched, got {format_value(text)}; send the image's file in base64."
         )
     with suppress(ValueError):
         return a2b_base64(text, strict_mode=True)  # as most clients encode it, without a copy
@@ -361,7 +361,7 @@ def _decode_text(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise InvalidImage(
-            f"Its text is not base64, got {shown(text)}; send the image's file in base64."
+            f"Its text is not base64, got {format_value(text)}; send the image's file in base64."
         ) from None
 
 
@@ -375,7 +375,9 @@ def _read_numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
         )
     if kinds - _NUMBERS:
         odd = next(value for value in values.ravel() if type(value) not in _NUMBERS)
-        raise InvalidImage(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
+        raise InvalidImage(
+            f"A pixel is {format_value(odd)}; pixels are numbers from 0 to {_WHITE}."
+        )
     try:
         return values.astype(np.float64)
     except OverflowError:

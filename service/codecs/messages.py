@@ -22,7 +22,7 @@ from service.bundle.features import (
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
 from service.spelling import closest_name, join_names
-from service.values import listed, not_a_number, shown, shown_number, with_row
+from service.values import format_number, format_value, join_values, not_a_number, prefix_row
 
 Matrix = npt.NDArray[np.float32]
 
@@ -60,7 +60,7 @@ class ProblemCollector:
 def describe(feature: Feature) -> str:
     """Describe the valid values of a feature."""
     if isinstance(feature, CategoryFeature):
-        return f"one of {listed(feature.categories)}"
+        return f"one of {join_values(feature.categories)}"
     if isinstance(feature, BooleanFeature):
         return "true or false"
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
@@ -78,7 +78,8 @@ def describe_number(feature: Feature) -> str:
     if not isinstance(feature, CategoryFeature):
         return describe(feature)
     words = [
-        f"{position} is {shown(word)}" for position, word in enumerate(feature.categories[:12])
+        f"{position} is {format_value(word)}"
+        for position, word in enumerate(feature.categories[:12])
     ]
     if len(feature.categories) > len(words):
         words.append("and so on")
@@ -89,21 +90,21 @@ def describe_number(feature: Feature) -> str:
 
 def unknown_problem(key: str, value: object, advice: str, row: int | None) -> Problem:
     """Describe a key that is not the name of a feature."""
-    sentence = f"unknown feature {shown(key)}; {advice}"
-    return Problem(with_row(row, sentence), row, key[:_NAME_SHOWN], got=shown(value))
+    sentence = f"unknown feature {format_value(key)}; {advice}"
+    return Problem(prefix_row(row, sentence), row, key[:_NAME_SHOWN], got=format_value(value))
 
 
 def missing_problem(feature: Feature, row: int | None) -> Problem:
     """Describe a required feature that is missing in a row."""
-    hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
+    hint = f"Add {format_value(feature.name)}: {format_value(feature.example)}, for example."
     sentence = f"feature {feature.name!r} is missing."
-    return Problem(with_row(row, sentence), row, feature.name, describe(feature), hint=hint)
+    return Problem(prefix_row(row, sentence), row, feature.name, describe(feature), hint=hint)
 
 
 def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
     """Describe a JSON value of the wrong type for its feature."""
     hint = _type_hint(feature, value)
-    return value_problem(feature, describe(feature), shown(value), row, hint)
+    return value_problem(feature, describe(feature), format_value(value), row, hint)
 
 
 def rule_problem(
@@ -120,7 +121,7 @@ def rule_problem(
         hint = "It does not fit a 32-bit number."
     elif hint is None and isinstance(feature, NumericFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
-    return value_problem(feature, expected, shown_number(value), row, hint)
+    return value_problem(feature, expected, format_number(value), row, hint)
 
 
 def value_problem(
@@ -128,7 +129,7 @@ def value_problem(
 ) -> Problem:
     """Describe an invalid value; ``expected`` describes valid ones."""
     sentence = f"feature {feature.name!r} must be {expected}, got {got}."
-    return Problem(with_row(row, sentence), row, feature.name, expected, got, hint)
+    return Problem(prefix_row(row, sentence), row, feature.name, expected, got, hint)
 
 
 def _type_hint(feature: Feature, value: object) -> str | None:
@@ -146,7 +147,7 @@ def _type_hint(feature: Feature, value: object) -> str | None:
 def suggest_category(text: str, feature: CategoryFeature) -> str | None:
     """Return a question that suggests the closest category; None if none is close."""
     close = closest_name(text, feature.categories)
-    return None if close is None else f"Did you mean {shown(close)}?"
+    return None if close is None else f"Did you mean {format_value(close)}?"
 
 
 def error_document(sentence: str, code: str, problems: Sequence[Problem] = ()) -> dict[str, object]:
@@ -207,9 +208,9 @@ def width_error(
     if count < width:
         message += " write an empty cell for each missing value."
     else:
-        message += f" quote a cell that contains {shown(separator)}"
+        message += f" quote a cell that contains {format_value(separator)}"
         if separator == ",":
             message += ", and mark decimals by a point"
-        surplus = join_names(cells[width:], SURPLUS_SHOWN, shown, count - width)
+        surplus = join_names(cells[width:], SURPLUS_SHOWN, format_value, count - width)
         message += f". Extra cells: {surplus}."
     return RowError(message, InvalidInput.code)

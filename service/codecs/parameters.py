@@ -16,7 +16,7 @@ from service.errors import InvalidRequest
 from service.predictions import interval_ends
 from service.spelling import closest_name
 from service.tabletext import Decimal
-from service.values import parse_integer, shown
+from service.values import format_value, parse_integer
 
 T = TypeVar("T")
 Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -78,7 +78,7 @@ def parse_query(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
     for name in values:
         close = None if name in known else closest_name(name, known)
         if close is not None:
-            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+            raise InvalidRequest(f"Unknown parameter {format_value(name)}; did you mean {close!r}?")
     return values
 
 
@@ -88,7 +88,9 @@ def _read_count(values: Mapping[str, str]) -> int | None:
         return None
     count = parse_integer(text)
     if not count:
-        raise InvalidRequest(f"Parameter 'top' must be a whole number from 1, got {shown(text)}.")
+        raise InvalidRequest(
+            f"Parameter 'top' must be a whole number from 1, got {format_value(text)}."
+        )
     return count
 
 
@@ -104,7 +106,8 @@ def _read_level(values: Mapping[str, str]) -> float | None:
 def invalid_level(level: object) -> InvalidRequest:
     """Return the error of an interval's level that is not a number between 0 and 1."""
     return InvalidRequest(
-        f"Parameter 'interval' must be a share between 0 and 1, such as 0.9, got {shown(level)}."
+        "Parameter 'interval' must be a share between 0 and 1, such as 0.9, got "
+        f"{format_value(level)}."
     )
 
 
@@ -114,7 +117,7 @@ def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T])
         return None
     if text not in choices:
         words = " or ".join(repr(word) for word in choices)
-        raise InvalidRequest(f"Parameter {name!r} must be {words}, got {shown(text)}.")
+        raise InvalidRequest(f"Parameter {name!r} must be {words}, got {format_value(text)}.")
     return choices[text]
 
 

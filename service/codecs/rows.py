@@ -23,7 +23,14 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.values import is_integer, is_number, listed, shown, suggest_closest, with_row
+from service.values import (
+    format_value,
+    is_integer,
+    is_number,
+    join_values,
+    prefix_row,
+    suggest_closest,
+)
 
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
@@ -164,13 +171,15 @@ class RowDecoder:
         return RowKeys(columns, unknown, list(lacking.values()), suggestions)
 
     def _shape_problem(self, row: object, number: int | None) -> Problem:
-        got = shown(row)
+        got = format_value(row)
         if isinstance(row, list):
             got = f"{len(row)} value{'' if len(row) == 1 else 's'}"
-        expected = f"an object with {listed(self._schema.names)}"
+        expected = f"an object with {join_values(self._schema.names)}"
         sentence = f"expected {expected}, got {got}."
         hint = f"Send for example {orjson.dumps(self._schema.example).decode()}"
-        return Problem(with_row(number, sentence), number, None, expected, shown(row), hint)
+        return Problem(
+            prefix_row(number, sentence), number, None, expected, format_value(row), hint
+        )
 
 
 def create_converter(feature: Feature) -> Convert:

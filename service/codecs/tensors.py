@@ -13,7 +13,7 @@ import numpy as np
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import STRING_LENGTH_BYTES
-from service.values import shown
+from service.values import format_value
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # The JSON values that a tensor may hold, by the kind of its element type.
@@ -104,7 +104,7 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
     types = list(map(type, values))
     odd = values[min(map(types.index, found - allowed))]
     sentence = (
-        f"Input {spec.name!r}: data is not all {kind}, got {shown(odd)}; send "
+        f"Input {spec.name!r}: data is not all {kind}, got {format_value(odd)}; send "
         f"{_VALUES_TO_SEND[DTYPES[spec.datatype].kind]}."
     )
     if float in allowed and type(None) in found:
@@ -161,7 +161,7 @@ def _range_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
         bounds = f"{low} to {high}"
     odd = next(value for value in natural.ravel().tolist() if not low <= value <= high)
     return InvalidRequest(
-        f"Input {spec.name!r}: {shown(odd)} does not fit {spec.datatype}; send numbers from "
+        f"Input {spec.name!r}: {format_value(odd)} does not fit {spec.datatype}; send numbers from "
         f"{bounds}."
     )
 
@@ -203,7 +203,7 @@ def _decode_base64(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON i
         reason = "its bytes are not UTF-8" if isinstance(error, UnicodeError) else "it is not"
         raise InvalidRequest(
             f"Input {spec.name!r}: 'b64' holds a UTF-8 string in base64, and {reason}; "
-            f"got {shown(text)}."
+            f"got {format_value(text)}."
         ) from None
 
 
@@ -217,13 +217,13 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
         return tuple(shape)
     if not isinstance(shape, list) or not all(map(is_count, shape)):
         raise InvalidRequest(
-            f"Input {spec.name!r} has shape {shown(shape)}; send a list of whole numbers, "
+            f"Input {spec.name!r} has shape {format_value(shape)}; send a list of whole numbers, "
             f"like {example_shape(spec)}."
         )
     # A graph without a known rank has an empty shape; the runtime checks the shape then.
     if spec.shape and not shape_fits(shape, spec.shape):
         raise InvalidRequest(
-            f"Input {spec.name!r} has shape {shown(shape)}; {format_expected_shape(spec)}"
+            f"Input {spec.name!r} has shape {format_value(shape)}; {format_expected_shape(spec)}"
         )
     _require_possible(shape, spec)
     if rows_needed and shape and shape[0] == 0:
@@ -254,7 +254,7 @@ def read_json(
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
     if shape and not isinstance(data, list):
-        raise InvalidRequest(f"Input {spec.name!r}: data must be a list, got {shown(data)}.")
+        raise InvalidRequest(f"Input {spec.name!r}: data must be a list, got {format_value(data)}.")
     if isinstance(data, list) and data and not isinstance(data[0], list):
         _require_count(len(data), "", shape, spec)  # before millions of them cost memory
     elif isinstance(data, list) and len(data) > max(prod(shape), _MIN_LISTS_TO_COUNT):
@@ -350,8 +350,8 @@ def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
     size = prod(max(axis, 1) for axis in shape) * DTYPES[spec.datatype].itemsize
     if size > _MAX_ARRAY_BYTES:
         raise InvalidRequest(
-            f"Input {spec.name!r} has shape {shown(shape)}, longer than any memory; send the "
-            "shape of its data."
+            f"Input {spec.name!r} has shape {format_value(shape)}, longer than any memory; send "
+            "the shape of its data."
         )
 
 

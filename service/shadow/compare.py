@@ -12,7 +12,7 @@ from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, count_rows
-from service.predictions import predicted_labels, scores_by_label
+from service.predictions import predict_labels, scores_by_label
 
 T = TypeVar("T")
 # The serving version's and the candidate's.
@@ -85,7 +85,7 @@ def format_prediction(model: ServedModel, outputs: Arrays, row: int) -> Any:  # 
         scores = outputs[0][row : row + 1]
         probabilities = _get_probabilities(kind, scores)[0].tolist()
         return {
-            "label": kind.labels[predicted_labels(scores, kind.decision_threshold)[0]],
+            "label": kind.labels[predict_labels(scores, kind.decision_threshold)[0]],
             "probabilities": dict(zip(kind.labels, probabilities, strict=True)),
         }
     values = [output[row].tolist() for output in outputs if _is_short(output, row)]
@@ -104,7 +104,7 @@ def _compare_classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Compari
     predicted = []
     probabilities = []
     for kind, part in zip(kinds, scores, strict=True):
-        predicted.append(np.array(kind.labels)[predicted_labels(part, kind.decision_threshold)])
+        predicted.append(np.array(kind.labels)[predict_labels(part, kind.decision_threshold)])
         # Zero if the version lacks a label.
         by_label = np.zeros((len(part), len(labels)))
         by_label[:, [labels.index(label) for label in kind.labels]] = _get_probabilities(kind, part)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn import metrics
 
 from service.bundle.manifest import DEFAULT_THRESHOLD
-from service.predictions import are_unsure, label_probabilities, predicted_labels
+from service.predictions import are_unsure, label_probabilities, predict_labels
 from training.data.table import Float32s, Floats
 from training.model.thresholds import Ints, Positions, Truths, compute_probabilities
 from training.recipe.table import ModelCard
@@ -34,7 +34,7 @@ def measure(
     if not card.is_classification:
         return measure_regression(target, predictions[:, 0].astype(np.float64))
     probabilities = compute_probabilities(predictions)
-    predicted = predicted_labels(predictions, threshold)
+    predicted = predict_labels(predictions, threshold)
     return measure_classes(target.astype(int), probabilities, predicted, card.target.labels)
 
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest, ValueOutput
 from service.bundle.store import Bundle, list_versions, read_bundle
 from service.bundle.versions import list_model_names
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.data.split import RowSplit
@@ -260,7 +260,7 @@ def _check_admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
 
 
 def _check_all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
-    labels = predicted_labels(evaluated.predict(), evaluated.model.threshold)
+    labels = predict_labels(evaluated.predict(), evaluated.model.threshold)
     correct = labels == evaluated.data.target
     yield Check(
         "every row of the table predicted correctly",

@@ -9,7 +9,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import Bundle, read_bundle
 from service.bundle.versions import find_serving_version
-from service.predictions import label_probabilities, predicted_labels
+from service.predictions import label_probabilities, predict_labels
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
 from training.evaluation.published import open_model
@@ -126,7 +126,7 @@ def _compare_rows(
     rows = f"on the same {len(target):,} test rows"
     if isinstance(manifest.output, ClassesOutput) and isinstance(serving.output, ClassesOutput):
         accuracies = [
-            float((predicted_labels(predictions, output.decision_threshold) == target).mean())
+            float((predict_labels(predictions, output.decision_threshold) == target).mean())
             for output, predictions in ((manifest.output, ours), (serving.output, theirs))
         ]
         figures = (

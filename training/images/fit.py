@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel
 
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from training.fit import History, check_is_finite, count_batches, show_progress
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
@@ -116,7 +116,7 @@ def _validate(
     """Compute cross-entropy and error rate on the validation set."""
     scores = compute_scores(classifier, averaged_network, validation)
     loss = compute_mean_cross_entropy(scores, torch.from_numpy(validation.target))
-    is_wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
+    is_wrong = predict_labels(scores.numpy(), threshold=0.0) != validation.target
     return loss.item(), float(is_wrong.mean())
 
 

@@ -11,7 +11,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from service.bundle.manifest import DEFAULT_THRESHOLD
-from service.predictions import expand_binary_scores, label_probabilities, predicted_labels
+from service.predictions import expand_binary_scores, label_probabilities, predict_labels
 from training.data.table import Float32s, Floats
 from training.model.losses import compute_mean_cross_entropy
 
@@ -42,7 +42,7 @@ def compute_confidence(
         predictions: ``[rows, outputs]`` as the graph returns them.
         threshold: of two labels, the second is predicted at or above this probability.
     """
-    predicted = predicted_labels(predictions, threshold)
+    predicted = predict_labels(predictions, threshold)
     shares = label_probabilities(expand_binary_scores(predictions), predicted)
     return shares, predicted == target.astype(np.intp)
 

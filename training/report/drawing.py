@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from training.data.table import Dataset, Float32s, Floats
 from training.learn import FittedModel
 from training.recipe.table import Recipe
@@ -145,9 +145,7 @@ def _draw_regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedMod
     (left, right), (low, high) = _compute_limits(x[:, 0]), _compute_limits(x[:, 1])
     across, up = np.meshgrid(np.linspace(left, right, _STEPS), np.linspace(low, high, _STEPS))
     grid = np.column_stack([across.ravel(), up.ravel()]).astype(np.float32)
-    chosen = predicted_labels(fitted.predictor.predict(grid), fitted.threshold).reshape(
-        across.shape
-    )
+    chosen = predict_labels(fitted.predictor.predict(grid), fitted.threshold).reshape(across.shape)
     labels = recipe.target.labels
     colors = [SERIES[k % len(SERIES)] for k in range(len(labels))]
     axes.imshow(

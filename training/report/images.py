@@ -15,7 +15,7 @@ from torch import Generator
 from torch.nn import functional
 
 from service.bundle.manifest import BINARY, Calibration, ClassesOutput, Evaluation, Manifest
-from service.predictions import label_probabilities, predicted_labels
+from service.predictions import label_probabilities, predict_labels
 from service.spelling import join_names
 from training.data.table import Float32s, Floats, Rows
 from training.fit import History
@@ -106,7 +106,7 @@ def render(
     # The recipe in the manifest has no local paths.
     public = parse_image_recipe(origin.recipe, manifest.name) if origin else recipe
     calibration = output.calibration if isinstance(output, ClassesOutput) else None
-    chosen = predicted_labels(tested.predictions)
+    chosen = predict_labels(tested.predictions)
     shown = not recipe.data.private
     augmented = shown and recipe.augmentation != Augmentation()
     return render_page(
@@ -241,7 +241,7 @@ def _draw_charts(
     target, labels = tested.images.target, tested.images.labels
     probabilities, chosen = (
         compute_probabilities(tested.predictions),
-        predicted_labels(tested.predictions),
+        predict_labels(tested.predictions),
     )
     drawn = [figures.draw_confusion(target, chosen, labels)]
     if len(labels) == BINARY and len(np.unique(target)) == BINARY:
@@ -295,7 +295,7 @@ def _count_parameters(recipe: ImageRecipe, classes: int) -> int:
 
 def _find_worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
     """Return the test images with the lowest probability of their true label, lowest first."""
-    probabilities, chosen = compute_probabilities(predictions), predicted_labels(predictions)
+    probabilities, chosen = compute_probabilities(predictions), predict_labels(predictions)
     true_probability = label_probabilities(probabilities, images.target)
     return [
         MisclassifiedImage(

@@ -8,7 +8,7 @@ import numpy as np
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from service.spelling import join_names
 from training.data.table import Dataset, Table
 from training.evaluation.assessment import Assessment, measure_permutation_importance
@@ -97,7 +97,7 @@ def _draw_charts(
     probabilities = compute_probabilities(assessment.predictions)
     charts = [
         figures.draw_confusion(
-            classes, predicted_labels(assessment.predictions, fitted.threshold), labels
+            classes, predict_labels(assessment.predictions, fitted.threshold), labels
         )
     ]
     if len(np.unique(classes)) == len(labels):

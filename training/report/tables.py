@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
-from service.predictions import label_probabilities, predicted_labels
+from service.predictions import label_probabilities, predict_labels
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import HEADLINES
 from training.model.thresholds import compute_probabilities
@@ -235,7 +235,7 @@ def _compute_errors(predicted: Predicted) -> tuple[Floats, list[str]]:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [format_number(one) for one in value]
     probabilities = compute_probabilities(predicted.predictions)
-    chosen = predicted_labels(predicted.predictions, predicted.threshold)
+    chosen = predict_labels(predicted.predictions, predicted.threshold)
     formatted = [
         f"{labels[label]} ({row[label]:.0%})"
         for label, row in zip(chosen, probabilities, strict=True)

@@ -13,8 +13,8 @@ from service.bundle.manifest import ClassesOutput, Output
 from service.codecs.parameters import parse_query
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
-from service.predictions import predicted_labels, scores_by_label
-from service.values import parse_integer, shown, suggestion
+from service.predictions import predict_labels, scores_by_label
+from service.values import format_value, parse_integer, suggestion
 
 MIN_CELLS = 2
 MAX_CELLS = 32
@@ -44,7 +44,7 @@ def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
         if cells is None or not MIN_CELLS <= cells <= MAX_CELLS:
             raise InvalidRequest(
                 f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
-                f"got {shown(text)}."
+                f"got {format_value(text)}."
             )
     return given.get("label"), cells
 
@@ -104,7 +104,9 @@ def choose_target(output: Output, predictions: Array, label: str | None) -> Targ
             )
         return Target(output, [0] * len(predictions))
     if label is None:
-        return Target(output, predicted_labels(predictions, output.decision_threshold).tolist())
+        return Target(output, predict_labels(predictions, output.decision_threshold).tolist())
     if label not in output.labels:
-        raise InvalidRequest(f"Unknown label {shown(label)}; {suggestion(label, output.labels)}")
+        raise InvalidRequest(
+            f"Unknown label {format_value(label)}; {suggestion(label, output.labels)}"
+        )
     return Target(output, [output.labels.index(label)] * len(predictions))

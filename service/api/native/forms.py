@@ -11,7 +11,7 @@ from service.api.body import BINARY, FORM, JSON, parse_media_type, parse_paramet
 from service.codecs.images import KEY, ImageCodec, Pixels
 from service.codecs.json_reader import parse_json, parse_number_rows, parse_numbers_under
 from service.errors import InvalidRequest
-from service.values import shown
+from service.values import format_value
 
 MULTIPART = "multipart/form-data"
 IMAGE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
@@ -41,7 +41,7 @@ class PostedImages(NamedTuple):
     def prefix(self, number: int) -> str:
         """Return the beginning of a message about the image with this number."""
         if self.files:
-            return f"File {shown(self.files[number])}: "
+            return f"File {format_value(self.files[number])}: "
         return "" if self.single else f"Image {number}: "
 
 
@@ -109,7 +109,7 @@ def read_files(
 def take_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON is any of its types
     """Return the value of ``instances``; raise `InvalidRequest` if there is any other key."""
     if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
-        raise InvalidRequest(f"{shown(extra)} is not known next to 'instances'; remove it.")
+        raise InvalidRequest(f"{format_value(extra)} is not known next to 'instances'; remove it.")
     return document[INSTANCES]
 
 
@@ -131,5 +131,6 @@ def _require_image(part: Field) -> None:
     is_text = (part.content_type or "text/plain").startswith("text/plain")
     if is_text and name.removesuffix("[]") not in _IMAGE_FIELDS:
         raise InvalidRequest(
-            f"Field {shown(name)} of the form is no file; {_HINT}, and parameters in the query."
+            f"Field {format_value(name)} of the form is no file; {_HINT}, and parameters in the "
+            "query."
         )

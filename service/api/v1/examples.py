@@ -25,7 +25,7 @@ from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.predictions import scores_by_label
-from service.values import shown
+from service.values import format_value
 
 _EXAMPLES, _CONTEXT = "examples", "context"
 
@@ -79,17 +79,21 @@ class V1ExamplesProtocol(BaseV1Protocol):
         """Check the limits, and yield each example joined with the values of the context."""
         context = document.get(_CONTEXT, {})
         if not isinstance(context, dict):
-            raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
+            raise InvalidRequest(
+                f"'context' must be an object by name, got {format_value(context)}."
+            )
         examples = read_rows(document, _EXAMPLES)
         self._limits.require_rows(len(examples))
         self._limits.require_values(len(examples) * len(context))
         for index, example in enumerate(examples):
             if not isinstance(example, dict):
-                raise InvalidRequest(f"Example {index} must be an object, got {shown(example)}.")
+                raise InvalidRequest(
+                    f"Example {index} must be an object, got {format_value(example)}."
+                )
             if common := context.keys() & example.keys():
                 raise InvalidRequest(
-                    f"Example {index} and the context both have {shown(min(common))}; send it in "
-                    "one."
+                    f"Example {index} and the context both have {format_value(min(common))}; "
+                    "send it in one."
                 )
             yield {**context, **example}
 

@@ -28,7 +28,7 @@ from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, Tensor
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.spelling import closest_name
-from service.values import listed, shown, suggestion
+from service.values import format_value, join_values, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
 # In a document with neither key, this many of its keys are compared with them.
@@ -150,7 +150,7 @@ def _choose_key(document: Mapping[str, Any]) -> str:
     advice = ""
     for key in islice(document, _MAX_KEYS_COMPARED):
         if close := closest_name(key, (_ROWS, _COLUMNS)):
-            advice = f" Did you mean {close!r} instead of {shown(key)}?"
+            advice = f" Did you mean {close!r} instead of {format_value(key)}?"
             break
     raise InvalidRequest(
         f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
@@ -166,11 +166,11 @@ def read_document(body: bytes, example: Callable[[], bytes]) -> Mapping[str, Any
     document = parse_json(body, example)
     if not isinstance(document, dict):
         raise InvalidRequest(
-            f"Expected an object, got {shown(document)}. Send {example().decode()}"
+            f"Expected an object, got {format_value(document)}. Send {example().decode()}"
         )
     signature = document.get("signature_name")
     if signature is not None and not isinstance(signature, str):
-        raise InvalidRequest(f"'signature_name' must be a string, got {shown(signature)}.")
+        raise InvalidRequest(f"'signature_name' must be a string, got {format_value(signature)}.")
     return document
 
 
@@ -178,7 +178,9 @@ def read_rows(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     """Return the rows under a key; raise `InvalidRequest` if they are no list or empty."""
     rows = document.get(key)
     if not isinstance(rows, list):
-        raise InvalidRequest(f"{key!r} must be a list with one item per row, got {shown(rows)}.")
+        raise InvalidRequest(
+            f"{key!r} must be a list with one item per row, got {format_value(rows)}."
+        )
     if not rows:
         raise InvalidRequest(f"{key!r} holds no row; send at least one.")
     return rows
@@ -190,7 +192,7 @@ def _require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: s
     if unknown := names - set(known):
         first = min(unknown)
         raise InvalidRequest(
-            f"{subject} has an unknown input {shown(first)}; {suggestion(first, known)}"
+            f"{subject} has an unknown input {format_value(first)}; {suggestion(first, known)}"
         )
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
         raise InvalidRequest(f"{subject} is missing the input {missing[0]!r}; add it.")
@@ -264,7 +266,7 @@ def _decode_feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object
     if len(lengths) != 1 or 0 in lengths:
         raise InvalidRequest(
             "'inputs' by feature needs a list of values for each, all of the same length; "
-            f"the features are {listed([feature.name for feature in codec.features])}."
+            f"the features are {join_values([feature.name for feature in codec.features])}."
         )
     return codec.decode_rows(
         [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
@@ -298,7 +300,8 @@ def _split_by_input(
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InvalidRequest(
-                f"Instance {position} must be an object like those before it, got {shown(row)}."
+                f"Instance {position} must be an object like those before it, got "
+                f"{format_value(row)}."
             )
         _require_names(row, specs, f"Instance {position}")
         if row.keys() != rows[0].keys():
@@ -337,7 +340,7 @@ def _read_values(data: object, spec: TensorSpec) -> Array:
 
 def _require_one_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
     if len(specs) != 1:
-        names = listed([spec.name for spec in specs]) or "none"
+        names = join_values([spec.name for spec in specs]) or "none"
         raise InvalidRequest(
             f"The model has {len(specs)} inputs, and {what}; send an object with {names}."
         )
@@ -357,7 +360,7 @@ def _read_image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is a
         given = given[KEY]
     if not isinstance(given, list) or not given:
         raise InvalidRequest(
-            f"'inputs' must be a list of images, bare or under {KEY!r}, got {shown(given)}."
+            f"'inputs' must be a list of images, bare or under {KEY!r}, got {format_value(given)}."
         )
     return given
 

@@ -28,7 +28,7 @@ from service.engine.registry import Entry, Registry, State
 from service.engine.tensors import TensorSpec
 from service.errors import NotFound
 from service.limits import Limits
-from service.values import shown
+from service.values import format_value
 from service.workers.coordination import Worker
 
 _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
@@ -135,7 +135,9 @@ def _unsupported_router(registry: Registry) -> APIRouter:
 
     async def reject_verb(name: str, verb: str) -> Response:
         registry.versions(name)
-        raise NotFound(f"Model {name!r} cannot {shown(verb)}; use :predict, :classify or :regress.")
+        raise NotFound(
+            f"Model {name!r} cannot {format_value(verb)}; use :predict, :classify or :regress."
+        )
 
     for path in _PATHS:
         for verb in ("predict", "classify", "regress"):

@@ -31,7 +31,7 @@ from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.predictions import most_probable, scores_by_label
-from service.values import parse_integer, shown
+from service.values import format_value, parse_integer
 
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
@@ -65,12 +65,12 @@ class V2Protocol:
         length = parse_integer(stated)
         if length is None:
             raise InvalidRequest(
-                f"Inference-Header-Content-Length is {shown(stated)}; it is the number of bytes of "
-                "the JSON part."
+                f"Inference-Header-Content-Length is {format_value(stated)}; it is the number of "
+                "bytes of the JSON part."
             )
         if length > len(body):
             raise InvalidRequest(
-                f"Inference-Header-Content-Length is {shown(stated)}, and the body has "
+                f"Inference-Header-Content-Length is {format_value(stated)}, and the body has "
                 f"{len(body)} bytes."
             )
         return length

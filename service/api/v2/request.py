@@ -25,7 +25,7 @@ from service.codecs.tensors import (
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.values import is_number, shown, suggestion
+from service.values import format_value, is_number, suggestion
 
 # KServe's client repeats the model's name, which the path has too.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
@@ -120,7 +120,7 @@ class InputReader:
         if not isinstance(given, list) or (not given and required):
             raise InvalidRequest(
                 f"'inputs' must be a list of the tensors {', '.join(map(repr, specs))}, "
-                f"got {shown(given)}."
+                f"got {format_value(given)}."
             )
         found = {
             name: self._read_tensor(tensor, specs[name])
@@ -137,7 +137,7 @@ class InputReader:
         datatype = tensor.get("datatype")
         if datatype != spec.datatype:
             raise InvalidRequest(
-                f"Input {spec.name!r} has datatype {shown(datatype)}; the model expects "
+                f"Input {spec.name!r} has datatype {format_value(datatype)}; the model expects "
                 f"{spec.datatype}."
             )
         is_bundle = self._endpoint.manifest is not None
@@ -198,7 +198,7 @@ class InputReader:
         """Return the next bytes of the body."""
         if not is_count(size):
             raise InvalidRequest(
-                f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
+                f"Input {name!r}: binary_data_size is {format_value(size)}, not a number of bytes."
             )
         left = len(self._rest)
         if size > left:
@@ -222,7 +222,8 @@ def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat
     identity = request.get("id")
     if identity is not None and not (isinstance(identity, str) and len(identity) <= _MAX_ID_LENGTH):
         raise InvalidRequest(
-            f"'id' must be a string of at most {_MAX_ID_LENGTH} characters, got {shown(identity)}."
+            f"'id' must be a string of at most {_MAX_ID_LENGTH} characters, got "
+            f"{format_value(identity)}."
         )
     level = _read_level(request, endpoint)
     specs = (*endpoint.outputs, *INTERVAL_ENDS) if level is not None else endpoint.outputs
@@ -232,18 +233,20 @@ def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat
 def _require_request(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest(
-            f"An inference request must be a JSON object with 'inputs', got {shown(document)}."
+            "An inference request must be a JSON object with 'inputs', got "
+            f"{format_value(document)}."
         )
     if not document.keys() <= _KNOWN:
         unknown = min(document.keys() - _KNOWN)
         raise InvalidRequest(
-            f"{shown(unknown)} is not part of an inference request; it has "
+            f"{format_value(unknown)} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."
         )
     named = document.get("model_name", endpoint.name)
     if named != endpoint.name:
         raise InvalidRequest(
-            f"'model_name' is {shown(named)}, and the path has {endpoint.name!r}; leave it out."
+            f"'model_name' is {format_value(named)}, and the path has {endpoint.name!r}; leave "
+            "it out."
         )
     return document
 
@@ -272,7 +275,7 @@ def _read_outputs(
         return select_all_outputs(len(specs), binary=binary)
     if not isinstance(given, list):
         raise InvalidRequest(
-            f"'outputs' must be a list of objects, each with a 'name', got {shown(given)}."
+            f"'outputs' must be a list of objects, each with a 'name', got {format_value(given)}."
         )
     names = [spec.name for spec in specs]
     requested = []
@@ -281,7 +284,7 @@ def _read_outputs(
         classes = parameters.get("classification", 0)
         if not is_count(classes):
             raise InvalidRequest(
-                f"'classification' must be a number of classes, got {shown(classes)}."
+                f"'classification' must be a number of classes, got {format_value(classes)}."
             )
         is_binary = _read_flag(parameters, "binary_data", default=binary)
         slot = read_slot(parameters, name)
@@ -299,10 +302,10 @@ def _read_named(
         name = item.get("name") if isinstance(item, dict) else item
         if not isinstance(item, dict) or not isinstance(name, str):
             raise InvalidRequest(
-                f"Each {kind} must be an object with a 'name', a string, got {shown(name)}."
+                f"Each {kind} must be an object with a 'name', a string, got {format_value(name)}."
             )
         if name not in known:
-            raise InvalidRequest(f"Unknown {kind} {shown(name)}; {suggestion(name, known)}")
+            raise InvalidRequest(f"Unknown {kind} {format_value(name)}; {suggestion(name, known)}")
         if name in found:
             raise InvalidRequest(f"The {kind} {name!r} is given twice; send it once.")
         found.add(name)
@@ -318,7 +321,7 @@ def select_all_outputs(count: int, *, binary: bool) -> tuple[RequestedOutput, ..
 def _read_flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
     value = parameters.get(key, default)
     if not isinstance(value, bool):
-        raise InvalidRequest(f"{key!r} must be true or false, got {shown(value)}.")
+        raise InvalidRequest(f"{key!r} must be true or false, got {format_value(value)}.")
     return value
 
 
@@ -328,7 +331,7 @@ def _read_parameters(owner: Mapping[str, Any]) -> Mapping[str, Any]:
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise InvalidRequest(f"'parameters' must be an object, got {shown(parameters)}.")
+        raise InvalidRequest(f"'parameters' must be an object, got {format_value(parameters)}.")
     return parameters
 
 
@@ -364,7 +367,8 @@ def _read_image_count(shape: object, name: str) -> int:
         if count > 0 and set(rest) <= {1}:
             return int(count)
     raise InvalidRequest(
-        f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
+        f"Input {name!r} has shape {format_value(shape)}; BYTES are files of images, so send "
+        "[how many]."
     )
 
 

@@ -37,7 +37,7 @@ from service.engine.registry import Entry, PublishedVersions, Readiness, Registr
 from service.engine.tensors import DTYPES, TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
-from service.values import shown
+from service.values import format_value
 from service.workers.coordination import Worker
 
 _EXTENSIONS = [
@@ -309,8 +309,8 @@ def _add_cuda_routes(router: APIRouter) -> None:
     @router.post("/cudasharedmemory/region/{name}/register", include_in_schema=False)
     async def register(name: str) -> Response:
         raise InvalidRequest(
-            f"CUDA shared memory, like region {shown(name)}, is not supported here; send the "
-            "tensors in the body or in system shared memory."
+            f"CUDA shared memory, like region {format_value(name)}, is not supported here; send "
+            "the tensors in the body or in system shared memory."
         )
 
     # Clients unregister both kinds before they start.

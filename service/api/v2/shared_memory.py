@@ -16,7 +16,7 @@ from typing import Any
 from service.codecs.endpoint import SharedMemorySlot
 from service.codecs.tensors import is_count
 from service.errors import InvalidRequest, NotAllowed
-from service.values import shown, suggestion
+from service.values import format_value, suggestion
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
 _KEY = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")
@@ -39,7 +39,9 @@ def read_slot(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | 
     if region is None:
         return None
     if not isinstance(region, str):
-        raise InvalidRequest(f"{tensor!r}: shared_memory_region is {shown(region)}, not a name.")
+        raise InvalidRequest(
+            f"{tensor!r}: shared_memory_region is {format_value(region)}, not a name."
+        )
     offset = _read_length(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
     size = _read_length(parameters.get("shared_memory_byte_size"), "shared_memory_byte_size")
     return SharedMemorySlot(region, offset, size)
@@ -126,7 +128,7 @@ class Regions:
     def _find(self, name: str) -> Region:
         if name not in self._regions:
             raise InvalidRequest(
-                f"Unknown shared memory region {shown(name)}; "
+                f"Unknown shared memory region {format_value(name)}; "
                 f"{suggestion(name, list(self._regions))}"
             )
         return self._regions[name]
@@ -143,7 +145,8 @@ def _open_memory(region: Region) -> FileIO:
     """Open the memory of a region, and check its length."""
     if not _KEY.fullmatch(region.key):
         raise InvalidRequest(
-            f"'key' is {shown(region.key)}; it must be 1 to 201 letters, digits, '_', '-' or '.', "
+            f"'key' is {format_value(region.key)}; it must be 1 to 201 letters, digits, '_', '-' "
+            "or '.', "
             "not begin with '.', and may follow one '/'."
         )
     try:
@@ -164,5 +167,5 @@ def _open_memory(region: Region) -> FileIO:
 
 def _read_length(value: object, name: str) -> int:
     if not is_count(value):
-        raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
+        raise InvalidRequest(f"'{name}' must be a number of bytes, got {format_value(value)}.")
     return value

@@ -21,7 +21,7 @@ from service.bundle.manifest import (
     Manifest,
     find_task,
 )
-from service.predictions import predicted_labels
+from service.predictions import predict_labels
 from training.evaluation.metrics import measure_classes, measure_low_confidence
 from training.export.manifest import describe_provenance
 from training.fit import History
@@ -109,7 +109,7 @@ class Scene:
 def _evaluation(tested: report.TestSetPredictions) -> Evaluation:
     target, predictions, labels = tested.images.target, tested.predictions, tested.images.labels
     shares = compute_probabilities(predictions)
-    found = measure_classes(target, shares, predicted_labels(predictions, 0.5), labels)
+    found = measure_classes(target, shares, predict_labels(predictions, 0.5), labels)
     seen = compute_confidence(target.astype(np.float64), predictions, 0.5)
     found |= measure_low_confidence(*seen, _UNSURE_BELOW)
     even = np.full(shares.shape, 1 / len(labels))
@@ -197,7 +197,7 @@ def test_the_metrics_of_each_class_are_those_of_the_manifest() -> None:
 def test_the_most_frequent_confusion_is_first() -> None:
     """It is the largest number outside the diagonal of the confusion matrix."""
     scene = Scene()
-    target, said = scene.tested.images.target, predicted_labels(scene.tested.predictions, 0.5)
+    target, said = scene.tested.images.target, predict_labels(scene.tested.predictions, 0.5)
     times = {
         (scene.labels[a], scene.labels[b]): int(((target == a) & (said == b)).sum())
         for a, b in np.ndindex(3, 3)
