@@ -6,7 +6,7 @@ takes a third of the time of a matrix with one row.
 """
 
 from collections.abc import Sequence, Sized
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +29,18 @@ def to_label_columns(columns: npt.NDArray[Any]) -> Sequence[Any] | npt.NDArray[A
     return columns if len(columns) > 1 else (1 - columns[0], columns[0])
 
 
-def predict_label(columns: npt.NDArray[Any], threshold: float) -> Any:  # noqa: ANN401 - a number or an array
+def predict_label(
+    columns: npt.NDArray[Any], threshold: float
+) -> np.intp | np.bool_ | npt.NDArray[np.intp | np.bool_]:
     """Return the position of the predicted label: the most probable one of more than two.
 
     Of two labels, the second is predicted from the threshold on, in the precision of the columns.
     """
     if len(columns) > BINARY:
-        return columns.argmax(axis=0)
-    return columns[-1] >= threshold
+        position: np.intp | Ints = columns.argmax(axis=0)
+        return position
+    is_second: np.bool_ | npt.NDArray[np.bool_] = columns[-1] >= threshold
+    return is_second
 
 
 def expand_binary_scores(scores: npt.NDArray[Number]) -> npt.NDArray[Number]:
@@ -77,7 +81,15 @@ def label_probabilities(
     return chosen
 
 
-def are_unsure(confidence: Any, unsure_below: np.float64) -> Any:  # noqa: ANN401 - a number or an array
+@overload
+def are_unsure(
+    confidence: npt.NDArray[np.floating], unsure_below: np.float64
+) -> npt.NDArray[np.bool_]: ...
+@overload
+def are_unsure(confidence: np.floating, unsure_below: np.float64) -> np.bool_: ...
+def are_unsure(
+    confidence: npt.NDArray[np.floating] | np.floating, unsure_below: np.float64
+) -> npt.NDArray[np.bool_] | np.bool_:
     """Return whether the probability of a predicted label, or of each in ``[rows]``, is too low.
 
     The limit has 64 bits, in which it was chosen, so that the comparison has them too.
