@@ -1,15 +1,23 @@
-"""A request runs code of few files, so that its path can be followed easily."""
+"""Requests and loads run code of few files, so that their paths can be followed easily."""
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from service.engine.reconciler import Reconciler
+from service.engine.registry import Registry
+from service.observability.metrics import Metrics
+from service.settings import Settings
 from tests import request_traces
+from tests.models import in_memory, publish_price
+from tests.request_traces import Trace
 
 # The maximum files that a request may pass through, and transitions from one file to another, by
 # request and number of packets. The ceilings may be lowered, not raised.
@@ -24,6 +32,8 @@ BUDGETS: Mapping[str, tuple[int, int]] = {
     "table, 1": (20, 300),
     "table, 2": (20, 300),
 }
+# The maximum files that load a bundle; it may be lowered, not raised.
+MAX_LOAD_FILES = 18
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +62,29 @@ def test_a_request_stays_within_its_budget(
     assert traces[request_name]["status"] == 200
     assert len(set(visited)) <= most_files, sorted(set(visited))
     assert len(visited) - 1 <= most_transitions, visited
+
+
+def test_a_load_stays_within_its_budget(models: Path) -> None:
+    """A reader can follow a bundle from the models folder until it is ready."""
+    publish_price(models)
+    registry = Registry("cpu")
+    reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
+    trace = Trace()
+
+    async def load() -> None:
+        trace.active = True
+        await reconciler.start()
+        trace.active = False
+        assert in_memory(registry, "price").version == "1"
+        await reconciler.close()
+
+    sys.setprofile(trace.profile)
+    threading.setprofile(trace.profile)
+    try:
+        asyncio.run(load())
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    files = {call.partition(":")[0] for call in trace.calls}
+
+    assert len(files) <= MAX_LOAD_FILES, sorted(files)
