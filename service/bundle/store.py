@@ -102,15 +102,33 @@ def read_document(kind: type[T], path: Path) -> T | None:
 
 
 def replace_document(path: Path, document: BaseModel) -> Path:
-    """Replace a JSON document atomically, by renaming a new file; return its path.
+    """Replace a JSON document atomically, as `open_replacement` does; return its path.
 
     Raise `OSError` if it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    write_flushed(unfinished, to_json(document))
-    unfinished.replace(path)
+    with open_replacement(path) as file:
+        file.write(to_json(document))
     flush_folder(path.parent)
     return path
+
+
+@contextmanager
+def open_replacement(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file, which replaces the one at ``path`` when the block ends without an error.
+
+    Other processes, and a reader after a crash, see the old or the new content, never a part.
+    Raise `OSError` if it cannot be written.
+    """
+    # Two processes may replace the same file.
+    unfinished = path.with_name(f".{path.name}{_UNFINISHED}{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def path_inside(folder: Path, name: str) -> Path:

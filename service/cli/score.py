@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from service.bundle.store import open_replacement
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.codecs.csv_header import CsvFormat
 from service.codecs.csv_writer import CsvWriter
@@ -261,15 +262,8 @@ def _open_target(path: str) -> Iterator[BinaryIO]:
         with target.open("wb") as file:  # a device or a pipe, which cannot be replaced
             yield file
         return
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-    try:
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with open_replacement(target) as file:
+        yield file
 
 
 def _measure_size(file: BinaryIO) -> int:

@@ -6,7 +6,6 @@ Every download is pinned twice: by the commit in its URL and by the sha256 of it
 import contextlib
 import hashlib
 import io
-import os
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
-from service.bundle.store import write_flushed
+from service.bundle.store import open_replacement
 from training.data.csv import create_layout, read_csv
 from training.data.table import Table, table_from_rows
 from training.errors import DataError, DataSetNotFound
@@ -187,9 +186,9 @@ def _check(content: bytes, source: Source, where: str) -> None:
 def replace_file(path: Path, content: bytes) -> Path:
     """Write a file and its folders; after a crash, the old or the new content is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    write_flushed(unfinished, content)
-    return unfinished.replace(path)
+    with open_replacement(path) as file:
+        file.write(content)
+    return path
 
 
 def _iris() -> Table:

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from service.bundle.errors import BundleError
-from service.bundle.store import MANIFEST, MODEL, list_versions, read_bundle, write_bundle
+from service.bundle.store import (
+    MANIFEST,
+    MODEL,
+    list_versions,
+    open_replacement,
+    read_bundle,
+    write_bundle,
+)
 from tests.models import publish_admission, publish_price
 
 
@@ -138,3 +145,16 @@ def test_a_failed_publication_leaves_nothing(models: Path) -> None:
         write_bundle(models, manifest, {"x" * 300: b""})
 
     assert sorted(path.name for path in (models / "price").iterdir()) == ["1"]
+
+
+def test_a_replacement_is_complete_or_absent(tmp_path: Path) -> None:
+    """After an error the old file is unchanged, and no other file is left."""
+    target = tmp_path / "document.json"
+    with open_replacement(target) as file:
+        file.write(b"old")
+
+    with pytest.raises(FileNotFoundError), open_replacement(target) as file:
+        file.write((tmp_path / "missing").read_bytes())
+
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]

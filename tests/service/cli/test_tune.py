@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_written_is_reported(models: Path) -> None:
     """For root, which may write everywhere, a folder blocks the temporary file's name."""
     model_folder = publish_admission(models).parent
     if os.geteuid() == 0:
-        (model_folder / ".tuning.json.unfinished").mkdir()
+        (model_folder / f".tuning.json.unfinished-{os.getpid()}").mkdir()
     else:
         model_folder.chmod(0o555)
 
