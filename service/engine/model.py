@@ -35,8 +35,8 @@ _MAX_SLOWDOWN = 1.25
 _DEFAULT_BATCH_ROWS: Mapping[Mode, int] = {
     # Activations of this many rows fit into memory for any model.
     "batched": 1024,
-    # The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for this many
-    # rows.
+    # The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for this
+    # many rows.
     "inline": 8192,
 }
 
