@@ -46,8 +46,8 @@ _MODEL_FIELD_NUMBERS = {1, 5}
 _ATTRIBUTE_NUMBERS = {7, 8}
 _TENSOR_NUMBERS = {4, 5, 7}
 _LONGEST_NAME = 64 * 1024
-# The graphs of large language models have some hundred thousand.
-_MAX_FIELDS = 1_000_000
+MAX_FIELDS = 1_000_000
+"""The most fields of a file; the graphs of large language models have some hundred thousand."""
 # The limit of protobuf's own reader.
 _MAX_LEVELS = 100
 # Operators whose running time depends on the values of their inputs.
@@ -214,7 +214,7 @@ def inspect_graph(file: BinaryIO, size: int, name: str) -> GraphSummary:
     if not size:
         raise InvalidOnnxFile(f"{name} is empty")
     try:
-        return _GraphReader(ProtobufFile(file, size, _MAX_FIELDS)).read()
+        return _GraphReader(ProtobufFile(file, size, MAX_FIELDS)).read()
     except MalformedFile as error:
         raise InvalidOnnxFile(f"{name} is not an ONNX file: {error}") from None
 

@@ -36,6 +36,11 @@ def describe_runtime_error(text: str) -> str:
     )
 
 
+def is_type_conflict(text: str) -> bool:
+    """Return whether a graph is rejected because it declares another type than a node returns."""
+    return _TYPE_CONFLICT.search(text) is not None
+
+
 def explain_unsupported_type(name: str, kind: str) -> str:
     """Return why no protocol has an input or output of this type of ONNX Runtime."""
     if kind.startswith(("seq(tensor", "optional(seq(tensor")):
@@ -49,6 +54,10 @@ def explain_unsupported_type(name: str, kind: str) -> str:
     return f"{name!r} is a {kind}, which no protocol here supports; {remedy}"
 
 
+_TYPE_CONFLICT = re.compile(
+    r"Type \((\S+)\) of output arg \(([^)\n]*)\) of node \([^)\n]*\) does not match expected "
+    r"type \((\S+)\)"
+)
 # "/onnxruntime_src/…/model.cc:256 onnxruntime::Model::Model(…) " before the message itself.
 _SOURCE = re.compile(
     r"\S+\.(?:cc|cpp|cu|h|hpp|cuh):\d+ "
@@ -267,11 +276,7 @@ _RULES: Sequence[_Rule] = (
         r"Could not find an implementation for (?:[\w.]+:)?(\w+)\((\d+)\)",
         _explain_no_kernel,
     ),
-    _rule(
-        r"Type \((\S+)\) of output arg \(([^)\n]*)\) of node \([^)\n]*\) does not match expected "
-        r"type \((\S+)\)",
-        _explain_declared_type,
-    ),
+    _Rule(_TYPE_CONFLICT, _explain_declared_type),
     _rule(r"Node ?\(([^)\n]*)\) Op ?\((\w+)\) \[\w+\] ([^\n]+)", _explain_shapes),
     _rule(
         r"(?i)external data.*(?:does not exist|not found|No such file)|model_path must not be "

@@ -6,12 +6,12 @@ time, and always returns a registry entry.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle.errors import BundleError, InvalidOnnxFile
+from service.bundle.errors import BundleError
 from service.bundle.manifest import Manifest
 from service.bundle.onnx_file import GraphSummary, OnnxFile
 from service.bundle.store import (
@@ -20,12 +20,12 @@ from service.bundle.store import (
     read_bundle,
     read_document,
     read_manifest,
-    read_onnx,
     require_regular,
     require_sizes,
 )
 from service.bundle.triton_config import read_triton_batching, read_triton_labels
 from service.bundle.tuning import TUNING, Machine, Tuning
+from service.engine.bare_graph import BareGraph, open_bare_graph
 from service.engine.devices import count_cores, read_processor_name
 from service.engine.model import (
     INLINE_ROW_SECONDS,
@@ -55,7 +55,6 @@ from service.engine.session import (
     Session,
     SessionConfig,
     Weights,
-    read_weights,
 )
 from service.engine.threads import run_in_daemon_thread
 from service.errors import GraphRejected, LoadFailed
@@ -180,19 +179,25 @@ def load(
     if plan.max_batch_rows is not None:
         limits = replace(limits, max_batch_rows=plan.max_batch_rows)
     manifest = None
+    labels: Mapping[str, Sequence[str]]
     shares_runs = True
     if candidate.is_bare:
         configured = read_triton_batching(model_folder)
         shares_runs = _may_share_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.rows_for("batched")))
-        session, execution = _open_bare(candidate, plan, limits)
+        bare, execution = _open_bare(candidate, plan, limits)
+        session = bare.session
+        # The operator's names take precedence over those of the graph.
+        labels = {**bare.labels, **read_triton_labels(model_folder)}
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         session, execution = _open_bundle(candidate, bundle, plan, limits)
+        labels = get_class_labels(manifest)
     info = replace(
         _read_info(candidate, manifest, session.device, limits),
+        labels=labels,
         inputs=session.inputs,
         outputs=session.outputs,
         shared_batch_rows=limits.rows_for(execution.mode) if shares_runs else 1,
@@ -205,11 +210,7 @@ def load(
 def _read_info(
     candidate: Candidate, manifest: Manifest | None, device: str, limits: BatchLimits
 ) -> ModelInfo:
-    """Return the metadata in the files of a version; a bare model's tensors are in its graph."""
-    if manifest is None:
-        labels = read_triton_labels(candidate.folder.parent)
-    else:
-        labels = get_class_labels(manifest)
+    """Return the metadata in the manifest of a version; that of a bare model is in its graph."""
     return ModelInfo(
         name=candidate.name,
         version=candidate.version,
@@ -218,7 +219,7 @@ def _read_info(
         manifest=manifest,
         inputs=() if manifest is None else (get_input_spec(manifest),),
         outputs=() if manifest is None else (get_output_spec(manifest),),
-        labels=labels,
+        labels={} if manifest is None else get_class_labels(manifest),
         max_batch_rows=limits.rows_for("batched"),
     )
 
@@ -352,19 +353,15 @@ def _may_share_runs(plan: ExecutionPlan, configured: int | None) -> bool:
 
 def _open_bare(
     candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits
-) -> tuple[Session, Execution]:
+) -> tuple[BareGraph, Execution]:
     """Open a bare model, which runs in a thread unless the operator configures otherwise."""
-    try:
-        onnx = read_onnx(candidate.folder / MODEL)
-    except InvalidOnnxFile as error:
-        raise GraphRejected(str(error)) from error
-    try:
-        weights = read_weights(candidate.folder, onnx.graph)
-        session = _open_session(onnx, plan, limits, plan.threads or 1, weights)
-    except (BundleError, LoadFailed) as error:
-        raise GraphRejected(str(error)) from error
-    mode, chosen_by = _choose_mode(candidate, plan, None, _find_unbounded(session, onnx.graph))
-    return session, Execution(mode, chosen_by, session.config.threads)
+
+    def open_session(onnx: OnnxFile, weights: Weights) -> Session:
+        return _open_session(onnx, plan, limits, plan.threads or 1, weights)
+
+    bare = open_bare_graph(candidate.folder, open_session)
+    mode, chosen_by = _choose_mode(candidate, plan, None, _find_unbounded(bare.session, bare.graph))
+    return bare, Execution(mode, chosen_by, bare.session.config.threads)
 
 
 def _open_bundle(

@@ -14,6 +14,7 @@ import numpy as np
 
 from service.bundle.errors import BundleError
 from service.bundle.onnx_file import GraphSummary
+from service.bundle.runtime_messages import describe_runtime_error, explain_unsupported_type
 from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import (
     MIB,
@@ -34,6 +35,7 @@ import onnxruntime
 RUNTIME_VERSION: str = onnxruntime.__version__
 
 _LOG_FATAL = 4  # the exceptions raised here describe what went wrong
+onnxruntime.set_default_logger_severity(_LOG_FATAL)
 # y = x + x, to test whether a device can open any graph.
 _SMALLEST_GRAPH = (
     b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
@@ -50,8 +52,8 @@ _NO_FOLDER = os.devnull
 # External weights are in memory twice while a graph is loaded: the files' content, and the copy of
 # ONNX Runtime.
 _WEIGHT_COPIES = 2
-# A tensor, an optional tensor, or a sequence of maps from class label to probability, as written by
-# scikit-learn's converters.
+# A tensor, an optional tensor, or a sequence of maps from class label to probability, which
+# `service.bundle.graph_outputs` replaces unless a function of the graph makes it.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
 # The datatype of each element type of ONNX Runtime.
 _DATATYPES: Mapping[str, str] = {
@@ -292,7 +294,7 @@ def _create_options(weights: Weights, threads: int) -> "Iterator[onnxruntime.Ses
 def _read_spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     found = _TYPE.fullmatch(node.type)
     if found is None or (found[1] and found[1] not in _DATATYPES):
-        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here supports")
+        raise LoadFailed(explain_unsupported_type(node.name, node.type))
     if found[2]:
         return TensorSpec(node.name, "FP32", (-1, -1))
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
@@ -321,8 +323,8 @@ def _find_device_problem(device: str) -> str | None:
 
 
 def summarize_error(error: Exception) -> str:
-    """Return what an error of ONNX Runtime says; the further lines are of no use to a client."""
-    return str(error).strip().partition("\n")[0]
+    """Return what an error of ONNX Runtime means for a client, with the remedy if it is known."""
+    return describe_runtime_error(str(error))
 
 
 def _has_only_batch_axis(shape: Sequence[int], datatype: str) -> bool:

@@ -113,7 +113,7 @@ def _with_rank(value: object, rank: int | None) -> object:
 
 def _classify(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
     """Return ``[[label, score], …]`` for each example, in the order of the classes."""
-    spec, output = _find_float_output(endpoint, outputs)
+    spec, output = _find_float_output(endpoint, outputs, prefer_labels=True)
     scores = output.reshape(-1, 1) if output.ndim == 1 else output
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
         raise _wrong_shape(endpoint, output, "a row of scores", count)
@@ -135,15 +135,22 @@ CLASSIFY = Task("classify", ClassesOutput, _classify)
 REGRESS = Task("regress", ValueOutput, _regress)
 
 
-def _find_float_output(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
-    """Return the first floating-point output: a graph does not declare which output has scores."""
-    for spec, array in zip(endpoint.outputs, outputs, strict=True):
-        if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
-            return spec, array
-    raise InvalidRequest(
-        f"Model {endpoint.name!r} has no floating-point output, so it can neither classify nor "
-        "regress; use :predict."
-    )
+def _find_float_output(
+    endpoint: Endpoint, outputs: Arrays, *, prefer_labels: bool = False
+) -> tuple[TensorSpec, Array]:
+    """Return the first floating-point output, or the first one with class names."""
+    found = [
+        (spec, array)
+        for spec, array in zip(endpoint.outputs, outputs, strict=True)
+        if DTYPES[spec.datatype].kind == "f" and array is not ABSENT
+    ]
+    if not found:
+        raise InvalidRequest(
+            f"Model {endpoint.name!r} has no floating-point output, so it can neither classify nor "
+            "regress; use :predict."
+        )
+    labeled = [each for each in found if prefer_labels and each[0].name in endpoint.class_labels]
+    return (labeled or found)[0]
 
 
 def _choose_labels(

@@ -325,17 +325,21 @@ def _add_cuda_routes(router: APIRouter) -> None:
 def _format_metadata(info: ModelInfo, registry: Registry) -> dict[str, object]:
     """Return the versions that serve, and the tensors of the graph."""
     ready = [entry.version for entry in registry.versions(info.name) if entry.serves]
+    # Those of a bundle are in its own description; the protocol itself has no class names.
+    labels = info.labels if info.manifest is None else {}
     return {
         "name": info.name,
         "versions": sorted(ready, key=int),
         "platform": "onnx_onnxv1",
         "inputs": [_format_tensor(spec) for spec in info.inputs],
-        "outputs": [_format_tensor(spec) for spec in info.outputs],
+        "outputs": [_format_tensor(spec, labels.get(spec.name)) for spec in info.outputs],
     }
 
 
-def _format_tensor(spec: TensorSpec) -> dict[str, object]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+def _format_tensor(spec: TensorSpec, labels: Sequence[str] | None = None) -> dict[str, object]:
+    """Return a tensor's metadata, with the names of its columns if they are classes."""
+    tensor = {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+    return tensor | ({"parameters": {"labels": labels}} if labels else {})
 
 
 def _format_config(info: ModelInfo) -> dict[str, object]:
