@@ -15,12 +15,17 @@ from service.bundle.errors import InvalidOnnxFile
 
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
-_NUMBER_PATTERNS = {
+_LONGEST_WORD = 31
+# Regular expressions of a value after its tag; those of any length only for short ones.
+_VALUE_PATTERNS = {
     _VARINT: rb"[\x80-\xff]{0,9}[\x00-\x7f]",
     _FIXED_64: b".{8}",
     _FIXED_32: b".{4}",
+    _LENGTH: b"(?:%b)"
+    % b"|".join(
+        re.escape(bytes([length])) + b".{%d}" % length for length in range(_LONGEST_WORD + 1)
+    ),
 }
-_KINDS = {*_NUMBER_PATTERNS, _LENGTH}
 _CONTINUES = 0x80
 _LONGEST_VARINT = 10
 # A tag and the number or length after it.
@@ -41,10 +46,10 @@ _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _EXTERNAL = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_INFO_NAME = 1
-# Fields with repeated numbers, skipped in one step: a tree ensemble has millions of them.
+# Fields with repeated numbers or words, skipped in one step: a tree ensemble has millions of them.
 _MODEL_FIELD_NUMBERS = {1, 5}
-_ATTRIBUTE_NUMBERS = {7, 8}
-_TENSOR_NUMBERS = {4, 5, 7}
+_ATTRIBUTE_NUMBERS = {7, 8, 9}
+_TENSOR_NUMBERS = {4, 5, 6, 7}
 _LONGEST_NAME = 64 * 1024
 MAX_FIELDS = 1_000_000
 """The most fields of a file; the graphs of large language models have some hundred thousand."""
@@ -134,7 +139,7 @@ class ProtobufFile:
             field = self._read_field(position, end)
             yield field
             position = field.end
-            if field.number in repeated and field.kind in _NUMBER_PATTERNS:
+            if field.number in repeated:
                 position = self._skip_run(field, end)
 
     def _read_field(self, position: int, end: int) -> WireField:
@@ -142,7 +147,7 @@ class ProtobufFile:
         head = self.read(position, min(_LONGEST_HEAD, end - position))
         key, used = _read_varint(head, 0, position)
         number, kind = key >> 3, key & 7
-        if not 0 < number <= _MAX_FIELD_NUMBER or kind not in _KINDS:
+        if not 0 < number <= _MAX_FIELD_NUMBER or kind not in _VALUE_PATTERNS:
             raise MalformedFile(f"byte {position:,} does not begin a field")
         value = 0
         if kind in _FIXED_BYTES:
@@ -159,9 +164,9 @@ class ProtobufFile:
         return WireField(number, kind, value, content_start, content_end)
 
     def _skip_run(self, field: WireField, end: int) -> int:
-        """Return the position after a run of numbers of the same field."""
+        """Return the position after a run of numbers or short words of the same field."""
         tag = bytes([field.number << 3 | field.kind])
-        run = re.compile(b"(?:%b%b)*+" % (re.escape(tag), _NUMBER_PATTERNS[field.kind]), re.DOTALL)
+        run = re.compile(b"(?:%b%b)*+" % (re.escape(tag), _VALUE_PATTERNS[field.kind]), re.DOTALL)
         position = field.end
         while position < end and self.read(position, 1) == tag:
             found = run.match(self.read(position, min(_WINDOW_BYTES, end - position)))

@@ -21,6 +21,8 @@ _ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_TENSOR = 1, 3, 5
 _ATTRIBUTE_INTEGERS, _ATTRIBUTE_STRINGS = 8, 9
 _TENSOR_TYPE, _TENSOR_NAME = 2, 8
 _TENSOR_INT32S, _TENSOR_STRINGS, _TENSOR_INT64S, _TENSOR_RAW = 5, 6, 7, 9
+# Skipped in one step on the way to the name.
+_TENSOR_VALUES = {4, _TENSOR_INT32S, _TENSOR_STRINGS, _TENSOR_INT64S, 10, 11}
 _INT32, _INT64, _STRING = 6, 7, 8
 _INTEGER_FORMATS = {_INT32: "<i", _INT64: "<q"}
 _VALUE_NAME, _VALUE_TYPE = 1, 2
@@ -208,9 +210,7 @@ class MainGraph:
         return None
 
     def _find_name(self, tensor: WireField) -> bytes:
-        parts = self._file.fields(
-            tensor.start, tensor.end, {_TENSOR_INT32S, _TENSOR_INT64S, 4, 10, 11}
-        )
+        parts = self._file.fields(tensor.start, tensor.end, _TENSOR_VALUES)
         return next((self._bytes(part) for part in parts if part.number == _TENSOR_NAME), b"")
 
     def _read_constant_node(self, node: Node) -> Values:

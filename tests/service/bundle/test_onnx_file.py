@@ -174,13 +174,14 @@ def test_a_loop_within_a_function_is_found(tmp_path: Path, operator: str) -> Non
     assert facts(tmp_path, model).unbounded == operator
 
 
-def test_millions_of_numbers_in_an_attribute_are_skipped(tmp_path: Path) -> None:
-    """A tree ensemble has lists of numbers, one field each."""
+def test_millions_of_words_and_numbers_in_an_attribute_are_skipped(tmp_path: Path) -> None:
+    """A tree ensemble has lists of them, one field each."""
     trees = node(
         "TreeEnsembleRegressor",
         ["x"],
         ["y"],
         nodes_featureids=list(range(1_500_000)),
+        nodes_modes=["BRANCH_LEQ", "LEAF"] * 750_000,
         nodes_values=[0.5] * 1_500_000,
         domain="ai.onnx.ml",
     )
