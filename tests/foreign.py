@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 FLOAT = TensorProto.FLOAT
 
@@ -46,6 +46,46 @@ def constant() -> bytes:
 def unknown_operator() -> bytes:
     """A graph of an operator that does not exist."""
     return one_node("Nonexistent")
+
+
+def newer_format() -> bytes:
+    """A file in a version of the format that does not exist yet."""
+    model = ModelProto.FromString(one_node("Neg"))
+    model.ir_version = 99
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def other_domain() -> bytes:
+    """A graph of an operator of another domain."""
+    node = helper.make_node("Mine", ["x"], ["y"], domain="my.domain")
+    return serialized([node], [tensor("x", [1])], [tensor("y", [1])])
+
+
+def missing_locale() -> bytes:
+    """A graph that changes the case of letters by the rules of a locale that does not exist."""
+    options: dict[str, Any] = {"case_change_action": "LOWER", "locale": "xx_XX.UTF-8"}
+    node = helper.make_node("StringNormalizer", ["x"], ["y"], **options)
+    ends = tensor("x", ["n"], TensorProto.STRING), tensor("y", ["m"], TensorProto.STRING)
+    return serialized([node], [ends[0]], [ends[1]])
+
+
+def fixed_inside() -> bytes:
+    """A graph that declares any batch, and reshapes it to one row of two numbers."""
+    shape = numpy_helper.from_array(np.array([1, 2], np.int64), "shape")
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return serialized([node], [tensor("x", ["rows", 2])], [tensor("y", None)], [shape])
+
+
+def list_of_both() -> bytes:
+    """A graph whose output is a list of two tensors: ``a`` is abs(x), and ``b`` is -x."""
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Neg", ["x"], ["b"]),
+        helper.make_node("SequenceConstruct", ["a", "b"], ["y"]),
+    ]
+    output = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    return serialized(nodes, [tensor("x", ["n"])], [output])
 
 
 def optional_both_ways() -> bytes:

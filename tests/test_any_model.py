@@ -12,8 +12,13 @@ from tests.foreign import (
     brain_floats,
     constant,
     failing_shape,
+    fixed_inside,
+    list_of_both,
+    missing_locale,
+    newer_format,
     one_node,
     optional_both_ways,
+    other_domain,
     sequence_input,
     unknown_operator,
     weights_file,
@@ -193,8 +198,11 @@ UNSERVABLE = [
     (b"", "model.onnx is empty"),
     (b"not a model", "model.onnx is not an ONNX file: "),
     (identity(TensorProto.FLOAT, [2])[:-20], "model.onnx is not an ONNX file: "),
-    (one_node("Neg", opset=999), "official support for domain ai.onnx is till opset"),
-    (unknown_operator(), "Nonexistent"),
+    (one_node("Neg", opset=999), "its opset 999 of ai.onnx is newer than "),
+    (newer_format(), "its IR version 99 is newer than "),
+    (unknown_operator(), "the operator Nonexistent does not exist in opset 18"),
+    (other_domain(), "it uses the operator Mine of the domain 'my.domain'"),
+    (missing_locale(), "needs the locale xx_XX.UTF-8, which is not installed here; install it"),
     (sequence_input(), "'x' is a seq(tensor(float)), which no protocol here supports"),
     (brain_floats(), "'x' is a tensor(bfloat16), which no protocol here supports"),
 ]
@@ -236,8 +244,38 @@ def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
     right = infer_in_json(client, "sevens", {"x": np.zeros(14, np.float32)})
 
     assert (wrong.status_code, wrong.json()["code"]) == (400, "input_rejected")
-    assert "Reshape" in wrong.json()["error"]
+    assert "Reshape node cannot give the shape [8] the shape [-1, 7]" in wrong.json()["error"]
     assert right.json()["outputs"][0]["shape"] == [2, 7]
+
+
+def test_a_fixed_batch_is_explained(models: Path, start: StartApp) -> None:
+    """The response names the batch of the graph, and how to export it with a free one."""
+    publish_bare(models, "one", fixed_inside())
+    client = start()
+
+    wrong = infer_in_json(client, "one", {"x": np.zeros((3, 2), np.float32)})
+    right = infer_in_json(client, "one", {"x": np.zeros((1, 2), np.float32)})
+
+    assert wrong.status_code == 400
+    assert "cannot give the shape [3, 2] the shape [1, 2]" in wrong.json()["error"]
+    assert "export it with a free batch axis" in wrong.json()["error"]
+    assert right.json()["outputs"][0]["shape"] == [1, 2]
+
+
+def test_a_list_of_tensors_is_served_as_its_tensors(models: Path, start: StartApp) -> None:
+    """Each has its own name; no protocol has lists of tensors."""
+    publish_bare(models, "both", list_of_both())
+    client = start()
+    x = np.array([1, -2], np.float32)
+
+    outputs = client.get("/v2/models/both").json()["outputs"]
+    size, opposite = outputs_in_binary(infer_in_binary(client, "both", {"x": x}), ["a", "b"])
+
+    assert [output["name"] for output in outputs] == ["a", "b"]
+    assert size is not None
+    assert opposite is not None
+    np.testing.assert_array_equal(size, abs(x))
+    np.testing.assert_array_equal(opposite, -x)
 
 
 def test_half_floats_are_sent_in_binary_and_rejected_in_json(models: Path, start: StartApp) -> None:
