@@ -88,6 +88,23 @@ def list_of_both() -> bytes:
     return serialized(nodes, [tensor("x", ["n"])], [output])
 
 
+def maps_of_a_function() -> bytes:
+    """A graph with a function that returns maps from ``b`` and ``a`` to the columns of ``x``."""
+    words = ["b", "a"]
+    body = helper.make_node("ZipMap", ["v"], ["w"], domain="ai.onnx.ml", classlabels_strings=words)
+    opsets = [helper.make_opsetid("own", 1), helper.make_opsetid("ai.onnx.ml", 1)]
+    function = helper.make_function("own", "Maps", ["v"], ["w"], [body], opsets[1:])
+    number = helper.make_tensor_type_proto(FLOAT, None)
+    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.STRING, number))
+    node = helper.make_node("Maps", ["x"], ["maps"], domain="own")
+    graph = helper.make_graph(
+        [node], "maps", [tensor("x", ["n", 2])], [helper.make_value_info("maps", kind)]
+    )
+    model = helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content
+
+
 def optional_both_ways() -> bytes:
     """A graph whose ``has`` is whether ``x`` is present; ``y`` is absent if ``x`` is."""
     kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [2]))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from service.engine.devices import find_cuda_problem
-from service.engine.session import Session, SessionConfig, choose_device
+from service.engine.session import Session, SessionConfig, choose_device, new_control
 from service.engine.tensors import ABSENT, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
-from tests.foreign import optional_both_ways
+from tests.foreign import failing_shape, maps_of_a_function, one_node, optional_both_ways
 from tests.models import graph, sum_and_difference
 
 
@@ -46,6 +46,30 @@ def test_an_absent_optional_input_is_omitted() -> None:
     np.testing.assert_array_equal(y, given)
     assert nothing is ABSENT
     assert session.inputs[0].optional
+
+
+def test_maps_that_a_function_returns_are_rows_in_the_order_of_the_maps() -> None:
+    """Only those of the graph's own nodes are replaced when it is loaded."""
+    session = Session.open(maps_of_a_function(), "cpu", SessionConfig())
+    rows = np.array([[1, 2], [3, 4]], np.float32)
+
+    (probabilities,) = session.run((rows,))
+
+    np.testing.assert_array_equal(probabilities, rows[:, ::-1])
+    assert session.outputs == (TensorSpec("maps", "FP32", (-1, -1)),)
+
+
+def test_errors_of_onnx_runtime_are_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    """Those of a load and of a run are only in the exceptions."""
+    session = Session.open(failing_shape(), "cpu", SessionConfig())
+
+    with pytest.raises(LoadFailed, match="its opset 999"):
+        Session.open(one_node("Neg", opset=999), "cpu", SessionConfig())
+    for control in (None, new_control()):
+        with pytest.raises(Exception, match="Reshape"):
+            session.run((np.zeros(8, np.float32),), control)
+
+    assert capfd.readouterr() == ("", "")
 
 
 def test_invalid_bytes_are_rejected_with_the_reason_of_onnx_runtime() -> None:
