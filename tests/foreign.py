@@ -62,9 +62,9 @@ def other_domain() -> bytes:
     return serialized([node], [tensor("x", [1])], [tensor("y", [1])])
 
 
-def missing_locale() -> bytes:
-    """A graph that changes the case of letters by the rules of a locale that does not exist."""
-    options: dict[str, Any] = {"case_change_action": "LOWER", "locale": "xx_XX.UTF-8"}
+def lower_case(locale: str) -> bytes:
+    """A graph that changes words to lower case by the rules of a locale."""
+    options: dict[str, Any] = {"case_change_action": "LOWER", "locale": locale}
     node = helper.make_node("StringNormalizer", ["x"], ["y"], **options)
     ends = tensor("x", ["n"], TensorProto.STRING), tensor("y", ["m"], TensorProto.STRING)
     return serialized([node], [ends[0]], [ends[1]])

@@ -1,5 +1,6 @@
 """Sessions report the tensors of the graph, and the device in use."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,16 @@ from service.engine.devices import find_cuda_problem
 from service.engine.session import Session, SessionConfig, choose_device, new_control
 from service.engine.tensors import ABSENT, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
-from tests.foreign import failing_shape, maps_of_a_function, one_node, optional_both_ways
+from tests.foreign import (
+    failing_shape,
+    lower_case,
+    maps_of_a_function,
+    one_node,
+    optional_both_ways,
+)
 from tests.models import graph, sum_and_difference
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_session_reports_the_tensors_of_the_graph() -> None:
@@ -78,6 +87,32 @@ def test_invalid_bytes_are_rejected_with_the_reason_of_onnx_runtime() -> None:
         Session.open(b"not a model", "cpu", SessionConfig())
 
 
+@pytest.mark.skipif(not Path("/usr/share/i18n").exists(), reason="needs the package locales")
+def test_the_locale_of_the_image_is_found(tmp_path: Path) -> None:
+    """The folder that the Dockerfile makes is all that StringNormalizer needs."""
+    (command,) = re.findall(r"localedef .+(?= /en_US.utf8)", (ROOT / "Dockerfile").read_text())
+    subprocess.run([*command.split(), str(tmp_path / "en_US.utf8")], check=True)
+    (tmp_path / "model.onnx").write_bytes(lower_case("en_US.UTF-8"))
+    program = (
+        "import sys, numpy, pathlib\n"
+        "from service.engine.session import Session, SessionConfig\n"
+        "model = pathlib.Path(sys.argv[1], 'model.onnx').read_bytes()\n"
+        "(words,) = Session.open(model, 'cpu', SessionConfig()).run((numpy.array(['ÄB']),))\n"
+        "print(ascii(words.tolist()))\n"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={"LOCPATH": str(tmp_path), "PATH": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert printed.stdout.strip() == ascii(["äb"])
+
+
 def test_cpu_is_chosen_without_testing_a_gpu() -> None:
     """The requested device is the one in use, without a reason."""
     choice = choose_device("cpu")
@@ -135,7 +170,7 @@ def test_telemetry_is_disabled_before_onnx_runtime_is_imported() -> None:
     seen = subprocess.run(
         [sys.executable, "-c", program],
         env={"ORT_DISABLE_TELEMETRY": "0", "PATH": ""},
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
