@@ -254,12 +254,16 @@ def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
 def test_a_fixed_batch_is_explained(models: Path, start: StartApp) -> None:
     """The response names the batch of the graph, and how to export it with a free one."""
     publish_bare(models, "one", fixed_inside())
+    publish_bare(models, "same", identity(TensorProto.FLOAT, [1, 2]))
     client = start()
 
     wrong = infer_in_json(client, "one", {"x": np.zeros((3, 2), np.float32)})
     right = infer_in_json(client, "one", {"x": np.zeros((1, 2), np.float32)})
+    declared = infer_in_json(client, "same", {"INPUT0": np.zeros((3, 2), np.float32)})
 
-    assert wrong.status_code == 400
+    assert (wrong.status_code, declared.status_code) == (400, 400)
+    assert "expects [1, 2], where -1 is any length" in declared.json()["error"]
+    assert "export the graph with a free batch axis" in declared.json()["error"]
     assert "cannot give the shape [3, 2] the shape [1, 2]" in wrong.json()["error"]
     assert "export it with a free batch axis" in wrong.json()["error"]
     assert right.json()["outputs"][0]["shape"] == [1, 2]

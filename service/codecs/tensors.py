@@ -337,7 +337,12 @@ def example_shape(spec: TensorSpec) -> list[int]:
 
 def format_expected_shape(spec: TensorSpec) -> str:
     """Return the end of a message about a shape that the graph does not take."""
-    return f"the model expects {list(spec.shape)}, where -1 is any length."
+    is_fixed = len(spec.shape) > 1 and spec.shape[0] >= 0
+    advice = (
+        " If the first axis is the batch, send that many rows in a request, or export the graph "
+        "with a free batch axis."
+    )
+    return f"the model expects {list(spec.shape)}, where -1 is any length.{advice * is_fixed}"
 
 
 def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
