@@ -12,7 +12,7 @@ grid; for each cell, a patch of twice its sides around it is filled with the ima
 so that strokes on a border between two cells are covered whole.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.engine.model import ServedModel
-from service.engine.tensors import Array
+from service.engine.tensors import Array, Arrays
 
 ORDERS = 16
 _ALL_ORDERS_UP_TO = 3
@@ -150,18 +150,30 @@ def _spans(pixels: int, cells: int) -> list[tuple[int, int]]:
 async def _predict_in_chunks(
     model: ServedModel, count: int, rows: Callable[[int, int], Array]
 ) -> Array:
-    """Predict rows, made by start and end index, in chunks; return ``[count, width]``.
+    """Predict rows, made by start and end index, in chunks; return ``[count, width]``."""
 
-    The chunks go through the model's batcher one after another, and other requests are served in
-    between. The duration of a run determines the size of the next chunk.
+    def inputs(start: int, end: int) -> Arrays:
+        return (rows(start, end),)
+
+    return np.concatenate(
+        [outputs[0] async for outputs, _ in predict_in_chunks(model, count, inputs)]
+    )
+
+
+async def predict_in_chunks(
+    model: ServedModel, count: int, inputs: Callable[[int, int], Arrays]
+) -> AsyncIterator[tuple[Arrays, int]]:
+    """Predict inputs, made by start and end index, in chunks; yield the outputs of each.
+
+    The outputs are followed by the number of their rows. The chunks go through the model's batcher
+    one after another, and other requests are served in between. The duration of a run determines
+    the size of the next chunk.
     """
-    chunks: list[Array] = []
     done, size = 0, _FIRST_ROWS
     while done < count:
         end = min(done + size, count)
-        prediction = await model.predict((rows(done, end),))
-        chunks.append(prediction.outputs[0])
+        prediction = await model.predict(inputs(done, end))
+        yield prediction.outputs, end - done
         seconds = max(prediction.compute_seconds / (end - done), 1e-9)
         size = min(max(int(_RUN_SECONDS / seconds), 1), _MAX_ROWS)
         done = end
-    return np.concatenate(chunks)

@@ -11,15 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from service.bundle.manifest import Manifest
+from service.codecs.columns import TableCodec
 from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
 from service.codecs.csv_reader import TableReader
-from service.codecs.csv_writer import CsvWriter
+from service.codecs.csv_writer import CsvWriter, TableWriter
 from service.codecs.endpoint import Endpoint, EndpointCache
-from service.codecs.features import NO_WARNINGS, FeatureCodec, TrainingRange, Warnings
+from service.codecs.features import NO_WARNINGS, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
-from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters, require_supported
+from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
@@ -28,7 +28,7 @@ from service.settings import Settings
 
 TableForm = Literal["csv", "ndjson"]
 Form = TableForm | Literal["json"]
-TableWriter = CsvWriter | NdjsonWriter
+ResponseWriter = TableWriter | NdjsonWriter
 
 # Decoding or encoding one batch takes about this long, so that small requests which arrive
 # meanwhile are served between two batches.
@@ -116,11 +116,9 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
     endpoint = endpoints.by_model.get(model)
     if endpoint is None:
         endpoint = endpoints.get(model)
-    manifest, codec = endpoint.manifest, endpoint.features
-    if manifest is None or codec is None:
-        manifest, codec = endpoint.require_manifest(), endpoint.require_features()
+    codec = endpoint.features or endpoint.require_table()
     if options.parameters is not DEFAULT_PARAMETERS:
-        require_supported(manifest.output, options.parameters)
+        endpoint.require_supported(options.parameters)
     reader, table = _open_reader(codec, options, stream, settings.max_csv_record_bytes)
     has_warnings = options.parameters.warnings
     if has_warnings is None:
@@ -128,7 +126,8 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
     return ScoringPipeline(
         model,
         reader,
-        _create_writer(manifest, endpoint, options, table),
+        _create_writer(endpoint, options, table),
+        endpoint=endpoint,
         training_range=codec.training_range if has_warnings else None,
         lock=lock,
         timeout_seconds=settings.deadline_seconds,
@@ -136,7 +135,7 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
 
 
 def _open_reader(
-    codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream, longest: int
+    codec: TableCodec, options: ScoringOptions, stream: PeekedStream, longest: int
 ) -> tuple[TableReader, CsvFormat | None]:
     if options.form == "ndjson":
         return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
@@ -151,9 +150,13 @@ def _open_reader(
 
 
 def _create_writer(
-    manifest: Manifest, endpoint: Endpoint, options: ScoringOptions, table: CsvFormat | None
-) -> TableWriter:
+    endpoint: Endpoint, options: ScoringOptions, table: CsvFormat | None
+) -> ResponseWriter:
     if options.response_form == "csv":
+        # The condition keeps the usual table out of another file.
+        manifest = endpoint.manifest
+        if manifest is None:
+            return endpoint.create_csv_writer(options.parameters, table)
         return CsvWriter(manifest.output, options.parameters, table)
     if options.response_form == "ndjson":
         return NdjsonWriter(endpoint.writer, options.parameters)
@@ -192,6 +195,7 @@ class ScoringPipeline:
         model: that predicts.
         reader: of the rows.
         writer: of the predictions.
+        endpoint: of the model.
         training_range: values outside it are reported.
         lock: shared by all tables of a process; held while a batch is decoded or encoded.
         timeout_seconds: of one batch, including its time in the queue.
@@ -201,13 +205,16 @@ class ScoringPipeline:
         self,
         model: ServedModel,
         reader: TableReader,
-        writer: TableWriter,
+        writer: ResponseWriter,
         *,
+        endpoint: Endpoint,
         training_range: TrainingRange | None,
         lock: asyncio.Lock,
         timeout_seconds: float,
     ) -> None:
         self._model = model
+        self._columns = endpoint.columns
+        self._graph_outputs = endpoint.graph_outputs
         self._training_range = training_range
         self._reader = reader
         self._writer = writer
@@ -296,15 +303,17 @@ class ScoringPipeline:
         parts = [
             await self._predict_rows(matrix, part, found) for part in (rows[:half], rows[half:])
         ]
-        return np.concatenate(parts)
+        # The fields of no rows are unknown if a graph without a manifest names its outputs.
+        return np.concatenate([part for part in parts if len(part)] or parts[:1])
 
     async def _run_model(self, matrix: Matrix) -> Array:
         """Return the graph's output; try again while the queue of the model is full."""
+        inputs = (matrix,) if self._columns is None else self._columns.to_inputs(matrix)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:
                     try:
-                        prediction = await self._model.predict((matrix,))
+                        prediction = await self._model.predict(inputs)
                     except Overloaded:
                         await asyncio.sleep(_PAUSE_SECONDS)
                     else:
@@ -313,6 +322,8 @@ class ScoringPipeline:
             raise DeadlineExceeded(self._timeout_seconds) from None
         self.stats.queue += prediction.queue_seconds
         self.stats.compute += prediction.compute_seconds
+        if self._graph_outputs is not None:
+            return self._graph_outputs.join(prediction.outputs, len(matrix))
         return prediction.outputs[0]
 
     def _warnings(self, batch: RowBatch) -> Warnings:

@@ -17,15 +17,13 @@ import numpy as np
 from service.bundle.store import open_replacement
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.codecs.csv_header import CsvFormat
-from service.codecs.csv_writer import CsvWriter
-from service.codecs.endpoint import EndpointCache
+from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError
 from service.codecs.parameters import (
     PARAMETER_NAMES,
     Parameters,
     read_parameters,
-    require_supported,
 )
 from service.decompression import decompress
 from service.engine.model import ServedModel
@@ -193,16 +191,15 @@ async def _score_images(options: argparse.Namespace) -> int:
     async with loaded_model(settings, options.model, options.version) as model:
         endpoint = EndpointCache(settings, Limits(settings)).get(model)
         codec = endpoint.require_images()
-        output = endpoint.require_manifest().output
-        require_supported(output, parameters)
-        writer = CsvWriter(output, parameters, _LIST_OF_FILES)
+        endpoint.require_supported(parameters)
+        writer = endpoint.create_csv_writer(parameters, _LIST_OF_FILES)
         progress = _Progress(len(files), "images", quiet=options.quiet)
         failed = 0
         with _open_target(options.output) as target:
             target.write(writer.start())
             for done, path in enumerate(files, 1):
                 progress.begin(1)
-                scores, errors = await _predict_image(model, codec, path)
+                scores, errors = await _predict_image(model, endpoint, codec, path)
                 failed += len(errors)
                 name = quote_cell(path.relative_to(folder).as_posix(), ",")
                 row = writer.write(RowBatch(_NO_ROWS, errors, [done]), scores, {})
@@ -213,7 +210,7 @@ async def _score_images(options: argparse.Namespace) -> int:
 
 
 async def _predict_image(
-    model: ServedModel, codec: ImageCodec, path: Path
+    model: ServedModel, endpoint: Endpoint, codec: ImageCodec, path: Path
 ) -> tuple[Array, Mapping[int, RowError]]:
     """Return the outputs for an image file, ``[1, columns]``, or no row and its error."""
     content = await asyncio.to_thread(path.read_bytes)
@@ -222,7 +219,10 @@ async def _predict_image(
         inputs = read if isinstance(read, tuple) else await read()
     except InvalidInput as error:
         return _NO_ROWS, {0: RowError(str(error), error.code)}
-    return (await model.predict(inputs)).outputs[0], {}
+    outputs = (await model.predict(inputs)).outputs
+    if endpoint.graph_outputs is not None:
+        return endpoint.graph_outputs.join(outputs, 1), {}
+    return outputs[0], {}
 
 
 def _list_files(folder: Path) -> list[Path]:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from service.bundle.features import Feature, TableFormat
+from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader, create_number_format, find_number_formats
 from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_again
-from service.codecs.features import FeatureCodec
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
@@ -72,7 +72,7 @@ class _Header:
 
 def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
     sample: bytes,
-    codec: FeatureCodec,
+    codec: TableCodec,
     *,
     whole: bool,
     longest: int,
@@ -128,7 +128,7 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
 
 
 def _read_head(
-    head: bytes, codec: FeatureCodec, charset: str | None, longest: int, *, whole: bool
+    head: bytes, codec: TableCodec, charset: str | None, longest: int, *, whole: bool
 ) -> tuple[CsvDialect, Lines, _Header]:
     """Return the dialect, the remaining lines, and the header."""
     trained = codec.table or TableFormat()
@@ -163,7 +163,7 @@ def _require_table(head: bytes) -> None:
 
 
 def _sniff_dialect(
-    head: bytes, charset: str | None, codec: FeatureCodec, trained: TableFormat
+    head: bytes, charset: str | None, codec: TableCodec, trained: TableFormat
 ) -> tuple[CsvDialect, str | None]:
     """Return the dialect of a table, and the encoding of its lines that are not UTF-8."""
     encoding, marked = _find_encoding(head, charset)
@@ -219,7 +219,7 @@ def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
 
 
 def _read_header(
-    lines: Lines, dialect: CsvDialect, codec: FeatureCodec, trained: TableFormat
+    lines: Lines, dialect: CsvDialect, codec: TableCodec, trained: TableFormat
 ) -> _Header:
     """Read the header below any titles."""
     names = [feature.name for feature in codec.features]
@@ -261,7 +261,7 @@ def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[
 
 
 def _least_width(
-    width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: FeatureCodec
+    width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: TableCodec
 ) -> int:
     """Return the number of cells that a row must have; a header may have more names than cells."""
     needed = [column for k, column in header.columns.items() if not codec.features[k].optional]

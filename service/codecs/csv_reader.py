@@ -11,11 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from service.bundle.features import Feature
+from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader
-from service.codecs.features import FeatureCodec
 from service.codecs.messages import SURPLUS_SHOWN, Matrix, RowBatch, RowError, width_error
 from service.errors import InvalidInput, Problem, RecordTooLarge
 from service.tabletext import CsvDialect, quote_cell, read_rows
@@ -232,7 +230,7 @@ def quote_patterns(separator: str, quote: str = '"') -> tuple[re.Pattern[str], r
 class TableReader(ABC):
     """Decodes the rows of one format from bytes as they arrive."""
 
-    def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
+    def __init__(self, codec: TableCodec, lines: Lines) -> None:
         self._codec = codec
         self._lines = lines
 
@@ -273,7 +271,7 @@ class CsvReader(TableReader):
 
     def __init__(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
         self,
-        codec: FeatureCodec,
+        codec: TableCodec,
         dialect: CsvDialect,
         columns: Sequence[tuple[int, int, CellReader]],
         lines: Lines,
@@ -379,10 +377,11 @@ class CsvReader(TableReader):
         errors: dict[int, RowError],
     ) -> RowBatch:
         """Decode the cells of each feature; the batch ends early if many rows are invalid."""
-        sent = np.full((len(texts), len(self._codec.features)), np.nan)
-        for (position, _, reader), cells in zip(self._columns, columns, strict=True):
-            sent[:, position] = reader.numbers(cells)
-        matrix, suspects = self._codec.find_suspects(sent)
+        read = [
+            (position, reader, cells)
+            for (position, _, reader), cells in zip(self._columns, columns, strict=True)
+        ]
+        matrix, suspects = self._codec.decode_columns(read, len(texts))
         slow = [row for row in suspects.tolist() if row not in errors]
         if len(slow) > MAX_SLOW_ROWS:
             rows = slow[MAX_SLOW_ROWS]

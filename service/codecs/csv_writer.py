@@ -1,6 +1,7 @@
 """Predictions as CSV: the rows of the table, followed by the columns of the predictions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -10,20 +11,24 @@ from service.codecs.csv_header import CsvFormat
 from service.codecs.messages import RowBatch, RowError
 from service.codecs.parameters import Parameters, finite_ends
 from service.engine.tensors import Array
-from service.predictions import classify, label_probabilities, most_probable
+from service.predictions import Classification, classify, label_probabilities, most_probable
 from service.tabletext import quote_cell
 
 
-class CsvWriter:
+class TableWriter(ABC):
     """Writes predictions with the separator, quotes, marks and line ends of the table.
 
-    Without a table's format, ``table`` is None, and only predictions are written.
+    Args:
+        columns: of a prediction, in their order.
+        parameters: of the request.
+        table: its format; without one, None, only predictions are written.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"
 
-    def __init__(self, output: Output, parameters: Parameters, table: CsvFormat | None) -> None:
-        self._output = output
+    def __init__(
+        self, columns: Iterable[str], parameters: Parameters, table: CsvFormat | None
+    ) -> None:
         self._parameters = parameters
         self._table_columns = [] if table is None else list(table.names)
         self._separator = "," if table is None else table.dialect.separator
@@ -33,9 +38,7 @@ class CsvWriter:
         # Between commas, each number with a decimal comma would need quotes.
         has_comma = table is not None and table.decimal == "," != self._separator
         self._decimal = "," if has_comma else "."
-        labels = output.labels if isinstance(output, ClassesOutput) else ()
-        self._labels = [self._cell(label) for label in labels]
-        self._columns = list(column_names(output, parameters))
+        self._columns = list(columns)
         # The separators of a row without a prediction, before its error.
         self._blank = self._separator * (len(self._columns) - 1)
 
@@ -84,13 +87,42 @@ class CsvWriter:
         """Return nothing: the last line is a row."""
         return b""
 
+    @abstractmethod
     def _predictions(self, scores: Array) -> Sequence[str]:
         """Return the cells of each prediction, without those of warnings and error."""
+
+    def _numbers(self, table: Array) -> list[str]:
+        """Return the numbers of each row as JSON writes them, with the marks of the table."""
+        text = orjson.dumps(np.ascontiguousarray(table), option=orjson.OPT_SERIALIZE_NUMPY)
+        rows = text[2:-2].decode().replace("],[", "\n")
+        if self._separator != ",":
+            rows = rows.replace(",", self._separator).replace(".", self._decimal)
+        return rows.split("\n")
+
+    def _warnings(self, messages: Sequence[str]) -> str:
+        if not self._parameters.warnings:
+            return ""
+        return f"{self._separator}{self._cell(' '.join(messages))}"
+
+    def _cell(self, text: str) -> str:
+        return quote_cell(text, self._separator, self._quote)
+
+
+class CsvWriter(TableWriter):
+    """Writes values with units, or class labels with probabilities."""
+
+    def __init__(self, output: Output, parameters: Parameters, table: CsvFormat | None) -> None:
+        super().__init__(column_names(output, parameters), parameters, table)
+        self._output = output
+        labels = output.labels if isinstance(output, ClassesOutput) else ()
+        self._labels = [self._cell(label) for label in labels]
+
+    def _predictions(self, scores: Array) -> Sequence[str]:
         if not len(scores):
             return []
         if isinstance(self._output, ValueOutput):
             return self._values(self._output, scores[:, :1])
-        probabilities, chosen, unsure = classify(self._output, scores)
+        probabilities, chosen, unsure = self._classify(self._output, scores)
         own = label_probabilities(probabilities, chosen)[:, np.newaxis]
         if self._parameters.top is not None:
             ranked = self._top(probabilities, self._parameters.top)
@@ -107,6 +139,9 @@ class CsvWriter:
             numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
         rows = zip(chosen, numbers, strict=True)
         return [f"{self._labels[position]}{self._separator}{row}" for position, row in rows]
+
+    def _classify(self, output: ClassesOutput, scores: Array) -> Classification:
+        return classify(output, scores)
 
     def _values(self, output: ValueOutput, values: Array) -> list[str]:
         """Return each of the values ``[rows, 1]`` with its unit and its interval."""
@@ -127,22 +162,6 @@ class CsvWriter:
             yield self._separator.join(
                 f"{self._labels[position]}{self._separator}{number}" for position, number in pairs
             )
-
-    def _numbers(self, table: Array) -> list[str]:
-        """Return the numbers of each row as JSON writes them, with the marks of the table."""
-        text = orjson.dumps(np.ascontiguousarray(table), option=orjson.OPT_SERIALIZE_NUMPY)
-        rows = text[2:-2].decode().replace("],[", "\n")
-        if self._separator != ",":
-            rows = rows.replace(",", self._separator).replace(".", self._decimal)
-        return rows.split("\n")
-
-    def _warnings(self, messages: Sequence[str]) -> str:
-        if not self._parameters.warnings:
-            return ""
-        return f"{self._separator}{self._cell(' '.join(messages))}"
-
-    def _cell(self, text: str) -> str:
-        return quote_cell(text, self._separator, self._quote)
 
 
 def column_names(output: Output, parameters: Parameters) -> Iterator[str]:

@@ -8,10 +8,15 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from service.bundle.features import FeaturesInput
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import Output
+from service.codecs.columns import ColumnCodec, TableCodec, has_columns
+from service.codecs.csv_header import CsvFormat
+from service.codecs.csv_writer import CsvWriter, TableWriter
 from service.codecs.features import FeatureCodec
+from service.codecs.graph_outputs import GraphOutputs
 from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import PredictionWriter, prediction_writer
+from service.codecs.parameters import Parameters, require_supported
 from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -63,6 +68,18 @@ class DocumentTemplate(NamedTuple):
     response: ResponseFormat
 
 
+Codec = FeatureCodec | ImageCodec | ColumnCodec
+
+
+def choose_codec(info: ModelInfo, decoding: DecodingPool) -> Codec | None:
+    """Return the codec of a model's inputs; None if they are tensors without named features."""
+    if info.manifest is None:
+        return ColumnCodec(info.inputs) if has_columns(info.inputs) else None
+    if isinstance(info.manifest.input, FeaturesInput):
+        return FeatureCodec(info.manifest.input)
+    return ImageCodec(info.manifest.input, decoding)
+
+
 class Endpoint:
     """Codecs and fixed response parts of one model."""
 
@@ -73,43 +90,73 @@ class Endpoint:
         self.inputs = info.inputs
         self.outputs = info.outputs
         self.class_labels = info.labels
-        self.features: FeatureCodec | None = None
-        """None if the model does not take named features."""
-        self.images: ImageCodec | None = None
+        codec = choose_codec(info, decoding)
+        self.features = codec if isinstance(codec, FeatureCodec) else None
+        """None unless the model is a bundle that takes named features."""
+        self.columns = codec if isinstance(codec, ColumnCodec) else None
+        """None unless the model has no manifest, and an input for each feature."""
+        self.images = codec if isinstance(codec, ImageCodec) else None
         """None if the model does not take images."""
         self.writer: PredictionWriter
-        """Missing if the model has no manifest."""
+        """Missing if neither the manifest nor the graph names the features."""
+        self.graph_outputs: GraphOutputs | None = None
+        """The outputs of a model without a manifest; None if that has no writer."""
         self.templates: dict[bytes, DocumentTemplate] = {}
         """By the JSON of a request of the Open Inference Protocol."""
         if info.manifest is not None:
             self.writer = prediction_writer(info.manifest.output, info.version)
-            if isinstance(info.manifest.input, FeaturesInput):
-                self.features = FeatureCodec(info.manifest.input)
-            else:
-                self.images = ImageCodec(info.manifest.input, decoding)
+        elif codec is not None:
+            self.graph_outputs = GraphOutputs(info)
+            self.writer = self.graph_outputs.create_writer(info.version)
 
-    def require_manifest(self) -> Manifest:
-        """Return the manifest, which names features and labels, or raise `InvalidRequest`."""
+    @property
+    def output(self) -> Output | None:
+        """The output of the manifest, or the classes of a graph; None if it has other outputs."""
+        if self.manifest is not None:
+            return self.manifest.output
+        return None if self.graph_outputs is None else self.graph_outputs.classes
+
+    def create_csv_writer(self, parameters: Parameters, table: CsvFormat | None) -> TableWriter:
+        """Create the writer of a table; raise `InvalidRequest` as `require_names` does."""
+        if self.manifest is not None:
+            return CsvWriter(self.manifest.output, parameters, table)
+        return self.require_graph_outputs().create_csv_writer(parameters, table)
+
+    def require_supported(self, parameters: Parameters) -> None:
+        """Raise `InvalidRequest` if the model does not support the parameters of a prediction."""
+        self.require_names()
+        require_supported(self.output, parameters)
+
+    def require_names(self) -> None:
+        """Raise `InvalidRequest` if neither a manifest nor the graph names the features."""
         if self.manifest is None:
-            raise InvalidRequest(
-                f"Model {self.name!r} has no manifest, so its features have no names here; "
-                f"use POST /v2/models/{self.name}/infer."
-            )
-        return self.manifest
+            self.require_graph_outputs()
 
-    def require_features(self) -> FeatureCodec:
+    def require_graph_outputs(self) -> GraphOutputs:
+        """Return the outputs of a model without a manifest, or raise as `require_names` does."""
+        if self.graph_outputs is None:
+            shapes = ", ".join(f"{spec.name!r} {list(spec.shape)}" for spec in self.inputs)
+            raise InvalidRequest(
+                f"Model {self.name!r} has no manifest, and its inputs ({shapes}) have no names for "
+                "single features, as inputs [-1] or [-1, 1] would; use POST "
+                f"/v2/models/{self.name}/infer."
+            )
+        return self.graph_outputs
+
+    def require_table(self) -> TableCodec:
         """Return the codec of a model that takes named features, or raise `InvalidRequest`."""
-        self.require_manifest()
-        if self.features is None:
+        self.require_names()
+        codec = self.features or self.columns
+        if codec is None:
             raise InvalidRequest(
                 f"Model {self.name!r} takes images, not a table's rows; send an image's "
                 f"file to POST /models/{self.name}/predict, with its own Content-Type."
             )
-        return self.features
+        return codec
 
     def require_images(self) -> ImageCodec:
         """Return the codec of a model that takes images, or raise `InvalidRequest`."""
-        self.require_manifest()
+        self.require_names()
         if self.images is None:
             raise InvalidRequest(f"Model {self.name!r} takes no images; give it a table to score.")
         return self.images

@@ -25,6 +25,7 @@ from service.bundle.features import (
     NumericFeature,
     Range,
 )
+from service.codecs.csv_cells import CellReader
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import (
     Matrix,
@@ -124,6 +125,27 @@ class FeatureCodec:
             problems = self._rule_problems(block, broken, first, describe_number)
             found.add(int(broken.sum()), problems)
         found.raise_any()
+
+    def create_rows(self, count: int) -> Matrix:
+        """Return rows of zeros."""
+        return np.zeros((count, len(self.features)), np.float32)
+
+    def decode_columns(
+        self, columns: Sequence[tuple[int, CellReader, Sequence[str]]], count: int
+    ) -> tuple[Matrix, npt.NDArray[np.intp]]:
+        """Decode the cells of some features; the others are missing.
+
+        Args:
+            columns: the position of each feature, the reader of its cells, and these.
+            count: of the rows.
+
+        Returns:
+            The matrix, and the positions of rows that may be invalid, as `find_suspects` does.
+        """
+        sent = np.full((count, len(self.features)), np.nan)
+        for position, reader, cells in columns:
+            sent[:, position] = reader.numbers(cells)
+        return self.find_suspects(sent)
 
     def find_suspects(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
         """Convert numbers to 32 bits, and find the rows that may be invalid.

@@ -14,6 +14,7 @@ from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters, finite_ends
 from service.engine.tensors import Array
 from service.predictions import (
+    Classification,
     are_unsure,
     classify,
     label_probabilities,
@@ -25,8 +26,8 @@ from service.predictions import (
 JsonObject = dict[str, object]
 Fields = Mapping[int, JsonObject]
 """Further fields of predictions, such as their warnings, by row."""
-# A part of all rows: the same bytes, or the bytes of each.
-_Column = bytes | list[bytes]
+Column = bytes | list[bytes]
+"""A part of all rows: the same bytes, or the bytes of each."""
 
 NO_FIELDS: Fields = {}
 _UNSURE = b',"unsure":false', b',"unsure":true'
@@ -89,7 +90,7 @@ class PredictionWriter(ABC):
         """Return a row with default parameters; `_columns` takes several times as long for it."""
 
     @abstractmethod
-    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
+    def _columns(self, scores: Array, parameters: Parameters) -> list[Column]:
         """Return the parts of all rows, without their last braces."""
 
 
@@ -97,7 +98,7 @@ def prediction_writer(output: Output, version: str) -> PredictionWriter:
     """Create the writer of one version of a model."""
     if isinstance(output, ValueOutput):
         return _ValueWriter(output, version)
-    return _ClassesWriter(output, version)
+    return ClassesWriter(output, version)
 
 
 class _ValueWriter(PredictionWriter):
@@ -111,17 +112,17 @@ class _ValueWriter(PredictionWriter):
     def _write_row(self, columns: Array, end: bytes) -> bytes:
         return b'{"value":%b%b%b' % (orjson.dumps(columns[0], option=_NUMPY), self._unit, end)
 
-    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
+    def _columns(self, scores: Array, parameters: Parameters) -> list[Column]:
         values, level = scores[:, 0], parameters.interval
-        columns: list[_Column] = [b'{"value":', _encode_numbers(values)]
+        columns: list[Column] = [b'{"value":', encode_numbers(values)]
         if level is None:
             return [*columns, self._unit]
-        low, high = map(_encode_numbers, finite_ends(self._output, level, values))
+        low, high = map(encode_numbers, finite_ends(self._output, level, values))
         start = b'%b,"interval":{"level":%b,"low":' % (self._unit, orjson.dumps(level))
         return [*columns, start, low, b',"high":', high, b"}"]
 
 
-class _ClassesWriter(PredictionWriter):
+class ClassesWriter(PredictionWriter):
     """``{"label": "b", "probability": 0.9, "probabilities": {"a": 0.1, "b": 0.9}}``."""
 
     def __init__(self, output: ClassesOutput, version: str) -> None:
@@ -142,36 +143,43 @@ class _ClassesWriter(PredictionWriter):
     def _write_row(self, columns: Array, end: bytes) -> bytes:
         probabilities = to_label_columns(columns)
         label = int(predict_label(columns, self._threshold))
+        return self._write_label(label, probabilities, end)
+
+    def _write_label(self, label: int, probabilities: Any, end: bytes) -> bytes:  # noqa: ANN401 - numbers
+        """Return a row with the label at this position."""
         limit = self._unsure_below
         flag = b"" if limit is None else _UNSURE[bool(are_unsure(probabilities[label], limit))]
         numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
         return self._row % (self._starts[label], numbers[label], *numbers, flag, end)
 
-    def _columns(self, scores: Array, parameters: Parameters) -> list[_Column]:
-        probabilities, chosen, unsure = classify(self._output, scores)
-        columns: list[_Column] = [[self._starts[position] for position in chosen]]
+    def _columns(self, scores: Array, parameters: Parameters) -> list[Column]:
+        probabilities, chosen, unsure = self._classify(scores)
+        columns: list[Column] = [[self._starts[position] for position in chosen]]
         if parameters.probabilities and parameters.top is None:
             columns += self._probabilities(probabilities, chosen)
         else:
-            columns.append(_encode_numbers(label_probabilities(probabilities, chosen)))
+            columns.append(encode_numbers(label_probabilities(probabilities, chosen)))
         if parameters.top is not None:
             columns += self._most_probable(probabilities, parameters.top)
         if unsure is not None:
             columns.append([_UNSURE[flag] for flag in unsure])
         return columns
 
-    def _probabilities(self, probabilities: Array, chosen: list[int]) -> list[_Column]:
-        numbers, width = _encode_numbers(probabilities), len(self._all_keys)
+    def _classify(self, scores: Array) -> Classification:
+        return classify(self._output, scores)
+
+    def _probabilities(self, probabilities: Array, chosen: list[int]) -> list[Column]:
+        numbers, width = encode_numbers(probabilities), len(self._all_keys)
         rows = zip(range(0, len(numbers), width), chosen, strict=True)
-        columns: list[_Column] = [[numbers[row + position] for row, position in rows]]
+        columns: list[Column] = [[numbers[row + position] for row, position in rows]]
         for position, key in enumerate(self._all_keys):
             columns += key, numbers[position::width]
         return [*columns, b"}"]
 
-    def _most_probable(self, probabilities: Array, top: int) -> list[_Column]:
+    def _most_probable(self, probabilities: Array, top: int) -> list[Column]:
         order = most_probable(probabilities, top)
-        numbers = _encode_numbers(np.take_along_axis(probabilities, order, axis=1))
-        columns: list[_Column] = []
+        numbers = encode_numbers(np.take_along_axis(probabilities, order, axis=1))
+        columns: list[Column] = []
         separator = b',"probabilities":{'
         for rank, labels in enumerate(order.T.tolist()):
             keys = [separator + self._keys[label] for label in labels]
@@ -194,6 +202,6 @@ def _encode_fields(fields: JsonObject) -> bytes:
     return b"," + orjson.dumps(fields, option=_NUMPY)[1:-1]
 
 
-def _encode_numbers(numbers: Array) -> list[bytes]:
+def encode_numbers(numbers: Array) -> list[bytes]:
     """Return each number as orjson writes it, row by row."""
     return orjson.dumps(np.ascontiguousarray(numbers).ravel(), option=_NUMPY)[1:-1].split(b",")

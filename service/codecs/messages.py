@@ -60,7 +60,7 @@ class ProblemCollector:
 def describe(feature: Feature) -> str:
     """Describe the valid values of a feature."""
     if isinstance(feature, CategoryFeature):
-        return f"one of {join_values(feature.categories)}"
+        return f"one of {join_values(feature.categories)}" if feature.categories else "a string"
     if isinstance(feature, BooleanFeature):
         return "true or false"
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from itertools import count
 
-import numpy as np
 import orjson
 
+from service.codecs.columns import TableCodec
 from service.codecs.csv_reader import MAX_SLOW_ROWS, Lines, TableReader
-from service.codecs.features import FeatureCodec
 from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
 from service.codecs.parameters import Parameters
@@ -16,7 +15,7 @@ from service.errors import InvalidRequest
 from service.filetypes import describe_file_type
 
 
-def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int) -> "NdjsonReader":
+def open_ndjson(sample: bytes, codec: TableCodec, *, whole: bool, longest: int) -> "NdjsonReader":
     """Check the beginning of a table before anything is scored, and return its reader.
 
     Args:
@@ -42,7 +41,7 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
 class NdjsonReader(TableReader):
     """Reads one row per line: an object by feature name, or an array in the features' order."""
 
-    def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
+    def __init__(self, codec: TableCodec, lines: Lines) -> None:
         super().__init__(codec, lines)
         # Smaller after invalid rows, because the valid rows of their batch are decoded twice.
         self._most_rows = MAX_SLOW_ROWS
@@ -71,7 +70,7 @@ class NdjsonReader(TableReader):
         return [number for number, _ in numbered], [text for _, text in numbered]
 
     def _decode_singly(self, line_numbers: Sequence[int], texts: Sequence[str]) -> RowBatch:
-        matrix = np.zeros((len(texts), len(self._codec.features)), np.float32)
+        matrix = self._codec.create_rows(len(texts))
         errors = {}
         for row, text in enumerate(texts):
             try:
@@ -90,7 +89,7 @@ class NdjsonReader(TableReader):
                 f"{self._example}"
             ) from None
         if not rows:
-            return np.empty((0, len(self._codec.features)), np.float32)
+            return self._codec.create_rows(0)
         return self._codec.decode_rows(rows)
 
 

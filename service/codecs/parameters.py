@@ -121,8 +121,19 @@ def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T])
     return choices[text]
 
 
-def require_supported(output: Output, parameters: Parameters) -> None:
-    """Raise `InvalidRequest` if this model has no such interval, or no labels for ``top``."""
+def require_supported(output: Output | None, parameters: Parameters) -> None:
+    """Raise `InvalidRequest` if this model has no such interval, or no labels for ``top``.
+
+    The output is None for a graph without a manifest whose outputs are no named classes.
+    """
+    if output is None:
+        if parameters.interval is None and parameters.top is None:
+            return
+        name = "top" if parameters.interval is None else "interval"
+        raise InvalidRequest(
+            f"Parameter {name!r} needs class labels or a manifest, and this model is a graph "
+            "without them; leave it out."
+        )
     if parameters.interval is not None:
         find_interval(output, parameters.interval)
     if isinstance(output, ValueOutput) and parameters.top is not None:

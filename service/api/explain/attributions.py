@@ -163,7 +163,7 @@ async def explain_images(
     return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
 
 
-def require_one_image(model_input: Input, rows: int) -> None:
+def require_one_image(model_input: Input | None, rows: int) -> None:
     """Raise `InvalidRequest` if an overlay is requested for anything but one image."""
     if not isinstance(model_input, ImageInput):
         raise InvalidRequest(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type
 from service.api.explain.attributions import PNG, explain_images, explain_rows, require_one_image
+from service.api.explain.columns import explain_columns
 from service.api.explain.target import choose_target, read_explanation_options
 from service.api.inference import Failure, Inference
 from service.api.inference_service import HeldModel, InferenceService
@@ -72,23 +73,28 @@ class Explainer:
         inference = Inference(self._protocol, model, endpoint, head, self._metrics)
         quotas.limits.require_query(query)
         label, resolution = read_explanation_options(query)
-        (rows,) = await self._service.decode(inference, body, deadline)
-        self._require_few_rows(len(rows))
-        manifest = endpoint.require_manifest()
+        inputs = await self._service.decode(inference, body, deadline)
+        self._require_few_rows(model.count_rows(inputs))
+        manifest = endpoint.manifest
         as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
         if as_image:
-            require_one_image(manifest.input, len(rows))
-        outputs = (await model.predict((rows,))).outputs
-        target = choose_target(manifest.output, outputs[0], label)
-        if isinstance(manifest.input, FeaturesInput):
-            found = await explain_rows(model, manifest.input, rows, outputs[0], target)
+            require_one_image(None if manifest is None else manifest.input, len(inputs[0]))
+        outputs = (await model.predict(inputs)).outputs
+        scores = outputs[0]
+        if manifest is None:
+            scores = endpoint.require_graph_outputs().join(outputs, len(inputs[0]))
+            found = await explain_columns(model, endpoint, inputs, scores, label)
         else:
-            found = await explain_images(model, rows, outputs[0], target, resolution)
+            target = choose_target(manifest.output, scores, label)
+            if isinstance(manifest.input, FeaturesInput):
+                found = await explain_rows(model, manifest.input, inputs[0], scores, target)
+            else:
+                found = await explain_images(model, inputs[0], scores, target, resolution)
         explanations, shared_fields = found
         headers = {"x-model-version": model.version}
         if as_image:
             drops = np.array(explanations[0]["drops"])
-            content = await asyncio.to_thread(draw_overlay, rows[0], drops)
+            content = await asyncio.to_thread(draw_overlay, inputs[0][0], drops)
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
         response = inference.context
         fields = {
@@ -97,7 +103,7 @@ class Explainer:
         }
         content = await asyncio.to_thread(
             endpoint.writer.write,
-            outputs[0],
+            scores,
             response.parameters,
             fields,
             single=response.single,

@@ -99,14 +99,21 @@ def choose_target(output: Output, predictions: Array, label: str | None) -> Targ
     """
     if not isinstance(output, ClassesOutput):
         if label is not None:
-            raise InvalidRequest(
-                "Parameter 'label' chooses among class labels; this model predicts a value."
-            )
+            find_label(output, label)
         return Target(output, [0] * len(predictions))
     if label is None:
         return Target(output, predict_labels(predictions, output.decision_threshold).tolist())
+    return Target(output, [find_label(output, label)] * len(predictions))
+
+
+def find_label(output: Output | None, label: str) -> int:
+    """Return the position of a class label; raise `InvalidRequest` if the output lacks it."""
+    if not isinstance(output, ClassesOutput):
+        raise InvalidRequest(
+            "Parameter 'label' chooses among class labels; this model predicts a value."
+        )
     if label not in output.labels:
         raise InvalidRequest(
             f"Unknown label {format_value(label)}; {suggestion(label, output.labels)}"
         )
-    return Target(output, [output.labels.index(label)] * len(predictions))
+    return output.labels.index(label)

@@ -28,9 +28,8 @@ from service.api.schemas import (
     returns,
     takes,
 )
-from service.bundle.manifest import Manifest
+from service.codecs.columns import ColumnCodec, TableCodec
 from service.codecs.endpoint import Endpoint
-from service.codecs.features import FeatureCodec
 from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, parse_number_rows
 from service.codecs.json_writer import NO_FIELDS, Fields
@@ -38,7 +37,6 @@ from service.codecs.parameters import (
     DEFAULT_PARAMETERS,
     Parameters,
     read_parameters,
-    require_supported,
 )
 from service.engine.tensors import Arrays
 from service.errors import InvalidRequest
@@ -90,12 +88,14 @@ class PredictResponseFormat(NamedTuple):
     """The format of a response.
 
     ``single`` says whether the request was one row without a list. ``fields`` are the warnings of
-    rows, and the names of images that were sent as files of a form.
+    rows, and the names of images that were sent as files of a form. ``rows`` is their number, which
+    only a graph without a manifest needs.
     """
 
     single: bool
     parameters: Parameters
     fields: Fields = NO_FIELDS
+    rows: int = 1
 
 
 class NativeProtocol:
@@ -121,9 +121,11 @@ class NativeProtocol:
         """Decode one object, an array of rows, ``{"instances": [rows]}``, or images."""
         parameters = DEFAULT_PARAMETERS
         if head.query:
-            parameters = self._read_parameters(endpoint.require_manifest(), head.query)
+            parameters = self._read_parameters(endpoint, head.query)
         codec = endpoint.features
         if codec is None:
+            if endpoint.columns is not None:
+                return self._decode_columns(endpoint.columns, body, parameters)
             return self._decode_images(endpoint.require_images(), body, head, parameters)
         numbers = parse_number_rows(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
@@ -131,11 +133,7 @@ class NativeProtocol:
         if matrix is not None:
             self._limits.require_rows(len(matrix))
         else:
-            document = parse_json(body, lambda: orjson.dumps(codec.example))
-            single = isinstance(document, dict) and (
-                INSTANCES not in document or INSTANCES in codec.names
-            )
-            rows = [document] if single else _read_instances(document, codec)
+            rows, single = _read_rows(body, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
@@ -146,11 +144,20 @@ class NativeProtocol:
             fields = {row: {"warnings": messages} for row, messages in warnings.items()}
         return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, fields))
 
-    def _read_parameters(self, manifest: Manifest, query: bytes) -> Parameters:
+    def _decode_columns(
+        self, codec: ColumnCodec, body: bytes, parameters: Parameters
+    ) -> DecodedRequest[PredictResponseFormat]:
+        """Decode the rows of a graph without a manifest."""
+        rows, single = _read_rows(body, codec)
+        self._limits.require_rows(len(rows))
+        inputs = codec.to_inputs(codec.decode_rows(rows))
+        return DecodedRequest(inputs, PredictResponseFormat(single, parameters, rows=len(rows)))
+
+    def _read_parameters(self, endpoint: Endpoint, query: bytes) -> Parameters:
         """Return the parameters of a query, which this model must support."""
         self._limits.require_query(query)
         parameters = read_parameters(query)
-        require_supported(manifest.output, parameters)
+        endpoint.require_supported(parameters)
         return parameters
 
     def _decode_images(
@@ -163,15 +170,18 @@ class NativeProtocol:
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
         fields: Fields = {row: {"file": name} for row, name in enumerate(posted.files)}
-        response = PredictResponseFormat(posted.single, parameters, fields)
+        response = PredictResponseFormat(posted.single, parameters, fields, len(posted.images))
         return DecodedRequest(codec.decode(posted.images, posted.prefix), response)
 
     def encode(
         self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
     ) -> EncodedBody:
         """Encode the prediction of a single row, or ``{"predictions": [...]}``."""
-        single, parameters, fields = context
-        return EncodedBody(endpoint.writer.write(outputs[0], parameters, fields, single=single))
+        single, parameters, fields, rows = context
+        scores = outputs[0]
+        if endpoint.graph_outputs is not None:
+            scores = endpoint.graph_outputs.join(outputs, rows)
+        return EncodedBody(endpoint.writer.write(scores, parameters, fields, single=single))
 
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
@@ -216,7 +226,15 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     return router
 
 
-def _read_instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
+def _read_rows(body: bytes, codec: TableCodec) -> tuple[list[Any], bool]:
+    """Return the rows of a body, and whether it is a single object."""
+    document = parse_json(body, lambda: orjson.dumps(codec.example))
+    if isinstance(document, dict) and (INSTANCES not in document or INSTANCES in codec.names):
+        return [document], True
+    return _read_instances(document, codec), False
+
+
+def _read_instances(document: Any, codec: TableCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the rows of a body that is not a single object."""
     if isinstance(document, dict):
         document = take_instances(document)
