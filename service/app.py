@@ -24,7 +24,7 @@ from service.api.inference_service import InferenceService
 from service.api.middleware import PredictRoutingMiddleware, RequestContext
 from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions
-from service.api.openapi import model_paths
+from service.api.column_paths import describe_paths
 from service.api.operations import Documentation, documentation_router, operations_router
 from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictRouter
 from service.api.shadow import ShadowMirror, shadow_router
@@ -67,7 +67,7 @@ class Onward(FastAPI):
     ) -> None:
         # `documentation_router` replaces FastAPI's routes for the document and its pages.
         super().__init__(**options, openapi_url=None)
-        describe_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
+        describe_model = partial(describe_paths, max_explained_rows=settings.max_explained_rows)
         self.documentation = Documentation(registry, super().openapi, describe_model)
         self.fast_path: FastPath | None = None
         """Used by `service.server.fast_path`, and not by other servers."""

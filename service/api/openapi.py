@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+from collections.abc import Mapping, Sequence, Set
 
 import orjson
 
@@ -41,16 +42,19 @@ from service.values import MAX_ROUNDED_TO_FLOAT32
 # A category that is the canonical text of an integer.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
-_NUMBER: Schema = {"type": "number"}
-# The largest integer that JSON parsers round to that number; the one half way is rounded up.
-_MAX_NUMBER = int(MAX_ROUNDED_TO_FLOAT32) + int(math.ulp(MAX_ROUNDED_TO_FLOAT32) / 2) - 1
-_INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), _NUMBER)) | {
+NUMBER: Schema = {"type": "number"}
+"""Any number."""
+# The one half way is rounded up.
+MAX_NUMBER = int(MAX_ROUNDED_TO_FLOAT32) + int(math.ulp(MAX_ROUNDED_TO_FLOAT32) / 2) - 1
+"""The largest integer that JSON parsers round to the largest number of 32 bits."""
+_INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), NUMBER)) | {
     "description": "Present if the parameter 'interval' requests it."
 }
-_FAILED: Schema = {
+FAILED: Schema = {
     "$ref": "#/components/schemas/Error",
     "description": "For a row of a table that failed.",
 }
+"""The error in a response instead of a prediction."""
 
 # A format of our own for strings that are an image file; JSON Schema has none.
 _ENCODED = "base64-image"
@@ -74,10 +78,11 @@ _PREDICTED_TABLE = (
     "A row that fails has a message in the column error; the other rows have predictions."
 )
 _PREDICTED_LINES = "One prediction per line, or an error object for a row that failed."
-_TABLE_RESPONSES: Schema = {
+TABLE_RESPONSES: Schema = {
     "text/csv": {"schema": STRING | {"description": _PREDICTED_TABLE}},
     "application/x-ndjson": {"schema": STRING | {"description": _PREDICTED_LINES}},
 }
+"""The responses to tables by media type."""
 # A table needs at least one row, after the header if it is CSV.
 _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
@@ -111,12 +116,21 @@ def _describe_operation(manifest: Manifest, max_explained_rows: int | None = Non
         if explained:
             other_types = {PNG: {"schema": FILE}}
     else:
-        content = _describe_rows(manifest.title, manifest.input, max_explained_rows)
+        features = manifest.input.features
+        example = {feature.name: feature.example for feature in features}
+        content = describe_rows(
+            manifest.title,
+            {feature.name: _describe_feature(feature) for feature in features},
+            example,
+            max_explained_rows,
+            optional={feature.name for feature in features if feature.optional},
+            values=[_describe_type(feature) for feature in features],
+        )
         body = {"content": content}
         if not explained:
-            content |= _describe_tables(manifest.input)
-            errors, other_types = TABLE_ERRORS, _TABLE_RESPONSES
-            item = {"anyOf": [item, _FAILED]}
+            content |= describe_tables(example)
+            errors, other_types = TABLE_ERRORS, TABLE_RESPONSES
+            item = {"anyOf": [item, FAILED]}
     one = object_schema(required | shared, optional)
     several = object_schema({"predictions": array_schema(item)} | shared)
     responses = predicts(
@@ -156,26 +170,41 @@ def _describe_content(schema: Schema, examples: Schema) -> Schema:
     return {"schema": schema, "examples": named}
 
 
-def _describe_rows(title: str, model_input: FeaturesInput, max_rows: int | None) -> Schema:
-    """Return the content of a request with one row or several in JSON."""
-    features = model_input.features
+def describe_rows(  # noqa: PLR0913 - the parts of a row
+    title: str,
+    properties: Schema,
+    example: Mapping[str, object],
+    max_rows: int | None,
+    *,
+    optional: Set[str] = frozenset(),
+    values: Sequence[Schema] | None = None,
+) -> Schema:
+    """Return the content of a request with one row or several in JSON.
+
+    Args:
+        title: of a row.
+        properties: of a row, by feature name.
+        example: a valid row.
+        max_rows: of a request; None is no limit.
+        optional: the features that a row may omit.
+        values: of a row that is an array; None are the properties.
+    """
     row = {
         "type": "object",
         "title": title,
-        "required": [feature.name for feature in features if not feature.optional],
-        "properties": {feature.name: _describe_feature(feature) for feature in features},
+        "required": [name for name in properties if name not in optional],
+        "properties": properties,
         "additionalProperties": False,
     }
-    values = {
+    array = {
         "type": "array",
-        "prefixItems": [_describe_type(feature) for feature in features],
+        "prefixItems": list(properties.values()) if values is None else values,
         "items": False,
-        "minItems": len(features),
-        "maxItems": len(features),
+        "minItems": len(properties),
+        "maxItems": len(properties),
     }
-    example = {feature.name: feature.example for feature in features}
     examples = {"one row": example, "several rows": [example, list(example.values())]}
-    return _describe_json(row, values, max_rows, examples)
+    return _describe_json(row, array, max_rows, examples)
 
 
 def _describe_feature(feature: Feature) -> Schema:
@@ -203,7 +232,7 @@ def _describe_type(feature: Feature) -> Schema:
         kinds, schema = _describe_category(feature)
     else:
         is_whole = isinstance(feature, IntegerFeature)
-        largest = WHOLE_MAX if is_whole else _MAX_NUMBER
+        largest = WHOLE_MAX if is_whole else MAX_NUMBER
         kinds = ["integer" if is_whole else "number"]
         schema = {"minimum": -largest, "maximum": largest}
         if feature.allowed is not None:
@@ -229,7 +258,7 @@ def _describe_prediction(manifest: Manifest) -> tuple[Schema, Schema]:
     output = manifest.output
     optional: Schema = {}
     if isinstance(output, ClassesOutput):
-        share = _NUMBER | {"minimum": 0, "maximum": 1}
+        share = NUMBER | {"minimum": 0, "maximum": 1}
         required = {
             "label": STRING | {"enum": output.labels},
             "probability": share | {"description": "The probability of the predicted label."},
@@ -243,7 +272,7 @@ def _describe_prediction(manifest: Manifest) -> tuple[Schema, Schema]:
             "description": "Of every label, or as the parameters top and probabilities request.",
         }
     else:
-        required = {"value": _NUMBER | {"description": output.description}}
+        required = {"value": NUMBER | {"description": output.description}}
         if output.unit is not None:
             required["unit"] = STRING | {"const": output.unit}
         if output.interval is not None:
@@ -292,9 +321,8 @@ def _describe_parameters(manifest: Manifest, *, explained: bool) -> list[Schema]
     return parameters
 
 
-def _describe_tables(model_input: FeaturesInput) -> Schema:
-    """Return the request bodies of tables by media type, each with a working example."""
-    example = {feature.name: feature.example for feature in model_input.features}
+def describe_tables(example: Mapping[str, object]) -> Schema:
+    """Return the request bodies of tables by media type, by the example of a valid row."""
     names = ",".join(quote_cell(name, ",") for name in example)
     cells = (
         str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in example.values()
@@ -348,12 +376,12 @@ def _describe_explanation(manifest: Manifest) -> tuple[Schema, Schema]:
     explanation = {"of": STRING | {"description": "The quantity that is explained."}}
     if isinstance(manifest.input, ImageInput):
         method = "occlusion"
-        explanation["drops"] = array_schema(array_schema(_NUMBER))
+        explanation["drops"] = array_schema(array_schema(NUMBER))
     else:
         method = "shapley" if manifest.reasons is None else "additive"
         names = [feature.name for feature in manifest.input.features]
-        contributions = object_schema(dict.fromkeys(names, _NUMBER), closed=True)
-        explanation |= {"base": _NUMBER, "contributions": contributions}
+        contributions = object_schema(dict.fromkeys(names, NUMBER), closed=True)
+        explanation |= {"base": NUMBER, "contributions": contributions}
     shared: Schema = {
         "method": STRING | {"const": method},
         "meaning": STRING | {"description": "What the numbers mean, in one sentence."},
@@ -361,4 +389,4 @@ def _describe_explanation(manifest: Manifest) -> tuple[Schema, Schema]:
     if method == "shapley":
         description = "The row that base is the prediction for."
         shared["reference"] = {"type": "object", "description": description}
-    return explanation | {"score": _NUMBER}, shared
+    return explanation | {"score": NUMBER}, shared

@@ -17,10 +17,14 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from service.api.body import JSON, json_response
 from service.api.schemas import Responses, Schema, add_error_responses, returns
 from service.bundle.manifest import Manifest
+from service.codecs.columns import has_columns
+from service.engine.model import ModelInfo
 from service.engine.registry import Readiness, Registry
 from service.observability.exposition import CONTENT_TYPE
 
-Manifests = Mapping[str, Manifest]
+Described = Manifest | ModelInfo
+"""A bundle by its manifest, or a graph without one by what is known of it."""
+Models = Mapping[str, Described]
 
 # Relative, so that the pages work behind a proxy that adds a path prefix.
 _URL = "openapi.json"
@@ -84,7 +88,7 @@ class Documentation:
         self,
         registry: Registry,
         describe_routes: Callable[[], Schema],
-        describe_model: Callable[[Manifest], Schema],
+        describe_model: Callable[[Described], Schema],
     ) -> None:
         self._registry = registry
         self._describe_routes = describe_routes
@@ -94,7 +98,7 @@ class Documentation:
         self._revision = -1
         self._building: asyncio.Task[None] | None = None
         # By model, so that only the paths of changed models are built again.
-        self._paths: dict[str, tuple[Manifest, Mapping[str, orjson.Fragment]]] = {}
+        self._paths: dict[str, tuple[Described, Mapping[str, orjson.Fragment]]] = {}
 
     async def json(self) -> bytes:
         """Return the document for the current models; concurrent requests share one build."""
@@ -105,15 +109,15 @@ class Documentation:
             await asyncio.shield(self._building)
         return self._content
 
-    def content(self, manifests: Manifests | None = None) -> bytes:
+    def content(self, models: Models | None = None) -> bytes:
         """Build the document for these models by name, or for those that serve now; thread-safe."""
-        found = self._manifests() if manifests is None else manifests
+        found = self._models() if models is None else models
         cached = self._paths
         paths = {
             name: cached[name]
-            if name in cached and cached[name][0] is manifest
-            else self._build_paths(manifest)
-            for name, manifest in found.items()
+            if name in cached and cached[name][0] is model
+            else self._build_paths(model)
+            for name, model in found.items()
         }
         self._paths = paths
         if self._routes is None:
@@ -121,25 +125,25 @@ class Documentation:
         own = {path: part for _, parts in paths.values() for path, part in parts.items()}
         return orjson.dumps({**self._routes, "paths": {**self._routes["paths"], **own}})
 
-    def _build_paths(self, manifest: Manifest) -> tuple[Manifest, Mapping[str, orjson.Fragment]]:
-        paths = self._describe_model(manifest)
+    def _build_paths(self, model: Described) -> tuple[Described, Mapping[str, orjson.Fragment]]:
+        paths = self._describe_model(model)
         # orjson cannot write the limits beyond 64 bits.
-        return manifest, {path: orjson.Fragment(json.dumps(part)) for path, part in paths.items()}
+        return model, {path: orjson.Fragment(json.dumps(part)) for path, part in paths.items()}
 
     async def _build(self) -> None:
         try:
-            revision, manifests = self._registry.revision, self._manifests()
-            self._content = await asyncio.to_thread(self.content, manifests)
+            revision, models = self._registry.revision, self._models()
+            self._content = await asyncio.to_thread(self.content, models)
             self._revision = revision
         finally:
             self._building = None
 
-    def _manifests(self) -> Manifests:
+    def _models(self) -> Models:
         infos = {name: self._registry.entry(name).info for name in self._registry.names}
         return {
-            name: info.manifest
+            name: info.manifest or info
             for name, info in infos.items()
-            if info is not None and info.manifest is not None
+            if info is not None and (info.manifest is not None or has_columns(info.inputs))
         }
 
 

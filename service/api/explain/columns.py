@@ -11,7 +11,7 @@ import numpy as np
 from service.api.explain.target import Explanation, find_label
 from service.bundle.explanations import sum_exactly
 from service.codecs.endpoint import Endpoint
-from service.codecs.graph_outputs import GraphOutputs
+from service.codecs.output_rows import GraphOutputs
 from service.engine.model import ServedModel
 from service.engine.tensors import DTYPES, Array, Arrays
 from service.errors import InvalidRequest

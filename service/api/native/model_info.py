@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
+from service.bundle.features import CategoryFeature
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_verified
+from service.codecs.columns import ColumnCodec, has_columns
 from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
@@ -44,8 +46,10 @@ def _describe_content(entry: Entry) -> dict[str, object]:
         info["execution"] = entry.model.execution
         if entry.info is not None and entry.info.execution is not None:
             info["execution_details"] = _describe_execution(entry.info, entry.info.execution)
-    if entry.info is None or entry.info.manifest is None:
+    if entry.info is None:
         return info
+    if entry.info.manifest is None:
+        return info | _describe_graph(entry.info)
     manifest = entry.info.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
@@ -54,6 +58,26 @@ def _describe_content(entry: Entry) -> dict[str, object]:
         info["features"] = stated["input"]["features"]
     parts = ("output", "scaler", "evaluation", "provenance")
     return info | {key: stated[key] for key in parts if key in stated}
+
+
+def _describe_graph(model: ModelInfo) -> dict[str, object]:
+    """Return the features and the outputs of a graph with an input for each column."""
+    if not has_columns(model.inputs):
+        return {}
+    features = [
+        {
+            "name": feature.name,
+            "type": "string" if isinstance(feature, CategoryFeature) else feature.type,
+            "datatype": spec.datatype,
+        }
+        for feature, spec in zip(ColumnCodec(model.inputs).features, model.inputs, strict=True)
+    ]
+    outputs = [
+        {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+        | ({"labels": model.labels[spec.name]} if spec.name in model.labels else {})
+        for spec in model.outputs
+    ]
+    return {"input": "features", "features": features, "outputs": outputs}
 
 
 def _describe_execution(model: ModelInfo, execution: Execution) -> dict[str, object]:

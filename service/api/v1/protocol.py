@@ -10,6 +10,7 @@ import orjson
 from service.api.body import FORM, JSON, RequestHead
 from service.api.inference import DecodedRequest, EncodedBody
 from service.bundle.features import INPUT_NAME
+from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
@@ -323,6 +324,10 @@ def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
 def _fit(natural: Array, spec: TensorSpec) -> Array:
     """Convert values to the type and the shape of an input."""
     shape = natural.shape
+    if is_column(spec) and natural.size and shape[1:] in ((), (1,)):
+        # One value for each row, bare or in a list; a scalar is one row.
+        shape = natural.size, *spec.shape[1:]
+        return cast(natural, spec).reshape(shape)
     if not natural.size and shape_fits(shape, spec.shape[: natural.ndim]):
         # JSON has the axes of an empty array only up to the first empty one.
         shape += tuple(max(axis, 0) for axis in spec.shape[natural.ndim :])
@@ -335,7 +340,7 @@ def _fit(natural: Array, spec: TensorSpec) -> Array:
 def _read_values(data: object, spec: TensorSpec) -> Array:
     if spec.datatype == "BYTES":
         data = without_base64(data, spec)
-    return read_natural(data, spec)
+    return read_natural(data, spec, nulls=is_column(spec))
 
 
 def _require_one_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:

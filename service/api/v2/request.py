@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.api.v2.shared_memory import Regions, read_slot
+from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
 from service.codecs.parameters import find_interval, invalid_level
@@ -155,7 +156,9 @@ class InputReader:
                 )
             data = tensor["data"]
             booleans = self._may_hold_booleans and not isinstance(data, np.ndarray)
-            return read_json(data, shape, spec, nulls=is_bundle, booleans=booleans)
+            # The condition keeps a bundle out of another file.
+            nulls = is_bundle or is_column(spec)
+            return read_json(data, shape, spec, nulls=nulls, booleans=booleans)
         if "data" in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
         return read_binary(content, shape, spec)

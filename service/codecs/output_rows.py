@@ -180,7 +180,7 @@ class _NamedWriter(PredictionWriter):
         self, specs: Sequence[TensorSpec], labels: Mapping[str, Sequence[str]], version: str
     ) -> None:
         super().__init__(version)
-        keys = [orjson.dumps(name) for name in _free_names(specs)]
+        keys = [orjson.dumps(name) for name in free_names(specs)]
         self._starts = [(b",%b:" if k else b"{%b:") % key for k, key in enumerate(keys)]
         self._labels = [labels.get(spec.name, ()) for spec in specs]
 
@@ -219,7 +219,7 @@ class _NamedCsvWriter(TableWriter):
         warnings = ["warnings"] if parameters.warnings else []
         columns = [
             column
-            for spec, name, width in zip(specs, _free_names(specs), self._widths, strict=True)
+            for spec, name, width in zip(specs, free_names(specs), self._widths, strict=True)
             for column in _column_names(name, width, labels.get(spec.name, ()))
         ]
         super().__init__([*columns, *warnings, "error"], parameters, table)
@@ -277,7 +277,7 @@ def _classify(scores: Array) -> Classification:
     return Classification(scores[_PROBABILITIES], scores[_POSITION].tolist(), None)
 
 
-def _free_names(specs: Sequence[TensorSpec]) -> Sequence[str]:
+def free_names(specs: Sequence[TensorSpec]) -> Sequence[str]:
     """Return the names of outputs in responses; the other keys of a response are not free."""
     return [f"predicted_{spec.name}" if spec.name in _RESERVED else spec.name for spec in specs]
 
