@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.column_paths import describe_paths
 from service.api.errors import add_error_handlers
 from service.api.explain.routes import Explainer, explain_router
 from service.api.inference import FastInference
@@ -24,7 +25,6 @@ from service.api.inference_service import InferenceService
 from service.api.middleware import PredictRoutingMiddleware, RequestContext
 from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions
-from service.api.column_paths import describe_paths
 from service.api.operations import Documentation, documentation_router, operations_router
 from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictRouter
 from service.api.shadow import ShadowMirror, shadow_router

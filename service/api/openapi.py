@@ -3,7 +3,8 @@
 import base64
 import math
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import orjson
 
@@ -176,7 +177,7 @@ def describe_rows(  # noqa: PLR0913 - the parts of a row
     example: Mapping[str, object],
     max_rows: int | None,
     *,
-    optional: Set[str] = frozenset(),
+    optional: AbstractSet[str] = frozenset(),
     values: Sequence[Schema] | None = None,
 ) -> Schema:
     """Return the content of a request with one row or several in JSON.

@@ -13,9 +13,9 @@ from service.codecs.columns import ColumnCodec, TableCodec, has_columns
 from service.codecs.csv_header import CsvFormat
 from service.codecs.csv_writer import CsvWriter, TableWriter
 from service.codecs.features import FeatureCodec
-from service.codecs.output_rows import GraphOutputs
 from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import PredictionWriter, prediction_writer
+from service.codecs.output_rows import GraphOutputs
 from service.codecs.parameters import Parameters, require_supported
 from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest

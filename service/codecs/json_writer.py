@@ -143,10 +143,6 @@ class ClassesWriter(PredictionWriter):
     def _write_row(self, columns: Array, end: bytes) -> bytes:
         probabilities = to_label_columns(columns)
         label = int(predict_label(columns, self._threshold))
-        return self._write_label(label, probabilities, end)
-
-    def _write_label(self, label: int, probabilities: Any, end: bytes) -> bytes:  # noqa: ANN401 - numbers
-        """Return a row with the label at this position."""
         limit = self._unsure_below
         flag = b"" if limit is None else _UNSURE[bool(are_unsure(probabilities[label], limit))]
         numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")

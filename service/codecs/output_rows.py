@@ -160,7 +160,9 @@ class _LabelWriter(ClassesWriter):
     """Writes the labels that the graph itself predicts."""
 
     def _write_row(self, columns: Array, end: bytes) -> bytes:
-        return self._write_label(int(columns[_POSITION]), columns[_PROBABILITIES], end)
+        numbers = encode_numbers(columns[_PROBABILITIES])
+        label = int(columns[_POSITION])
+        return self._row % (self._starts[label], numbers[label], *numbers, b"", end)
 
     def _classify(self, scores: Array) -> Classification:
         return _classify(scores)

@@ -69,7 +69,7 @@ async def explain_rows(
     for row, mixed in enumerate(mixed_outputs):
         numbers = target.select(row, mixed)
         total = sum_exactly(float(numbers[0]), (numbers @ plan.weights).tolist())
-        explanations.append(_explanation(target.description(row), names, total))
+        explanations.append(create_explanation(target.description(row), names, total))
     return explanations, {
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
@@ -92,7 +92,7 @@ def _additive(
         total = reasons.explain(numbers, 0 if binary else index)
         if binary and index == 0:
             total = ScoreSum(-total.base, [-part for part in total.contributions], -total.score)
-        explanations.append(_explanation(_score_name(reasons, target, row), names, total))
+        explanations.append(create_explanation(_score_name(reasons, target, row), names, total))
     return explanations
 
 
@@ -109,7 +109,8 @@ def _score_name(reasons: Additive, target: Target, row: int) -> str:
     return f"log-probability of {label!r}, less the mean over all labels"
 
 
-def _explanation(quantity: str, names: Sequence[str], total: ScoreSum) -> Explanation:
+def create_explanation(quantity: str, names: Sequence[str], total: ScoreSum) -> Explanation:
+    """Return the explanation of one row as JSON."""
     contributions = dict(zip(names, total.contributions, strict=True))
     return {
         "of": quantity,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from service.api.explain.attributions import create_explanation
 from service.api.explain.target import Explanation, find_label
 from service.bundle.explanations import sum_exactly
 from service.codecs.endpoint import Endpoint
@@ -66,24 +67,14 @@ async def explain_columns(
     plan = plan_mixtures(len(numeric))
     mixed = await _predict_mixtures(model, outputs, inputs, numeric, plan.masks[:-1])
     numbers = np.concatenate([mixed, scores[:, np.newaxis]], axis=1).astype(np.float64)
+    names = [endpoint.inputs[k].name for k in numeric]
     explanations: list[Explanation] = []
     for row, position in enumerate(positions):
         line = numbers[row, :, position]
-        if not np.isfinite(line).all():
-            raise InvalidRequest(
-                f"Row {row} has no explanation: with zero for some of its numbers, the prediction "
-                "is not a finite number."
-            )
+        _require_finite(line, row)
         total = sum_exactly(float(line[0]), (line @ plan.weights).tolist())
-        names = [endpoint.inputs[k].name for k in numeric]
-        explanations.append(
-            {
-                "of": outputs.quantity(position),
-                "base": total.base,
-                "contributions": dict(zip(names, total.contributions, strict=True)),
-                "score": total.score,
-            }
-        )
+        quantity = outputs.quantity(position)
+        explanations.append(create_explanation(quantity, names, total))
     meaning = _MEANING.format(orders=plan.orders)
     if words:
         meaning += _WORDS.format(names=", ".join(map(repr, words)))
@@ -118,6 +109,14 @@ async def _predict_mixtures(
     ]
     table = np.concatenate(parts)
     return table.reshape(rows, count, table.shape[1])
+
+
+def _require_finite(numbers: Array, row: int) -> None:
+    if not np.isfinite(numbers).all():
+        raise InvalidRequest(
+            f"Row {row} has no explanation: its prediction, or the one with zero for some of its "
+            "numbers, is not a finite number."
+        )
 
 
 def _zero(datatype: str) -> object:

@@ -133,7 +133,11 @@ class NativeProtocol:
         if matrix is not None:
             self._limits.require_rows(len(matrix))
         else:
-            rows, single = _read_rows(body, codec)
+            document = parse_json(body, lambda: orjson.dumps(codec.example))
+            single = isinstance(document, dict) and (
+                INSTANCES not in document or INSTANCES in codec.names
+            )
+            rows = [document] if single else _read_instances(document, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
@@ -148,7 +152,11 @@ class NativeProtocol:
         self, codec: ColumnCodec, body: bytes, parameters: Parameters
     ) -> DecodedRequest[PredictResponseFormat]:
         """Decode the rows of a graph without a manifest."""
-        rows, single = _read_rows(body, codec)
+        document = parse_json(body, lambda: orjson.dumps(codec.example))
+        single = isinstance(document, dict) and (
+            INSTANCES not in document or INSTANCES in codec.names
+        )
+        rows = [document] if single else _read_instances(document, codec)
         self._limits.require_rows(len(rows))
         inputs = codec.to_inputs(codec.decode_rows(rows))
         return DecodedRequest(inputs, PredictResponseFormat(single, parameters, rows=len(rows)))
@@ -224,14 +232,6 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     ):
         add_model_routes(router, method, path, summary, handler, **options)
     return router
-
-
-def _read_rows(body: bytes, codec: TableCodec) -> tuple[list[Any], bool]:
-    """Return the rows of a body, and whether it is a single object."""
-    document = parse_json(body, lambda: orjson.dumps(codec.example))
-    if isinstance(document, dict) and (INSTANCES not in document or INSTANCES in codec.names):
-        return [document], True
-    return _read_instances(document, codec), False
 
 
 def _read_instances(document: Any, codec: TableCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
