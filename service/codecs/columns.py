@@ -32,6 +32,7 @@ from service.values import format_value, is_integer, not_a_number
 Rows = npt.NDArray[Any]
 """A structured array ``[rows]`` with one field for each input of the graph."""
 
+_WORDS = {"true": 1, "false": 0}
 _SHAPES = {(-1,), (-1, 1)}
 # The largest numbers that an input of fewer bits represents, where rounding makes them infinite.
 _SMALL_BITS = 16
@@ -110,13 +111,14 @@ class ColumnCodec:
         if dtype.kind == "f":
             with np.errstate(over="ignore"):
                 numbers = reader.numbers(cells).astype(dtype)
-            return numbers, np.flatnonzero(np.isinf(numbers)).tolist()
+            return _replace_words(numbers, np.flatnonzero(np.isinf(numbers)).tolist(), cells)
         if dtype.kind in "iu" and (integers := _read_integers(cells, dtype)) is not None:
             return integers, ()
         read = self._schema.converts[position]
         values = [read(reader.value(cell)) for cell in cells]
         wrong = [row for row, value in enumerate(values) if value is None]
-        return np.array([0 if value is None else value for value in values], dtype), wrong
+        numbers = np.array([0 if value is None else value for value in values], dtype)
+        return _replace_words(numbers, wrong, cells)
 
     def to_inputs(self, rows: Rows) -> Arrays:
         """Return the inputs of the graph in their order."""
@@ -209,6 +211,20 @@ def _read_integers(cells: Sequence[str], dtype: np.dtype[Any]) -> Array | None:
         return np.array(list(map(int, cells)), dtype)
     except (ValueError, OverflowError):
         return None
+
+
+def _replace_words(
+    numbers: Array, wrong: Sequence[int], cells: Sequence[str]
+) -> tuple[Array, Sequence[int]]:
+    """Set 1 for true and 0 for false, as pandas writes booleans; return the other wrong rows."""
+    others = []
+    for row in wrong:
+        number = _WORDS.get(cells[row].strip().lower())
+        if number is None:
+            others.append(row)
+        else:
+            numbers[row] = number
+    return numbers, others
 
 
 def _hint(spec: TensorSpec, value: object) -> str | None:

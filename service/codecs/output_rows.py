@@ -23,7 +23,6 @@ from service.predictions import Classification, expand_binary_scores, predict_la
 # Keys of a response that are no outputs.
 _RESERVED = {"predictions", "model_version", "warnings", "explanation", "file", "error", "code"}
 _MAX_COLUMNS = 1000
-_ONE_VALUE = {(-1,), (-1, 1), ()}
 _WHOLE = re.compile(r"-?[0-9]+")
 _POSITION, _PROBABILITIES = "position", "probabilities"
 
@@ -145,8 +144,9 @@ class GraphOutputs:
             raise self._unreadable(
                 f"has the shape {list(array.shape)}, not a value for each of {rows} rows", position
             )
-        if array.dtype == np.float16:  # JSON has no numbers of 16 bits
-            array = array.astype(np.float32)
+        # Of two equivalent integer types of numpy, orjson supports only one; it has no 16 bits.
+        datatype = self._specs[position].datatype
+        array = np.asarray(array, DTYPES["FP32" if datatype == "FP16" else datatype])
         return array[:, 0] if array.ndim > 1 and array.shape[1:] == (1,) else array
 
     def _unreadable(self, reason: str, position: int) -> InvalidRequest:
@@ -265,7 +265,9 @@ def _find_label(specs: Sequence[TensorSpec]) -> int | None:
     It is the first output of integers or strings, as in the graphs of every converter.
     """
     for position, spec in enumerate(specs):
-        if DTYPES[spec.datatype].kind in "iuO" and spec.shape in _ONE_VALUE:
+        # Converters may declare a single label, and predict one for each row.
+        is_narrow = len(spec.shape) < 2 or spec.shape[1:] == (1,)  # noqa: PLR2004 - rows, labels
+        if DTYPES[spec.datatype].kind in "iuO" and is_narrow:
             return position
     return None
 
