@@ -42,6 +42,9 @@ class GraphOutputs:
             return
         labels = list(info.labels[info.outputs[self._scores].name])
         self._label = _find_label(info.outputs)
+        # Further outputs would be lost in a prediction that is a label.
+        if len(info.outputs) != (1 if self._label is None else 2):
+            return
         if self._label is not None and not _is_named(info.outputs[self._label], labels):
             return
         # The names of a graph may be empty, which those of a manifest may not.
@@ -123,7 +126,9 @@ class GraphOutputs:
         )
         joined[_PROBABILITIES] = probabilities
         if self._label is None:
-            joined[_POSITION] = predict_labels(probabilities)
+            # Two columns may be scores, so only the probability of the second has a threshold.
+            is_single = table.shape[1] == 1
+            joined[_POSITION] = predict_labels(table) if is_single else table.argmax(axis=1)
             return joined
         values = self._split(self._label, outputs[self._label], rows).ravel().tolist()
         try:

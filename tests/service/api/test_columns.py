@@ -69,7 +69,7 @@ def classifier() -> bytes:
     ]
     constants = [
         numpy_helper.from_array(weights, "weights"),
-        helper.make_tensor("names", TensorProto.STRING, [3], [name.encode() for name in LABELS]),
+        numpy_helper.from_array(np.array(LABELS, np.object_), "names"),
     ]
     outputs = [tensor("label", ["N"], TensorProto.STRING), tensor("p", ["N", 3])]
     return serialized(nodes, [tensor("a", ["N", 1]), tensor("b", ["N", 1])], outputs, constants)
@@ -127,7 +127,7 @@ def table_of(rows: list[dict[str, Any]]) -> str:
     """A CSV file whose columns are in another order than the inputs, with one more column."""
     output = io.StringIO()
     writer = csv.writer(output)
-    names = ["note", *reversed(TYPES)]
+    names = ["note", *reversed(list(TYPES))]
     writer.writerow(names)
     for row in rows:
         cells = {"note": "n"} | row | {"flag": "yes" if row["flag"] else "False"}
@@ -320,7 +320,7 @@ def test_the_class_is_the_graphs_own_label_output(models: Path, start: StartApp)
     assert [row["label"] for row in predictions] == wanted["label"].tolist()
     for row, probabilities in zip(predictions, wanted["p"], strict=True):
         assert list(row["probabilities"]) == LABELS
-        assert np.array_equal(np.float32(list(row["probabilities"].values())), probabilities)
+        assert np.array_equal(np.array([*row["probabilities"].values()], np.float32), probabilities)
         assert row["probability"] == row["probabilities"][row["label"]]
     assert single.json() == predictions[1] | {"model_version": "1"}
     cells = list(csv.DictReader(io.StringIO(table.text)))
