@@ -75,10 +75,10 @@ def test_numbers_that_are_not_finite_are_exact_in_binary_and_rejected_in_json(
     models: Path, start: StartApp
 ) -> None:
     """JSON has no notation for them; in binary even the bits of a NaN are unchanged."""
-    publish_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
+    publish_bare(models, "same", identity(TensorProto.FLOAT, ["n", 4]))
     client = start()
-    array = np.array([np.nan, np.inf, -np.inf, 1.5], np.float32)
-    array[0:1].view(np.uint32)[0] = 0x7FC0_1234
+    array = np.array([[np.nan, np.inf, -np.inf, 1.5]], np.float32)
+    array.view(np.uint32)[0, 0] = 0x7FC0_1234
 
     (binary,) = outputs_in_binary(infer_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
     rejected = infer_in_json(client, "same", {"INPUT0": array})

@@ -5,6 +5,7 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each also unde
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -39,7 +40,7 @@ from service.codecs.parameters import (
     read_parameters,
 )
 from service.engine.tensors import Arrays
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
 from service.workers.coordination import Worker
 
@@ -213,6 +214,11 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
 
     async def model(_: Request, name: str, version: str | None) -> Response:
         entry = registry.entry(name, version)
+        if entry.serves and entry.info is None:
+            # Only its graph describes a model without a manifest. The entry has any error.
+            with suppress(OnwardError):
+                await reconciler.model_info(name, version)
+            entry = registry.entry(name, version)
         entries = await worker.index.entries(name)
         return json_response(model_info.describe(registry, entry, entries))
 

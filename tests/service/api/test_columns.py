@@ -406,6 +406,16 @@ def test_the_features_are_listed_with_their_types(models: Path, start: StartApp)
     assert "/models/copies/explain" in paths
 
 
+def test_a_model_that_is_not_loaded_yet_is_described(models: Path, start: StartApp) -> None:
+    """Its graph is opened for that, once."""
+    publish_bare(models, "product", product())
+    client = start(max_loaded_models=1)
+
+    described = client.get("/models/product").json()
+
+    assert [feature["name"] for feature in described["features"]] == ["a", "b"]
+
+
 def test_a_matrix_without_names_refers_to_v2(models: Path, start: StartApp) -> None:
     """The message has its shape, and the shapes that would have names."""
     publish_bare(models, "simple", sum_and_difference())

@@ -208,7 +208,7 @@ def test_a_bare_model_is_loaded_for_its_metadata(models: Path, start: StartApp) 
     publish_price(models)
     client = start(max_loaded_models=1)
 
-    before = client.get("/models/simple").json()
+    before = {model["name"]: model for model in client.get("/models").json()["models"]}["simple"]
     described = client.get("/v2/models/simple").json()
     client.post("/models/price/predict", json={"size": 1})
     loaded = loads(client)
