@@ -37,10 +37,12 @@ def describe_paths(model: Manifest | ModelInfo, max_explained_rows: int) -> Sche
     """Return the paths of a bundle, by its manifest, or of a graph without one."""
     if isinstance(model, Manifest):
         return model_paths(model, max_explained_rows)
-    return {
-        f"/models/{model.name}/predict": {"post": _describe_operation(model)},
-        f"/models/{model.name}/explain": {"post": _describe_operation(model, max_explained_rows)},
-    }
+    paths = {f"/models/{model.name}/predict": {"post": _describe_operation(model)}}
+    # Strings are not explained.
+    if any(spec.datatype != "BYTES" for spec in model.inputs):
+        explained = _describe_operation(model, max_explained_rows)
+        paths[f"/models/{model.name}/explain"] = {"post": explained}
+    return paths
 
 
 def _describe_operation(model: ModelInfo, max_explained_rows: int | None = None) -> Schema:

@@ -6,7 +6,7 @@ and integers of 64 bits.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,18 @@ class ColumnCodec:
         self.names = frozenset(self._schema.names)
         self._dtype = np.dtype([(str(k), DTYPES[spec.datatype]) for k, spec in enumerate(specs)])
         self._by_name = {spec.name: spec for spec in specs}
+
+    def reads(self, row: object) -> bool:
+        """Return whether a row has the values of several features, and no tensors."""
+        if len(self._specs) == 1:
+            return False
+        if isinstance(row, list) and len(row) == len(self._specs):
+            values: Iterable[object] = row
+        elif isinstance(row, dict):
+            values = row.values()
+        else:
+            return False
+        return not any(isinstance(value, list | dict) for value in values)
 
     def create_rows(self, count: int) -> Rows:
         """Return rows of zeros and empty strings."""

@@ -100,7 +100,11 @@ class V1Protocol(BaseV1Protocol):
             booleans = may_hold_booleans(body)
             decoded = decode_feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
             return DecodedRequest((decoded,), RowFormat(len(rows)))
-        arrays, whole = stack_rows(endpoint.inputs, rows)
+        columns, whole = endpoint.columns, False
+        if columns is not None and columns.reads(rows[0]):
+            arrays = columns.to_inputs(columns.decode_rows(rows))
+        else:
+            arrays, whole = stack_rows(endpoint.inputs, rows)
         return DecodedRequest(arrays, RowFormat(len(rows), whole))
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: RowFormat) -> EncodedBody:

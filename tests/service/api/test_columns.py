@@ -204,6 +204,7 @@ def test_v1_takes_rows_columns_and_scalars(models: Path, start: StartApp) -> Non
     bodies: list[dict[str, Any]] = [
         {"instances": ROWS},
         {"instances": lists},
+        {"instances": [[row[name] for name in TYPES] for row in ROWS]},
         {"inputs": {name: [row[name] for row in ROWS] for name in TYPES}},
         {"inputs": {name: [[row[name]] for row in ROWS] for name in TYPES}},
     ]
@@ -377,8 +378,10 @@ def test_a_graph_of_strings_says_why_it_has_no_explanations(models: Path, start:
     copied = serialized([helper.make_node("Identity", ["word"], ["same"])], ends[:1], ends[1:])
     publish_bare(models, "words", copied)
 
-    response = start().post("/models/words/explain", json={"word": "east"})
+    client = start()
+    response = client.post("/models/words/explain", json={"word": "east"})
 
+    assert "/models/words/explain" not in client.get("/openapi.json").json()["paths"]
     assert response.status_code == 400
     assert "its features are strings" in response.json()["error"]
 
