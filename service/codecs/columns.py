@@ -32,9 +32,11 @@ from service.values import format_value, is_integer, not_a_number
 Rows = npt.NDArray[Any]
 """A structured array ``[rows]`` with one field for each input of the graph."""
 
+# Rows are decoded in blocks, so that their values are in memory twice only for one block.
+_BLOCK_ROWS = 1024
 _WORDS = {"true": 1, "false": 0}
 _SHAPES = {(-1,), (-1, 1)}
-# The largest numbers that an input of fewer bits represents, where rounding makes them infinite.
+# The ranges of wider integers are long numbers, which only a message about such a number needs.
 _SMALL_BITS = 16
 
 
@@ -94,11 +96,14 @@ class ColumnCodec:
         """
         decoder = RowDecoder(self._schema, describe_type or self._describe_type)
         found = ProblemCollector()
-        decoded = decoder.decode(rows, 0 if len(rows) > 1 else None, found)
-        found.raise_any()
         table = self.create_rows(len(rows))
-        for k, values in enumerate(zip(*decoded, strict=True)):
-            table[str(k)] = values
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            first = start if len(rows) > 1 else None
+            block = decoder.decode(rows[start : start + _BLOCK_ROWS], first, found)
+            if not found.count:
+                for k, values in enumerate(zip(*block, strict=True)):
+                    table[str(k)][start : start + len(block)] = values
+        found.raise_any()
         return table
 
     def decode_columns(
