@@ -26,7 +26,9 @@ Margin = Annotated[Finite, Field(ge=0)]
 
 IMAGE_NAME = "image"
 """The name of the graph's input tensor for images."""
-Side = Annotated[int, Field(ge=1, le=1024)]
+MAX_SIDE = 1024
+"""The largest height and width of a model's images, in pixels."""
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 FORMAT_VERSION = 1
 BINARY = 2
 """The number of labels of a binary classifier."""

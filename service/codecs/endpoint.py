@@ -13,6 +13,7 @@ from service.codecs.columns import ColumnCodec, TableCodec, has_columns
 from service.codecs.csv_header import CsvFormat
 from service.codecs.csv_writer import CsvWriter, TableWriter
 from service.codecs.features import FeatureCodec
+from service.codecs.graph_images import create_image_codec
 from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import PredictionWriter, prediction_writer
 from service.codecs.output_rows import GraphOutputs
@@ -72,9 +73,11 @@ Codec = FeatureCodec | ImageCodec | ColumnCodec
 
 
 def choose_codec(info: ModelInfo, decoding: DecodingPool) -> Codec | None:
-    """Return the codec of a model's inputs; None if they are tensors without named features."""
+    """Return the codec of a model's inputs; None if they are neither named features nor images."""
     if info.manifest is None:
-        return ColumnCodec(info.inputs) if has_columns(info.inputs) else None
+        if has_columns(info.inputs):
+            return ColumnCodec(info.inputs)
+        return create_image_codec(info, decoding)
     if isinstance(info.manifest.input, FeaturesInput):
         return FeatureCodec(info.manifest.input)
     return ImageCodec(info.manifest.input, decoding)

@@ -85,6 +85,9 @@ class DecodingPool:
 class ImageCodec:
     """Decodes images into the tensor of a model, with the preprocessing of its manifest."""
 
+    names = frozenset({KEY})
+    """The keys of objects with an image in them."""
+
     def __init__(self, spec: ImageInput, decoding: DecodingPool) -> None:
         self._spec = spec
         self._shape = input_shape(spec)
@@ -101,6 +104,10 @@ class ImageCodec:
         if not shape or self._is_own(shape[1:]):
             return False
         return len(shape) < IMAGE_AXES or self._is_own(shape) or _is_color(shape)
+
+    def takes(self, _: Any) -> bool:  # noqa: ANN401 - JSON is any of its types
+        """Return whether values of a request are images, rather than the model's own tensor."""
+        return True
 
     def decode(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
         """Decode images into a tensor ``[images, height, width, channels]``.

@@ -7,6 +7,7 @@ from service.bundle.features import CategoryFeature
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_verified
 from service.codecs.columns import ColumnCodec, has_columns
+from service.codecs.graph_images import find_images
 from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
@@ -61,10 +62,26 @@ def _describe_content(entry: Entry) -> dict[str, object]:
 
 
 def _describe_graph(model: ModelInfo) -> dict[str, object]:
-    """Return the features and the outputs of a graph with an input for each column."""
-    if not has_columns(model.inputs):
+    """Return the inputs and the outputs of a graph of images, or with an input for each column."""
+    images = find_images(model.inputs, model.folder)
+    described: dict[str, object]
+    if images is not None and images.pixels is not None:
+        described = {"input": "image", "image": images.image.model_dump(mode="json")}
+    elif has_columns(model.inputs):
+        described = {"input": "features", "features": _describe_columns(model)}
+    else:
         return {}
-    features = [
+    outputs = [
+        {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+        | ({"labels": model.labels[spec.name]} if spec.name in model.labels else {})
+        for spec in model.outputs
+    ]
+    return described | {"outputs": outputs}
+
+
+def _describe_columns(model: ModelInfo) -> list[dict[str, str]]:
+    """Return the features of a graph with an input for each column."""
+    return [
         {
             "name": feature.name,
             "type": "string" if isinstance(feature, CategoryFeature) else feature.type,
@@ -72,12 +89,6 @@ def _describe_graph(model: ModelInfo) -> dict[str, object]:
         }
         for feature, spec in zip(ColumnCodec(model.inputs).features, model.inputs, strict=True)
     ]
-    outputs = [
-        {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
-        | ({"labels": model.labels[spec.name]} if spec.name in model.labels else {})
-        for spec in model.outputs
-    ]
-    return {"input": "features", "features": features, "outputs": outputs}
 
 
 def _describe_execution(model: ModelInfo, execution: Execution) -> dict[str, object]:

@@ -57,10 +57,9 @@ class V1ExamplesProtocol(BaseV1Protocol):
         document = read_document(
             body, lambda: example_request(endpoint, _EXAMPLES, "…", {KEY: IMAGE})
         )
-        examples = self._read_examples(document)
-        if endpoint.images is not None:
-            images = list(examples)
-            return DecodedRequest(endpoint.images.decode(images, INSTANCE_PREFIX), len(images))
+        examples = list(self._read_examples(document))
+        if endpoint.images is not None and endpoint.images.takes(examples):
+            return DecodedRequest(endpoint.images.decode(examples, INSTANCE_PREFIX), len(examples))
         if (codec := endpoint.features) is not None:
             scalars = dict.fromkeys(codec.names, 0)
             rows = [_match_ranks(example, scalars) for example in examples]

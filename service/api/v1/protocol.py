@@ -13,7 +13,7 @@ from service.bundle.features import INPUT_NAME
 from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
-from service.codecs.images import KEY
+from service.codecs.images import KEY, ImageCodec
 from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, parse_number_rows
 from service.codecs.tensors import (
     cast,
@@ -94,7 +94,7 @@ class V1Protocol(BaseV1Protocol):
         if len(rows) == 1 and codec is not None and (row := codec.decode_row(rows[0])) is not None:
             return DecodedRequest((row,), _ONE_ROW)
         self._limits.require_rows(len(rows))
-        if images is not None:
+        if images is not None and images.takes(rows):
             return DecodedRequest(images.decode(rows, INSTANCE_PREFIX), RowFormat(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
@@ -121,7 +121,9 @@ class V1Protocol(BaseV1Protocol):
         lengths = (len(column) for column in columns if isinstance(column, list))
         self._limits.require_rows(max(lengths, default=0))
         if endpoint.images is not None:
-            return endpoint.images.decode(_read_image_column(given), INSTANCE_PREFIX)
+            column = _find_image_column(given, endpoint.images)
+            if endpoint.images.takes(column):
+                return endpoint.images.decode(_require_images(column), INSTANCE_PREFIX)
         if endpoint.features is not None:
             return (_decode_feature_columns(endpoint.features, endpoint.inputs[0], given),)
         return _read_bare_columns(endpoint.inputs, given)
@@ -363,15 +365,20 @@ def _shape_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
     )
 
 
-def _read_image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """Return the images of ``inputs``, bare or by name; raise `InvalidRequest` if there is none."""
-    if isinstance(given, dict) and set(given) == {KEY}:
-        given = given[KEY]
-    if not isinstance(given, list) or not given:
-        raise InvalidRequest(
-            f"'inputs' must be a list of images, bare or under {KEY!r}, got {format_value(given)}."
-        )
+def _find_image_column(given: Any, codec: ImageCodec) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Return the value of ``inputs``, bare or by name."""
+    if isinstance(given, dict) and len(given) == 1 and given.keys() <= codec.names:
+        (given,) = given.values()
     return given
+
+
+def _require_images(column: Any) -> Sequence[Any]:  # noqa: ANN401 - as above
+    """Return the images of ``inputs``; raise `InvalidRequest` if they are no list or empty."""
+    if not isinstance(column, list) or not column:
+        raise InvalidRequest(
+            f"'inputs' must be a list of images, bare or under {KEY!r}, got {format_value(column)}."
+        )
+    return column
 
 
 def _write_rows(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
