@@ -159,9 +159,14 @@ class TableFormat(StrictModel):
 
 
 class FeaturesInput(StrictModel):
-    """Rows of a table: the graph's input ``features``, float32 ``[batch, columns]``."""
+    """Rows of a table: the graph's input ``features``, ``[batch, columns]``."""
 
     kind: Literal["features"]
+    datatype: Literal["FP32", "FP64"] = Field(
+        default="FP32",
+        description="of the graph's input; FP64 if the model needs more than the 24 bits that "
+        "float32 keeps of a number",
+    )
     features: Annotated[list[Feature], Field(min_length=1)]
     table: TableFormat | None = None
 

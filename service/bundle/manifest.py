@@ -132,9 +132,9 @@ def input_name(spec: Input) -> str:
     return INPUT_NAME if isinstance(spec, FeaturesInput) else IMAGE_NAME
 
 
-def input_datatype(spec: Input) -> Literal["FP32", "UINT8"]:
+def input_datatype(spec: Input) -> Literal["FP32", "FP64", "UINT8"]:
     """Return the datatype of the graph's input tensor in the Open Inference Protocol."""
-    return "FP32" if isinstance(spec, FeaturesInput) else "UINT8"
+    return spec.datatype if isinstance(spec, FeaturesInput) else "UINT8"
 
 
 def input_shape(spec: Input) -> tuple[int, ...]:
@@ -352,7 +352,7 @@ class Tensor(StrictModel):
     """A named array; ``data`` is flat, in row-major order, and null is NaN."""
 
     name: Annotated[str, Field(min_length=1)]
-    datatype: Literal["FP32", "UINT8"] = "FP32"
+    datatype: Literal["FP32", "FP64", "UINT8"] = "FP32"
     shape: list[Annotated[int, Field(ge=0)]]
     data: list[int | Finite | None]
 

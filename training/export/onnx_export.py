@@ -143,7 +143,9 @@ def _compute_absolute_tolerance(predictions: Float32s) -> float:
 
 
 def _create_tensor(name: str, array: Array) -> Tensor:
-    kind: Literal["FP32", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
+    kind: Literal["FP32", "FP64", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
+    if array.dtype == np.float64:
+        kind = "FP64"
     data = [None if number != number else number for number in array.ravel().tolist()]  # noqa: PLR0124 - NaN alone differs from itself
     return Tensor(name=name, datatype=kind, shape=list(array.shape), data=data)
 
