@@ -14,14 +14,16 @@ from service.tabletext import INFINITY, find_marks, possible_numbers, split_affi
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
 """The largest number that rounds to a finite 32-bit one."""
+LARGEST_WHOLE = f"The largest whole number is {WHOLE_MAX:,}."
+"""The hint for a larger one."""
 _MOST_DIGITS = 18
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a JSON value is a number that fits 32 bits."""
+def is_number(value: object, largest: float = MAX_ROUNDED_TO_FLOAT32) -> TypeGuard[float]:
+    """Return whether a JSON value is a number, at most the largest one, which fits 32 bits."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= MAX_ROUNDED_TO_FLOAT32
+    return abs(value) <= largest
 
 
 def is_integer(number: float) -> bool:
@@ -39,7 +41,7 @@ def are_integers(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     return whole
 
 
-def are_exact_integers(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def are_exact_integers(numbers: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     """Return which numbers are integers that every JSON parser reads exactly."""
     exact: npt.NDArray[np.bool_] = are_integers(numbers) & (np.abs(numbers) <= WHOLE_MAX)
     return exact
@@ -53,11 +55,9 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
         return _hint_for_text(value.strip())
     if not isinstance(value, int | float):
         return None
-    if not is_number(value):
-        return "It does not fit a 32-bit number."
     if whole and abs(value) > WHOLE_MAX:
-        return f"The largest whole number is {WHOLE_MAX:,}."
-    return None
+        return LARGEST_WHOLE
+    return None if is_number(value) else "It does not fit a 32-bit number."
 
 
 def _hint_for_text(text: str) -> str:
@@ -142,7 +142,6 @@ def _represent(value: object) -> str:
         return "a deeply nested value"
 
 
-def format_number(value: float) -> str:
-    """Return a 32-bit number in as few digits as identify it."""
-    texts = (f"{value:.{digits}g}" for digits in range(6, 9))
-    return next((text for text in texts if np.float32(text) == value), f"{value:.9g}")
+def format_number(value: float | np.floating) -> str:
+    """Return a number in as few digits as identify it among those of its type."""
+    return str(value).removesuffix(".0")

@@ -10,6 +10,8 @@ UNSEEN = -1.0
 WHOLE_MAX = 2**53 - 1
 """Larger whole numbers are not exact in every JSON parser (RFC 8259)."""
 
+Datatype = Literal["FP32", "FP64"]
+"""The types of a table in the graph's input, as the Open Inference Protocol names them."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -162,7 +164,7 @@ class FeaturesInput(StrictModel):
     """Rows of a table: the graph's input ``features``, ``[batch, columns]``."""
 
     kind: Literal["features"]
-    datatype: Literal["FP32", "FP64"] = Field(
+    datatype: Datatype = Field(
         default="FP32",
         description="of the graph's input; FP64 if the model needs more than the 24 bits that "
         "float32 keeps of a number",

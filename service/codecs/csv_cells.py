@@ -3,6 +3,7 @@
 The marks that the numbers of a table are written with are found first.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ from service.tabletext import (
     remove_affix,
     split_affix,
 )
-from service.values import format_value, is_number
+from service.values import format_value, is_number, not_a_number
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.
@@ -62,6 +63,9 @@ class CellReader:
         self._number_format = number_format
         numeric = feature if isinstance(feature, NumberFeature | IntegerFeature) else None
         self._affix = numeric.affix if numeric else None
+        self._categories = frozenset(
+            feature.categories if isinstance(feature, CategoryFeature) else ()
+        )
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
         self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
@@ -91,12 +95,25 @@ class CellReader:
         """Return the JSON value of a cell: None if it is missing, its text if it is invalid."""
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
-            return None if text in self._missing and text not in feature.categories else text
+            return self._word(cell, text)
         if text.lower() in self._missing:
             return None
         if isinstance(feature, BooleanFeature):
             return TRUTHS.get(text.lower(), text)
         return self._number(text)
+
+    def _word(self, cell: str, text: str) -> str | None:
+        """Return the category of a cell, with or without the blanks around it.
+
+        A category of the manifest may begin with a blank, or be a word that means a missing value
+        elsewhere.
+        """
+        for word in (cell, text):
+            if word in self._categories:
+                return word
+            if word in self._missing:
+                return None
+        return text
 
     def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""
@@ -108,7 +125,8 @@ class CellReader:
     def problem(self, cell: str) -> Problem:
         """Describe an invalid cell."""
         feature, text = self._feature, cell.strip()
-        got = format_value(text) if text else "an empty cell"
+        shown = cell if isinstance(feature, CategoryFeature) else text
+        got = format_value(shown) if text else "an empty cell"
         return value_problem(feature, describe(feature), got, None, self._hint(text))
 
     def _plain(self, text: str) -> str | None:
@@ -130,7 +148,7 @@ class CellReader:
             number: float = int(plain) if plain.lstrip("+-").isdecimal() else float(plain)
         except ValueError:  # more digits than Python converts
             return text
-        return number if is_number(number) else text
+        return number if is_number(number, sys.float_info.max) else text
 
     def _hint(self, text: str) -> str | None:
         feature = self._feature
@@ -140,8 +158,9 @@ class CellReader:
             return "Write true or false; yes, no, 1 and 0 are read too."
         if isinstance(feature, CategoryFeature):
             return suggest_category(text, feature)
-        if not isinstance(self._number(text), str):
-            return None
+        number = self._number(text)
+        if not isinstance(number, str):
+            return not_a_number(number, whole=isinstance(feature, IntegerFeature))
         return number_hint(remove_affix(text, self._affix or ""), self._number_format)
 
 

@@ -1,4 +1,4 @@
-"""Decode rows of features into one checked float32 matrix.
+"""Decode rows of features into one checked matrix, in the type of the graph's input.
 
 The first hundred problems are reported at once, the others counted. Rows of plain numbers are
 decoded in one pass by `VectorRows`, other rows one by one by `RowDecoder`. The numbers of all rows
@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from service.bundle.features import (
     UNSEEN,
+    WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
     Feature,
     FeaturesInput,
+    IntegerFeature,
     NumberFeature,
     NumericFeature,
     Range,
@@ -36,13 +38,14 @@ from service.codecs.messages import (
     type_problem,
 )
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
-from service.codecs.tensors import LARGEST_FLOAT32, convert_exactly
+from service.codecs.tensors import convert_exactly
+from service.engine.tensors import DTYPES
 from service.errors import Problem
-from service.values import are_exact_integers, are_integers, join_values
+from service.values import are_exact_integers, are_integers, format_number, join_values
 
-Float32s = npt.NDArray[np.float32]
+Dtype = np.dtype[Any]
 Mask = npt.NDArray[np.bool_]
-Ends = Sequence[float] | Float32s
+Ends = Sequence[float] | Matrix
 
 # Rows are decoded in blocks of this size, so that a body full of mistakes never becomes a matrix.
 _BLOCK_ROWS = 1024
@@ -50,6 +53,7 @@ Warnings = Mapping[int, Sequence[str]]
 
 NO_WARNINGS: Warnings = {}
 
+_FLOAT32, _FLOAT64 = DTYPES["FP32"], DTYPES["FP64"]
 _NUMBERS = {int, float}
 # Above this width, numpy's fixed cost is less than that of checking each number in Python.
 _NARROW = 16
@@ -63,12 +67,15 @@ class FeatureCodec:
     def __init__(self, features_input: FeaturesInput) -> None:
         self.features = features_input.features
         self.table = features_input.table
-        self._schema = FeatureSchema(self.features)
+        self._datatype = features_input.datatype
+        self.dtype = DTYPES[self._datatype]
+        """Of the graph's input."""
+        self._schema = FeatureSchema(self.features, self._datatype)
         self.example = self._schema.example
         """A valid row."""
         self.names = frozenset(self._schema.names)
-        self._rules = ValueRules(self.features)
-        self.training_range = TrainingRange(self.features)
+        self._rules = ValueRules(self.features, self.dtype)
+        self.training_range = TrainingRange(self.features, self.dtype)
         self._vector = VectorRows(self.features, self._rules, self.training_range.bounds)
         self.decode_row = self._vector.decode_row
         """Decodes one typical row; None for any other."""
@@ -79,7 +86,7 @@ class FeatureCodec:
         """Decode rows of numbers as `decode_rows` does; None if one may be invalid."""
         if not self.reads_numbers or numbers.shape[1] != len(self.features):
             return None
-        matrix = convert_exactly(numbers, "FP32")
+        matrix = convert_exactly(numbers, self._datatype)
         return matrix if matrix is not None and self._rules.hold(matrix) else None
 
     def decode_rows(
@@ -128,7 +135,7 @@ class FeatureCodec:
 
     def create_rows(self, count: int) -> Matrix:
         """Return rows of zeros."""
-        return np.zeros((count, len(self.features)), np.float32)
+        return np.zeros((count, len(self.features)), self.dtype)
 
     def decode_columns(
         self, columns: Sequence[tuple[int, CellReader, Sequence[str]]], count: int
@@ -148,7 +155,7 @@ class FeatureCodec:
         return self.find_suspects(sent)
 
     def find_suspects(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
-        """Convert numbers to 32 bits, and find the rows that may be invalid.
+        """Convert numbers to the input's type, and find the rows that may be invalid.
 
         Rounding to 32 bits can hide that a value breaks a rule, so these rows are decoded again one
         by one.
@@ -159,7 +166,7 @@ class FeatureCodec:
         Returns:
             The matrix, and the positions of such rows.
         """
-        matrix = _to_32_bits(sent)
+        matrix = _round(sent, self.dtype)
         suspects = self._rules.broken(matrix).any(axis=1)
         if self._rules.whole:
             whole = sent[:, self._rules.whole]
@@ -175,7 +182,7 @@ class FeatureCodec:
     ) -> Matrix:
         unread = ProblemCollector(found.remaining)
         numbers = decoder.decode(rows, start, unread)
-        matrix = np.array(numbers, np.float64).astype(np.float32)
+        matrix = np.array(numbers, np.float64).astype(self.dtype, copy=False)
         # Missing required values have been reported already.
         broken = self._rules.broken(matrix) & ~np.isnan(matrix)
         ruled = islice(self._rule_problems(matrix, broken, start, describe), found.remaining)
@@ -190,18 +197,17 @@ class FeatureCodec:
             feature = self.features[column]
             number = None if start is None else start + row
             hint = self.training_range.swap_hint(matrix[row], column)
-            value = float(matrix[row, column])
-            yield rule_problem(feature, expected(feature), value, number, hint)
+            yield rule_problem(feature, expected(feature), matrix[row, column], number, hint)
 
 
 class Bounds:
     """A range for each feature; its ends are in it, and NaN is in no range.
 
-    The ends are rounded to 32 bits as the rows are, so that rounding a value does not exclude it.
+    The ends are rounded as the rows are, so that rounding a value does not exclude it.
     """
 
-    def __init__(self, low: Ends, high: Ends) -> None:
-        self.low, self.high = _to_32_bits(np.array((low, high)))
+    def __init__(self, low: Ends, high: Ends, dtype: Dtype = _FLOAT32) -> None:
+        self.low, self.high = _round(np.array((low, high)), dtype)
         self._lows, self._highs = self.low.tolist(), self.high.tolist()
         self._repeated = self.low[None], self.high[None]
 
@@ -233,8 +239,9 @@ class Bounds:
 class ValueRules:
     """The rules on the numbers of each feature: its range, and whether it is whole or optional."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
-        self.bounds = Bounds(*zip(*map(_valid_range, features), strict=True))
+    def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
+        lows, highs = zip(*[_valid_range(feature, dtype) for feature in features], strict=True)
+        self.bounds = Bounds(lows, highs, dtype)
         self._fractional = np.array([isinstance(feature, NumberFeature) for feature in features])
         self.whole = np.flatnonzero(~self._fractional).tolist()
         """The columns whose numbers must be whole."""
@@ -270,27 +277,33 @@ class ValueRules:
         return valid
 
 
-def _valid_range(feature: Feature) -> tuple[float, float]:
+def _valid_range(feature: Feature, dtype: Dtype) -> tuple[float, float]:
     """Return the range of valid numbers; infinity is in no such range."""
     if isinstance(feature, CategoryFeature):
         return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
     if isinstance(feature, BooleanFeature):
         return 0.0, 1.0
+    # Larger integers may have been rounded before they arrived; 32 bits round smaller ones too.
+    is_exact = isinstance(feature, IntegerFeature) and dtype == _FLOAT64
+    largest = float(WHOLE_MAX if is_exact else np.finfo(dtype).max)
     allowed = feature.allowed or Range()
-    return max(allowed.low, -LARGEST_FLOAT32), min(allowed.high, LARGEST_FLOAT32)
+    return max(allowed.low, -largest), min(allowed.high, largest)
 
 
 class TrainingRange:
     """The range of each feature in the training set."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
+    def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
         self._features = features
-        self.bounds = Bounds(*zip(*map(_training_range, features), strict=True))
+        lows, highs = zip(*map(_training_range, features), strict=True)
+        self.bounds = Bounds(lows, highs, dtype)
         self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
+        # Seven digits are what training keeps of ranges in 32 bits.
+        self._format = "{:.7g}".format if dtype == _FLOAT32 else format_number
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
-            _warning_parts(*each)
-            for each in zip(features, self.bounds.low, self.bounds.high, strict=True)
+            _warning_parts(feature, self._format(low), self._format(high))
+            for feature, low, high in zip(features, self.bounds.low, self.bounds.high, strict=True)
         ]
 
     def warnings(self, matrix: Matrix) -> Warnings:
@@ -310,18 +323,18 @@ class TrainingRange:
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
             before, after = self._sentences[column]
-            sentence = before if after is None else f"{before}{value:.7g}{after}"
+            sentence = before if after is None else f"{before}{self._format(value)}{after}"
             found.setdefault(row, []).append(sentence)
         return found
 
-    def swap_hint(self, row: Float32s, column: int) -> str | None:
+    def swap_hint(self, row: Matrix, column: int) -> str | None:
         """Return a hint if the value of a column breaks a rule because two features are swapped.
 
         Args:
             row: ``[columns]``.
             column: of the value.
         """
-        own = Bounds(self.bounds.low[[column]], self.bounds.high[[column]])
+        own = Bounds(self.bounds.low[[column]], self.bounds.high[[column]], row.dtype)
         fits_here = own.contain(row[:, np.newaxis])[:, 0]
         if fits_here[column] or not _has_training_range(self._features[column]):
             return None
@@ -344,7 +357,7 @@ def _training_range(feature: Feature) -> tuple[float, float]:
     return feature.trained.low, feature.trained.high
 
 
-def _warning_parts(feature: Feature, low: float, high: float) -> tuple[str, str | None]:
+def _warning_parts(feature: Feature, low: str, high: str) -> tuple[str, str | None]:
     """Return the warning before and after the value; the second is None if it shows no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
@@ -353,7 +366,7 @@ def _warning_parts(feature: Feature, low: float, high: float) -> tuple[str, str 
         )
         return sentence, None
     unit = f" {feature.unit}" if feature.unit else ""
-    advice = f"outside the training range {low:.7g} to {high:.7g}; the prediction is unreliable."
+    advice = f"outside the training range {low} to {high}; the prediction is unreliable."
     return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
 
 
@@ -366,12 +379,14 @@ class VectorRows:
         self._rules = rules
         self._possible = all(isinstance(f, NumericFeature) for f in features)
         self._width = len(features)
+        self._dtype = rules.bounds.low.dtype
         names = [feature.name for feature in features]
         # With a single name, itemgetter returns no tuple.
         self._values = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
         self._typical = Bounds(
             np.maximum(rules.bounds.low, training_bounds.low),
             np.minimum(rules.bounds.high, training_bounds.high),
+            self._dtype,
         )
 
     def decode_row(self, row: object) -> Matrix | None:
@@ -386,7 +401,7 @@ class VectorRows:
         except (KeyError, TypeError):
             return None
         if _NUMBERS.issuperset(map(type, cells)) and self._typical.contain_row(cells):
-            return np.array((cells,), np.float32)
+            return np.array((cells,), self._dtype)
         return None
 
     def decode(self, rows: Sequence[object], *, booleans: bool = True) -> Matrix | None:
@@ -406,7 +421,7 @@ class VectorRows:
         if booleans and not _NUMBERS.issuperset(map(type, flat)):
             return None
         try:
-            matrix = self._exact_integers(flat) if self._rules.whole else _pack(flat)
+            matrix = self._exact_integers(flat) if self._rules.whole else _pack(flat, self._dtype)
         except (struct.error, OverflowError):
             return None
         if matrix is None:
@@ -415,9 +430,10 @@ class VectorRows:
         return shaped if self._rules.hold(shaped) else None
 
     def _exact_integers(self, flat: Sequence[object]) -> Matrix | None:
-        """Convert to 32 bits; None if an integer feature has no exact integer in 64 bits."""
-        sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
-        return _to_32_bits(sent) if are_exact_integers(sent[:, self._rules.whole]).all() else None
+        """Convert numbers; None if an integer feature has no exact integer in 64 bits."""
+        sent = _pack(flat, _FLOAT64).reshape(-1, self._width)
+        is_exact = are_exact_integers(sent[:, self._rules.whole]).all()
+        return _round(sent, self._dtype) if is_exact else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:
@@ -428,17 +444,17 @@ class VectorRows:
         raise TypeError(row)
 
 
-def _to_32_bits(numbers: npt.NDArray[np.float64]) -> Float32s:
+def _round(numbers: Matrix, dtype: Dtype) -> Matrix:
     """Round numbers; those that do not fit become infinite."""
     with np.errstate(over="ignore"):
-        return numbers.astype(np.float32)
+        return numbers.astype(dtype, copy=False)
 
 
-def _pack(flat: Sequence[object]) -> Matrix:
-    """Convert numbers to 32 bits, three times as fast as numpy converts a list.
+def _pack(flat: Sequence[object], dtype: Dtype) -> Matrix:
+    """Convert numbers, three times as fast as numpy converts a list.
 
     Raises:
         struct.error: a value is not a number.
         OverflowError: a number does not fit.
     """
-    return np.frombuffer(struct.pack(f"{len(flat)}f", *flat), np.float32)
+    return np.frombuffer(struct.pack(f"{len(flat)}{dtype.char}", *flat), dtype)

@@ -4,7 +4,6 @@ Only the problems that are reported get a message.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
+    WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
     Feature,
@@ -22,9 +22,17 @@ from service.bundle.features import (
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
 from service.spelling import closest_name, join_names
-from service.values import format_number, format_value, join_values, not_a_number, prefix_row
+from service.values import (
+    LARGEST_WHOLE,
+    format_number,
+    format_value,
+    join_values,
+    not_a_number,
+    prefix_row,
+)
 
-Matrix = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.floating]
+"""``[rows, columns]`` in the type of the graph's input, float32 or float64."""
 
 _NAME_SHOWN = 100
 SURPLUS_SHOWN = 3
@@ -66,8 +74,11 @@ def describe(feature: Feature) -> str:
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
     unit = f" ({feature.unit})" if feature.unit else ""
     allowed = feature.allowed or Range()
-    low = "" if allowed.minimum is None else f" from {allowed.minimum:g}"
-    high = "" if allowed.maximum is None else f" {'to' if low else 'up to'} {allowed.maximum:g}"
+    low = high = ""
+    if allowed.minimum is not None:
+        low = f" from {format_number(allowed.minimum)}"
+    if allowed.maximum is not None:
+        high = f" {'to' if low else 'up to'} {format_number(allowed.maximum)}"
     return f"{kind}{unit}{low}{high}"
 
 
@@ -110,15 +121,17 @@ def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
 def rule_problem(
     feature: Feature,
     expected: str,
-    value: float,
+    value: np.floating,
     row: int | None,
     hint: str | None = None,
 ) -> Problem:
     """Describe a number that is invalid for its feature; ``expected`` describes valid ones."""
-    if math.isnan(value):
+    if np.isnan(value):
         return value_problem(feature, expected, "null", row, "It is required.")
-    if math.isinf(value):
-        hint = "It does not fit a 32-bit number."
+    if np.isinf(value):
+        hint = f"It does not fit a {value.itemsize * 8}-bit number."
+    elif isinstance(feature, IntegerFeature) and abs(value) > WHOLE_MAX:
+        hint = LARGEST_WHOLE
     elif hint is None and isinstance(feature, NumericFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
     return value_problem(feature, expected, format_number(value), row, hint)

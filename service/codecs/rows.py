@@ -5,6 +5,7 @@ counted, so that a body full of mistakes costs little more than its parsing.
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from service.bundle.features import (
     WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
+    Datatype,
     Feature,
     IntegerFeature,
 )
@@ -56,13 +58,13 @@ class RowKeys:
 class FeatureSchema:
     """The features of a model, indexed for decoding rows."""
 
-    def __init__(self, features: Sequence[Feature]) -> None:
+    def __init__(self, features: Sequence[Feature], datatype: Datatype = "FP32") -> None:
         self.features = features
         self.names = [feature.name for feature in features]
         self.positions = {name: column for column, name in enumerate(self.names)}
         self.required = [i for i, feature in enumerate(features) if not feature.optional]
         self.all = RowKeys(range(len(features)))
-        self.converts = [create_converter(feature) for feature in features]
+        self.converts = [create_converter(feature, datatype) for feature in features]
         self.example = {feature.name: feature.example for feature in features}
         """A valid row."""
 
@@ -182,16 +184,20 @@ class RowDecoder:
         )
 
 
-def create_converter(feature: Feature) -> Convert:
-    """Return a function from JSON values to numbers; it returns None for values of other types."""
+def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
+    """Return a function from JSON values to numbers; it returns None for values of other types.
+
+    ``datatype`` is that of the graph's input, which the numbers must fit.
+    """
+    is_wide = datatype == "FP64"
     if isinstance(feature, CategoryFeature):
         convert = _category_converter(feature)
     elif isinstance(feature, BooleanFeature):
         convert = _boolean
     elif isinstance(feature, IntegerFeature):
-        convert = _integer
+        convert = _wide_integer if is_wide else _integer
     else:
-        convert = _number
+        convert = _wide_number if is_wide else _number
     if not feature.optional:
         return convert
     return lambda value: math.nan if value is None else convert(value)
@@ -206,7 +212,11 @@ def _category_converter(feature: CategoryFeature) -> Convert:
         # JSON has no difference between 1 and 1.0, and pandas sends 1.0 if values are missing.
         if isinstance(value, int | float) and not isinstance(value, bool) and is_integer(value):
             value = str(int(value))
-        return positions.get(value, unseen) if isinstance(value, str) else None
+        if not isinstance(value, str):
+            return None
+        # As it is first: a category may begin or end with a blank.
+        position = positions.get(value)
+        return positions.get(value.strip(), unseen) if position is None else position
 
     return convert
 
@@ -225,3 +235,11 @@ def _integer(value: object) -> float | None:
         return None
     is_hidden = not is_integer(value) and is_integer(float(np.float32(value)))
     return None if is_hidden else float(value)
+
+
+def _wide_number(value: object) -> float | None:
+    return float(value) if is_number(value, sys.float_info.max) else None
+
+
+def _wide_integer(value: object) -> float | None:
+    return float(value) if is_number(value, WHOLE_MAX) else None
