@@ -28,6 +28,7 @@ from service.bundle.features import (
     WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
+    Datatype,
     Feature,
     FeaturesInput,
     IntegerFeature,
@@ -117,15 +118,15 @@ def _describe_operation(manifest: Manifest, max_explained_rows: int | None = Non
         if explained:
             other_types = {PNG: {"schema": FILE}}
     else:
-        features = manifest.input.features
+        features, datatype = manifest.input.features, manifest.input.datatype
         example = {feature.name: feature.example for feature in features}
         content = describe_rows(
             manifest.title,
-            {feature.name: _describe_feature(feature) for feature in features},
+            {feature.name: _describe_feature(feature, datatype) for feature in features},
             example,
             max_explained_rows,
             optional={feature.name for feature in features if feature.optional},
-            values=[_describe_type(feature) for feature in features],
+            values=[_describe_type(feature, datatype) for feature in features],
         )
         body = {"content": content}
         if not explained:
@@ -208,9 +209,9 @@ def describe_rows(  # noqa: PLR0913 - the parts of a row
     return _describe_json(row, array, max_rows, examples)
 
 
-def _describe_feature(feature: Feature) -> Schema:
+def _describe_feature(feature: Feature, datatype: Datatype) -> Schema:
     parts = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
-    schema = _describe_type(feature) | {
+    schema = _describe_type(feature, datatype) | {
         "description": " ".join(parts),
         "examples": [feature.example],
     }
@@ -223,7 +224,7 @@ def _describe_feature(feature: Feature) -> Schema:
     return schema
 
 
-def _describe_type(feature: Feature) -> Schema:
+def _describe_type(feature: Feature, datatype: Datatype) -> Schema:
     """Return the schema of exactly the values that a feature accepts."""
     schema: Schema
     if isinstance(feature, BooleanFeature):
@@ -233,9 +234,10 @@ def _describe_type(feature: Feature) -> Schema:
         kinds, schema = _describe_category(feature)
     else:
         is_whole = isinstance(feature, IntegerFeature)
-        largest = WHOLE_MAX if is_whole else MAX_NUMBER
         kinds = ["integer" if is_whole else "number"]
-        schema = {"minimum": -largest, "maximum": largest}
+        # Every number of a JSON parser fits 64 bits.
+        largest = WHOLE_MAX if is_whole else MAX_NUMBER if datatype == "FP32" else None
+        schema = {} if largest is None else {"minimum": -largest, "maximum": largest}
         if feature.allowed is not None:
             schema |= feature.allowed.model_dump(exclude_none=True)
     if feature.optional:

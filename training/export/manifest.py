@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,19 @@ from training.recipe.table import Feature, ModelCard, Recipe
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
-def describe_input(data: Dataset, training: Float32s) -> FeaturesInput:
-    """Describe the features with their ranges and training statistics."""
+def describe_input(data: Dataset, training: Float32s | Floats) -> FeaturesInput:
+    """Describe the features with their ranges and training statistics.
+
+    The type of the training rows is that of the graph's input. Rows in 64 bits keep all digits of
+    the numbers in them: a range with seven digits would exclude timestamps of the training set.
+    """
+    is_wide = training.dtype == np.float64
+    record = float if is_wide else round_number
     return FeaturesInput(
         kind="features",
+        datatype="FP64" if is_wide else "FP32",
         features=[
-            _describe_feature(column, training[:, k].astype(np.float64))
+            _describe_feature(column, training[:, k].astype(np.float64), record)
             for k, column in enumerate(data.columns)
         ],
         table=data.format,
@@ -126,7 +133,7 @@ def describe_provenance(
 
 
 def _describe_feature(
-    column: Column, cells: Floats
+    column: Column, cells: Floats, record: Callable[[float], float]
 ) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
     feature, number_format = column.feature, column.number_format
     known = cells[~np.isnan(cells)]
@@ -151,9 +158,9 @@ def _describe_feature(
             example=str(feature.example or column.categories[int(counts.argmax())]),
         )
     statistics = FeatureStatistics(
-        mean=round_number(known.mean()),
+        mean=record(known.mean()),
         standard_deviation=round_number(known.std()),
-        deciles=[round_number(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
+        deciles=[record(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
         missing=round_number(np.isnan(cells).mean()),
     )
     kind = NumberFeature if feature.type == "number" else IntegerFeature
@@ -165,8 +172,8 @@ def _describe_feature(
             "decimal": number_format.decimal if number_format else None,
             "thousands": (number_format.thousands or None) if number_format else None,
             "allowed": _get_allowed_range(feature),
-            "trained": Range(minimum=round_number(known.min()), maximum=round_number(known.max())),
-            "example": _compute_typical_value(feature, known),
+            "trained": Range(minimum=record(known.min()), maximum=record(known.max())),
+            "example": _compute_typical_value(feature, known, record),
             "statistics": statistics,
         }
     )
@@ -178,11 +185,13 @@ def _get_allowed_range(feature: Feature) -> Range | None:
     return Range(minimum=feature.minimum, maximum=feature.maximum)
 
 
-def _compute_typical_value(feature: Feature, known: Floats) -> float:
+def _compute_typical_value(
+    feature: Feature, known: Floats, record: Callable[[float], float]
+) -> float:
     if isinstance(feature.example, int | float):
         return float(feature.example)
     middle = float(np.quantile(known, 0.5, method="nearest"))
-    return round(middle) if feature.type == "integer" else round_number(middle)
+    return round(middle) if feature.type == "integer" else record(middle)
 
 
 def _read_versions() -> dict[str, str]:

@@ -62,7 +62,7 @@ async def explain_rows(
         return explained, {"method": "additive", "meaning": _ADDITIVE}
     reference = [_typical(feature) for feature in model_input.features]
     mixed_outputs = await predict_mixtures(
-        model, rows, predictions, np.array(reference, np.float32)
+        model, rows, predictions, np.array(reference, rows.dtype)
     )
     plan = plan_mixtures(len(names))
     explanations = []

@@ -1,6 +1,7 @@
 """Inference requests: tensors in JSON, in bytes or in shared memory, and requested outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.api.v2.shared_memory import Regions, read_slot
+from service.bundle.features import WHOLE_MAX
 from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
@@ -26,7 +28,7 @@ from service.codecs.tensors import (
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.values import format_value, is_number, suggestion
+from service.values import format_value, is_number, prefix_row, suggestion
 
 # KServe's client repeats the model's name, which the path has too.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
@@ -34,6 +36,7 @@ _MAX_ID_LENGTH = 1024
 INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 """The outputs that follow a model's own in a response with an interval."""
 NO_BYTES = memoryview(b"")
+_NUMBER_TYPES = tuple(name for name, dtype in DTYPES.items() if dtype.kind in "iuf")
 _ELEMENT_PREFIX = "Element {}: ".format
 
 
@@ -135,12 +138,8 @@ class InputReader:
         return tuple(found.get(name, ABSENT) for name in specs)
 
     def _read_tensor(self, tensor: Mapping[str, Any], spec: TensorSpec) -> Array:
-        datatype = tensor.get("datatype")
-        if datatype != spec.datatype:
-            raise InvalidRequest(
-                f"Input {spec.name!r} has datatype {format_value(datatype)}; the model expects "
-                f"{spec.datatype}."
-            )
+        if tensor.get("datatype") != spec.datatype:
+            return self._read_converted(tensor, spec)
         is_bundle = self._endpoint.manifest is not None
         shape = read_shape(tensor.get("shape"), spec, rows_needed=is_bundle)
         if shape and shape[0] > 1:
@@ -162,6 +161,26 @@ class InputReader:
         if "data" in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
         return read_binary(content, shape, spec)
+
+    def _read_converted(self, tensor: Mapping[str, Any], spec: TensorSpec) -> Array:
+        """Read a tensor of numbers for a bundle whose input is FP64, which holds them exactly."""
+        datatype = tensor.get("datatype")
+        codec = self._endpoint.features
+        if codec is None or spec.datatype != "FP64" or datatype not in _NUMBER_TYPES:
+            raise InvalidRequest(
+                f"Input {spec.name!r} has datatype {format_value(datatype)}; the model expects "
+                f"{spec.datatype}."
+            )
+        sent = self._read_tensor(tensor, replace(spec, datatype=datatype))
+        matrix: Array = sent.astype(DTYPES[spec.datatype])
+        if sent.dtype.kind in "iu" and (beyond := np.abs(matrix) > WHOLE_MAX).any():
+            row, column = np.argwhere(beyond)[0].tolist()
+            sentence = (
+                f"feature {codec.features[column].name!r} is {sent[row, column]}; {datatype} is "
+                f"exact in FP64 up to {WHOLE_MAX:,}."
+            )
+            raise InvalidRequest(prefix_row(row if len(sent) > 1 else None, sentence))
+        return matrix
 
     def _read_images(self, tensor: Mapping[str, Any], codec: ImageCodec) -> Inputs:
         """Decode the elements of a BYTES tensor, which are image files."""
