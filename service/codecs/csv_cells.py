@@ -108,12 +108,9 @@ class CellReader:
         A category of the manifest may begin with a blank, or be a word that means a missing value
         elsewhere.
         """
-        for word in (cell, text):
-            if word in self._categories:
-                return word
-            if word in self._missing:
-                return None
-        return text
+        if cell in self._categories:
+            return cell
+        return None if text in self._missing and text not in self._categories else text
 
     def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""
