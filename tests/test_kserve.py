@@ -9,9 +9,11 @@ import httpx
 import numpy as np
 import pytest
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.utils.numpy_codec import from_np_dtype
 
 from tests.conftest import StartApp
 from tests.models import admission_probability, publish_admission, publish_bare, sum_and_difference
+from tests.wide_models import LARGEST, lost_bits, publish_wide
 
 ROWS = [[45.0, 85.0], [30.0, 40.0]]
 Reply = TypeVar("Reply")
@@ -100,6 +102,28 @@ def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: b
 
     np.testing.assert_array_equal(response.outputs[0].as_numpy(), left + right)
     np.testing.assert_array_equal(response.outputs[1].as_numpy(), left - right)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int32"])
+def test_it_sends_numbers_of_any_type_to_a_bundle_in_64_bits(
+    models: Path,
+    start: StartApp,
+    binary: bool,  # noqa: FBT001 - a parameter of the test
+    dtype: str,
+) -> None:
+    """KServe's client states the type of the array, and the graph gets the same numbers."""
+    publish_wide(models)
+    base = str(start().base_url)
+    largest = {"float64": LARGEST, "float32": 2**24, "int64": LARGEST, "int32": 2**31 - 1}[dtype]
+    rows = np.array([[largest, 3], [largest - 1, largest]], dtype)
+    features = InferInput("features", [2, 2], from_np_dtype(rows.dtype))
+    features.set_data_from_numpy(rows, binary_data=binary)
+    sent = InferRequest("wide", [features], parameters={"binary_data_output": binary})
+
+    response = requested("v2", lambda client: client.infer(base, sent, model_name="wide"))
+
+    np.testing.assert_array_equal(response.outputs[0].as_numpy(), lost_bits(rows.tolist()))
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
