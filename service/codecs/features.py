@@ -8,7 +8,7 @@ follow the same `ValueRules`.
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from math import inf, isfinite
+from math import isfinite
 from operator import itemgetter, le
 from typing import Any
 
@@ -16,16 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
-    UNSEEN,
-    WHOLE_MAX,
-    BooleanFeature,
-    CategoryFeature,
     Feature,
     FeaturesInput,
-    IntegerFeature,
     NumberFeature,
     NumericFeature,
-    Range,
 )
 from service.codecs.csv_cells import CellReader
 from service.codecs.json_reader import Numbers
@@ -37,11 +31,17 @@ from service.codecs.messages import (
     rule_problem,
     type_problem,
 )
+from service.codecs.ranges import (
+    find_training_range,
+    find_valid_range,
+    has_training_range,
+    split_warning,
+)
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import convert_exactly
 from service.engine.tensors import DTYPES
 from service.errors import Problem
-from service.values import are_exact_integers, are_integers, format_number, join_values
+from service.values import are_exact_integers, are_integers, format_number
 
 Dtype = np.dtype[Any]
 Mask = npt.NDArray[np.bool_]
@@ -240,7 +240,7 @@ class ValueRules:
     """The rules on the numbers of each feature: its range, and whether it is whole or optional."""
 
     def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
-        lows, highs = zip(*[_valid_range(feature, dtype) for feature in features], strict=True)
+        lows, highs = zip(*[find_valid_range(feature, dtype) for feature in features], strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._fractional = np.array([isinstance(feature, NumberFeature) for feature in features])
         self.whole = np.flatnonzero(~self._fractional).tolist()
@@ -277,32 +277,19 @@ class ValueRules:
         return valid
 
 
-def _valid_range(feature: Feature, dtype: Dtype) -> tuple[float, float]:
-    """Return the range of valid numbers; infinity is in no such range."""
-    if isinstance(feature, CategoryFeature):
-        return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
-    if isinstance(feature, BooleanFeature):
-        return 0.0, 1.0
-    # Larger integers may have been rounded before they arrived; 32 bits round smaller ones too.
-    is_exact = isinstance(feature, IntegerFeature) and dtype == _FLOAT64
-    largest = float(WHOLE_MAX if is_exact else np.finfo(dtype).max)
-    allowed = feature.allowed or Range()
-    return max(allowed.low, -largest), min(allowed.high, largest)
-
-
 class TrainingRange:
     """The range of each feature in the training set."""
 
     def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
         self._features = features
-        lows, highs = zip(*map(_training_range, features), strict=True)
+        lows, highs = zip(*map(find_training_range, features), strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
         # Seven digits are what training keeps of ranges in 32 bits.
         self._format = "{:.7g}".format if dtype == _FLOAT32 else format_number
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
-            _warning_parts(feature, self._format(low), self._format(high))
+            split_warning(feature, self._format(low), self._format(high))
             for feature, low, high in zip(features, self.bounds.low, self.bounds.high, strict=True)
         ]
 
@@ -336,38 +323,13 @@ class TrainingRange:
         """
         own = Bounds(self.bounds.low[[column]], self.bounds.high[[column]], row.dtype)
         fits_here = own.contain(row[:, np.newaxis])[:, 0]
-        if fits_here[column] or not _has_training_range(self._features[column]):
+        if fits_here[column] or not has_training_range(self._features[column]):
             return None
         fits_there = self.bounds.contain(np.full_like(row, row[column])[np.newaxis])[0]
         for other, is_swapped in zip(self._features, fits_here & fits_there, strict=True):
-            if is_swapped and _has_training_range(other):
+            if is_swapped and has_training_range(other):
                 return f"Are {self._features[column].name!r} and {other.name!r} swapped?"
         return None
-
-
-def _has_training_range(feature: Feature) -> bool:
-    return isinstance(feature, NumericFeature) and feature.trained is not None
-
-
-def _training_range(feature: Feature) -> tuple[float, float]:
-    if isinstance(feature, CategoryFeature):
-        return 0.0, inf  # without `UNSEEN`
-    if isinstance(feature, BooleanFeature) or feature.trained is None:
-        return -inf, inf
-    return feature.trained.low, feature.trained.high
-
-
-def _warning_parts(feature: Feature, low: str, high: str) -> tuple[str, str | None]:
-    """Return the warning before and after the value; the second is None if it shows no value."""
-    if isinstance(feature, CategoryFeature):
-        sentence = (
-            f"Feature {feature.name!r} has a category that is not in the training set "
-            f"({join_values(feature.categories)})."
-        )
-        return sentence, None
-    unit = f" {feature.unit}" if feature.unit else ""
-    advice = f"outside the training range {low} to {high}; the prediction is unreliable."
-    return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
 
 
 class VectorRows:

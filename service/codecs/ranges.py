@@ -1,0 +1,62 @@
+"""The ranges of features: which numbers are valid, and which the training set has.
+
+They are found once for each model; `service.codecs.features` compares the rows of requests.
+"""
+
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from service.bundle.features import (
+    UNSEEN,
+    WHOLE_MAX,
+    BooleanFeature,
+    CategoryFeature,
+    Feature,
+    IntegerFeature,
+    NumericFeature,
+    Range,
+)
+from service.engine.tensors import DTYPES
+from service.values import join_values
+
+
+def find_valid_range(feature: Feature, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the range of valid numbers in an input of this type; infinity is in no such range."""
+    if isinstance(feature, CategoryFeature):
+        return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
+    if isinstance(feature, BooleanFeature):
+        return 0.0, 1.0
+    # Larger integers may have been rounded before they arrived; 32 bits round smaller ones too.
+    is_exact = isinstance(feature, IntegerFeature) and dtype == DTYPES["FP64"]
+    largest = float(WHOLE_MAX if is_exact else np.finfo(dtype).max)
+    allowed = feature.allowed or Range()
+    return max(allowed.low, -largest), min(allowed.high, largest)
+
+
+def has_training_range(feature: Feature) -> bool:
+    """Return whether the manifest has the range of a feature in the training set."""
+    return isinstance(feature, NumericFeature) and feature.trained is not None
+
+
+def find_training_range(feature: Feature) -> tuple[float, float]:
+    """Return the range of a feature's numbers in the training set; infinity where it is unknown."""
+    if isinstance(feature, CategoryFeature):
+        return 0.0, inf  # without `UNSEEN`
+    if isinstance(feature, BooleanFeature) or feature.trained is None:
+        return -inf, inf
+    return feature.trained.low, feature.trained.high
+
+
+def split_warning(feature: Feature, low: str, high: str) -> tuple[str, str | None]:
+    """Return the warning before and after the value; the second is None if it shows no value."""
+    if isinstance(feature, CategoryFeature):
+        sentence = (
+            f"Feature {feature.name!r} has a category that is not in the training set "
+            f"({join_values(feature.categories)})."
+        )
+        return sentence, None
+    unit = f" {feature.unit}" if feature.unit else ""
+    advice = f"outside the training range {low} to {high}; the prediction is unreliable."
+    return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
