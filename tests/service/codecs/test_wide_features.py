@@ -44,7 +44,7 @@ def wide(features: Sequence[Feature]) -> FeatureCodec:
 PLAIN, MIXED_CODEC = wide(NUMBERS), wide(MIXED)
 
 
-def refuses(codec: FeatureCodec, row: object) -> str:
+def rejection(codec: FeatureCodec, row: object) -> str:
     """The message about a row that is invalid."""
     with pytest.raises(InvalidInput) as caught:
         codec.decode_rows([row])
@@ -101,7 +101,7 @@ def test_rows_of_all_types_keep_their_bits(identifier: int, share: float, word: 
 @pytest.mark.parametrize("beyond", [LARGEST + 1, LARGEST + 2, -LARGEST - 1, 2**63, 1e300])
 def test_integers_beyond_53_bits_are_rejected_in_rows_and_in_matrices(beyond: float) -> None:
     """The message has the largest integer, and the number as the client sent it."""
-    message = refuses(MIXED_CODEC, [beyond, 1, "x"])
+    message = rejection(MIXED_CODEC, [beyond, 1, "x"])
     with pytest.raises(InvalidInput) as caught:
         MIXED_CODEC.check(np.array([[beyond, 1, 0]], np.float64))
 
@@ -112,7 +112,7 @@ def test_integers_beyond_53_bits_are_rejected_in_rows_and_in_matrices(beyond: fl
 def test_fractions_are_no_integers_in_any_size() -> None:
     """Rounding to 32 bits would have made a whole number of the first."""
     for fraction in (2**24 + 0.5, LARGEST / 2, 0.1):
-        assert "must be a whole number" in refuses(MIXED_CODEC, [fraction, 1, "x"])
+        assert "must be a whole number" in rejection(MIXED_CODEC, [fraction, 1, "x"])
 
 
 def test_ranges_have_64_bits() -> None:
@@ -120,7 +120,7 @@ def test_ranges_have_64_bits() -> None:
     below = math.nextafter(0.1, 0)
 
     assert MIXED_CODEC.decode_rows([[1, 0.1, "x"]])[0, 1] == 0.1
-    message = refuses(MIXED_CODEC, [1, below, "x"])
+    message = rejection(MIXED_CODEC, [1, below, "x"])
     assert "from 0.1 to 1e+300, got 0.09999999999999999." in message
 
 
