@@ -20,7 +20,7 @@ _MOST_DIGITS = 18
 
 
 def is_number(value: object, largest: float = MAX_ROUNDED_TO_FLOAT32) -> TypeGuard[float]:
-    """Return whether a JSON value is a number, at most the largest one, which fits 32 bits."""
+    """Return whether a JSON value is a number up to this magnitude; by default, of 32 bits."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return abs(value) <= largest

@@ -240,14 +240,44 @@ def test_explanations_mix_rows_in_64_bits(client: httpx.Client) -> None:
     assert moved["score"] == float(lost_bits([[LARGEST - 1, RECENT]])[0, 0])
 
 
-def test_a_graph_of_another_type_never_becomes_ready(models: Path, start: StartApp) -> None:
-    """The manifest and the graph must state the same type of input."""
-    graph = wide_graph(TensorProto.FLOAT)
-    publish(models, wide_manifest("narrow"), graph, wide_examples())
+def test_the_graph_and_the_examples_must_have_the_type_of_the_manifest(
+    models: Path, start: StartApp
+) -> None:
+    """Each other version is rejected with its reason."""
+    examples = wide_examples()
+    narrow = examples.input.model_copy(update={"datatype": "FP32"})
+    publish(models, wide_manifest("graph"), wide_graph(TensorProto.FLOAT), examples)
+    publish(
+        models,
+        wide_manifest("examples"),
+        wide_graph(),
+        examples.model_copy(update={"input": narrow}),
+    )
 
-    status = start().get("/v2/models/narrow/ready")
+    index = start().post("/v2/repository/index").json()
 
-    assert status.status_code != 200
+    reasons = {entry["name"]: entry["reason"] for entry in index}
+    assert "features FP32 [-1, 2], not features FP64 [-1, 2]" in reasons["graph"]
+    assert "input is FP32, not FP64" in reasons["examples"]
+
+
+def test_the_self_test_replays_64_bits(models: Path, start: StartApp) -> None:
+    """A graph that rounds its input to 32 bits gives other outputs than the examples."""
+    examples = wide_examples()
+    rounded = examples.output.model_copy(update={"data": [0, 0, 0]})
+    publish_wide(models, "exact")
+    publish(
+        models,
+        wide_manifest("rounded"),
+        wide_graph(),
+        examples.model_copy(update={"output": rounded}),
+    )
+
+    states = {
+        entry["name"]: entry["state"] for entry in start().post("/v2/repository/index").json()
+    }
+
+    assert states == {"exact": "READY", "rounded": "UNAVAILABLE"}
 
 
 @pytest.mark.parametrize("word", WORDS)

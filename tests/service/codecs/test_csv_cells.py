@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle.features import NumberFeature
+from service.bundle.features import CategoryFeature, NumberFeature
 from service.codecs.csv_cells import (
     INVALID,
     CellReader,
@@ -15,8 +15,9 @@ from service.codecs.csv_cells import (
     find_decimal,
     number_hint,
 )
+from service.codecs.rows import create_converter
 from service.errors import InvalidRequest
-from service.tabletext import POINT, NumberFormat
+from service.tabletext import MISSING, POINT, NumberFormat
 
 PRICE = NumberFeature(
     type="number",
@@ -139,3 +140,26 @@ def test_the_hint_for_a_cell_says_what_to_write(
 ) -> None:
     """In the marks of the table."""
     assert number_hint(cell, number_format) == hint
+
+
+@given(
+    word=st.text(st.sampled_from(" \tNAP"), max_size=5),
+    categories=st.sets(st.text(st.sampled_from(" NAP"), max_size=3), min_size=1),
+)
+def test_a_word_is_the_same_category_in_a_table_and_in_json(
+    word: str, categories: set[str]
+) -> None:
+    """As it is if there is such a category, else without blanks; only a cell can be missing."""
+    words = sorted(categories)
+    feature = CategoryFeature(name="w", type="category", categories=words, example=words[0])
+    found = next((words.index(one) for one in (word, word.strip()) if one in words), None)
+
+    (cell,) = CellReader(feature).numbers([word])
+
+    assert create_converter(feature)(word) == found
+    if found is not None:
+        assert cell == found
+    elif word.strip() in MISSING:
+        assert math.isnan(cell)
+    else:
+        assert cell == INVALID
