@@ -178,6 +178,17 @@ def test_metadata_states_64_bits(client: httpx.Client) -> None:
     assert "DT_DOUBLE" in signature
 
 
+def test_the_openapi_document_has_the_numbers_of_64_bits(client: httpx.Client) -> None:
+    """Only integers have a largest one."""
+    document = client.get("/openapi.json").json()
+
+    body = document["paths"]["/models/wide/predict"]["post"]["requestBody"]
+    row = body["content"]["application/json"]["schema"]["anyOf"][0]
+    identifier, time = row["properties"]["id"], row["properties"]["time"]
+    assert (identifier["minimum"], identifier["maximum"]) == (-LARGEST, LARGEST)
+    assert not {"minimum", "maximum"} & set(time)
+
+
 def test_integers_beyond_53_bits_are_rejected(client: httpx.Client) -> None:
     """They may have been rounded before they arrived, and the message names the largest."""
     largest = "9,007,199,254,740,991"
