@@ -227,6 +227,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.bundle",
         "service.imaging",
         "service.predictions",
+        "service.spelling",
         "training.autorecipe",
         "training.data",
         "training.errors",

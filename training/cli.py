@@ -25,7 +25,7 @@ from training.evaluation.results import render_results
 from training.export.publish import Publication
 from training.image_run import run as run_images
 from training.images.checkpoint import CheckpointOptions
-from training.importing import import_model
+from training.importing.publication import import_model
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe

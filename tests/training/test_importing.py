@@ -39,7 +39,7 @@ from training.__main__ import main
 from training.data.table import Float32s
 from training.errors import ImportRejected, RecipeError
 from training.export.publish import Publication
-from training.importing import import_model
+from training.importing.publication import import_model
 from training.onnx_files import Graph
 
 _IRIS = load_iris()

@@ -38,6 +38,7 @@ from training.export.foreign_graph import (
 from training.export.manifest import describe_input, describe_output
 from training.export.publish import Publication, publish
 from training.export.wrapping import wrap
+from training.importing.options import ImportOptions
 from training.recipe.loader import parse_card
 from training.recipe.table import Feature, ModelCard
 
@@ -59,7 +60,11 @@ class Original:
 
 
 def import_model(
-    path: Path, document: dict[str, Any], csv: Path | None, models: Path
+    path: Path,
+    document: dict[str, Any],
+    csv: Path | None,
+    models: Path,
+    options: ImportOptions | None = None,
 ) -> Publication:
     """Wrap a model into a bundle and publish it as the next version below ``models``.
 
@@ -68,6 +73,7 @@ def import_model(
         document: a `ModelCard` as parsed from TOML; missing parts come from the graph and the rows.
         csv: rows to verify the import and, with ``target.column``, to measure it.
         models: the folder of published models.
+        options: choices beyond the card.
 
     Raises:
         TrainingError: the model cannot be wrapped, or its predictions changed.
@@ -75,7 +81,7 @@ def import_model(
     try:
         foreign = ForeignGraph(_read(path))
         table = read_csv(csv) if csv is not None else None
-        card = complete_card(path, document, foreign, table)
+        card = (options or ImportOptions()).apply(complete_card(path, document, foreign, table))
         data = choose_verification_rows(card, table)
         return _publish(foreign, card, data, table, models)
     except ImportRejected as error:

@@ -1,0 +1,1 @@
+"""Import ONNX models of other libraries as bundles, verified against the originals."""
