@@ -1,61 +1,71 @@
-"""An ONNX model from another program: its inputs and its outputs."""
+"""An ONNX model from another program, changed so that every output is a tensor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-import onnx
-from onnx import TensorProto
+from onnx import ModelProto, ValueInfoProto, helper
 
 from training.data.table import Float32s
-from training.errors import ImportRejected
+from training.export.graph_builder import GraphBuilder
+from training.export.graph_names import choose_free_name, list_names, list_nodes, list_subgraphs
+from training.export.graph_reading import (
+    STRING_TYPE,
+    ClassNames,
+    Column,
+    GraphReader,
+    KnownLabels,
+    read_input,
+)
 from training.onnx_files import Array, run_graph
-from training.recipe.families import output_width
 from training.recipe.table import Feature
 
-_NUMBERS: dict[int, type[np.generic]] = {
-    TensorProto.FLOAT: np.float32,
-    TensorProto.DOUBLE: np.float64,
-    TensorProto.INT32: np.int32,
-    TensorProto.INT64: np.int64,
-    TensorProto.BOOL: np.bool_,
-}
-INTEGER_TYPES = (TensorProto.INT32, TensorProto.INT64)
-STRING_TYPE = TensorProto.STRING
-_CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
-_NEAR_ONE = 1e-3
-
-
-@dataclass(frozen=True)
-class ForeignInput:
-    """One input of the graph, ``[batch, width]``."""
-
-    name: str
-    type: int
-    """A data type of `onnx.TensorProto`."""
-    width: int | None
-    """None if the graph does not fix it."""
+# The domain of the standard operators can be spelled in two ways.
+_SPELLED_OUT = "ai.onnx"
+# For graphs that only use operators of other domains; IR version 4 is the first that does not
+# list constants as inputs.
+_OPSET = 13
+_IR_VERSION = 4
 
 
 class ForeignGraph:
-    """An imported graph, changed in place: without ZipMaps, so that every output is a tensor.
+    """An imported graph, changed in place, with the same outputs as tensors.
 
-    Raise `ImportRejected` if an input has a type or rank that table columns cannot fill.
+    ZipMaps become tensors in the order of their classes, columns of one tensor are joined, and
+    sequences of tensors are dropped. Raise `ImportRejected` if an input has a type or rank that
+    table columns cannot fill.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: ModelProto) -> None:
         self.model = model
-        self.classes = _find_classes(model)
-        _open_batch(model)
-        _remove_maps(model)
-        initializers = {tensor.name for tensor in model.graph.initializer}
+        normalize_domains(model)
+        sequences = _drop_sequences(model)
+        constants = {tensor.name for tensor in model.graph.initializer}
         self.inputs = [
-            _read_input(value) for value in model.graph.input if value.name not in initializers
+            read_input(value) for value in model.graph.input if value.name not in constants
         ]
         if len(self.inputs) > 1:
-            self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
+            self.inputs = [replace(known, width=known.width or 1) for known in self.inputs]
+        reader = GraphReader(model)
+        names = [value.name for value in model.graph.output]
+        joined = _join_columns(model, reader)
+        classes = {name: reader.find_classes(joined.get(name, name)) for name in (*names, *joined)}
+        comparisons = {name: reader.find_comparison(name) for name in names}
+        self.known_labels = KnownLabels(
+            {name: found for name, found in classes.items() if found is not None},
+            {name: found for name, found in comparisons.items() if found is not None},
+            sequences,
+        )
+        self.vocabularies: Mapping[Column, list[str]] = reader.read_vocabularies()
+        """The words that the graph knows, by the name of a string input and its column."""
+        _remove_maps(model)
+        _open_batch(model)
+
+    @property
+    def classes(self) -> ClassNames | None:
+        """The class names of the first output that has some."""
+        return next(iter(self.known_labels.classes.values()), None)
 
     @property
     def producer(self) -> str:
@@ -83,24 +93,67 @@ class ForeignGraph:
     def _serialized(self) -> bytes:
         return bytes(self.model.SerializeToString())
 
+    def run_original(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph in its own types; return every output by its name.
+
+        Args:
+            inputs: by name, ``[rows, width]`` or ``[rows]``; words as objects.
+
+        Raises:
+            ImportRejected: ONNX Runtime cannot run the graph on these rows.
+        """
+        values = {known.name: known.shape(inputs[known.name]) for known in self.inputs}
+        return run_graph(self._serialized, values)
+
     def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
-        """Run the graph on rows as a bundle encodes them, ``[rows, columns]``; return every output.
+        """Run the graph on rows as a bundle encodes them, ``[rows, columns]``.
 
         Raise `ImportRejected` if ONNX Runtime cannot run the graph on these rows.
         """
         values, start = {}, 0
         for known in self.inputs:
             end = start + (known.width or features.shape[1])
-            values[known.name] = _convert_input(
-                features[:, start:end], known.type, columns[start:end]
+            part = features[:, start:end]
+            values[known.name] = (
+                _find_words(part, columns[start:end]) if known.type == STRING_TYPE else part
             )
             start = end
-        return run_graph(self._serialized, values)
+        return self.run_original(values)
 
 
-def _convert_input(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
-    if kind != STRING_TYPE:
-        return part.astype(_NUMBERS[kind])
+def normalize_domains(model: ModelProto) -> None:
+    """Write the domain of the standard operators as ONNX does: as an empty string."""
+    for owner in (model, *model.functions):
+        spelled = [opset for opset in owner.opset_import if opset.domain == _SPELLED_OUT]
+        known = {opset.domain for opset in owner.opset_import}
+        for opset in spelled:
+            if "" in known:
+                owner.opset_import.remove(opset)
+            else:
+                opset.domain = ""
+    parts = [model.graph]
+    nodes = [node for graph in parts for node in list_nodes(graph)]
+    for function in model.functions:
+        nodes.extend(function.node)
+        nodes.extend(
+            inner
+            for node in function.node
+            for graph in list_subgraphs(node)
+            for inner in list_nodes(graph)
+        )
+    for node in nodes:
+        if node.domain == _SPELLED_OUT:
+            node.domain = ""
+
+
+def require_standard_operators(model: ModelProto) -> None:
+    """Import the standard operators in a graph that only uses those of other domains."""
+    if not any(opset.domain == "" for opset in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("", _OPSET))
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+
+
+def _find_words(part: Float32s, columns: Sequence[Feature]) -> Array:
     values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
         categories = [*column.categories, ""]  # -1, an unknown word, selects the last
@@ -110,169 +163,66 @@ def _convert_input(part: Float32s, kind: int, columns: Sequence[Feature]) -> Arr
     return values
 
 
-def _read_input(value: onnx.ValueInfoProto) -> ForeignInput:
-    tensor = value.type.tensor_type
-    if tensor.elem_type not in _NUMBERS and tensor.elem_type != STRING_TYPE:
-        kind = TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ImportRejected(
-            f"its input {value.name!r} is of type {kind}; table columns are numbers, "
-            "booleans or words."
-        )
-    dims = tensor.shape.dim
-    if len(dims) != 2:  # noqa: PLR2004 - rows and columns
-        raise ImportRejected(
-            f"its input {value.name!r} has {len(dims)} axes; a table has two: rows and columns."
-        )
-    return ForeignInput(value.name, tensor.elem_type, dims[1].dim_value or None)
+def _drop_sequences(model: ModelProto) -> list[str]:
+    """Remove the outputs that are sequences of tensors, and return their names."""
+    dropped = [
+        value
+        for value in model.graph.output
+        if value.type.WhichOneof("value") == "sequence_type"
+        and value.type.sequence_type.elem_type.WhichOneof("value") == "tensor_type"
+    ]
+    for value in dropped:
+        model.graph.output.remove(value)
+    return [value.name for value in dropped]
 
 
-def _open_batch(model: onnx.ModelProto) -> None:
-    """Make the batch axis dynamic; verification shows whether the graph supports it."""
-    for value in (*model.graph.input, *model.graph.output):
+def _remove_maps(model: ModelProto) -> None:
+    """Let each ZipMap return the tensor that it reads."""
+    for node in model.graph.node:
+        if node.op_type == "ZipMap":
+            require_standard_operators(model)
+            node.op_type, node.domain = "Identity", ""
+            del node.attribute[:]
+
+
+def _open_batch(model: ModelProto) -> None:
+    """Make the batch axis dynamic; verification shows whether the graph supports it.
+
+    Declared types of outputs are removed, which some converters write wrongly: ONNX Runtime finds
+    the real ones.
+    """
+    graph = model.graph
+    for value in graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims:
             dims[0].dim_param = "batch"
-    del model.graph.value_info[:]
+    names = [value.name for value in graph.output]
+    del graph.value_info[:], graph.output[:]
+    graph.output.extend(ValueInfoProto(name=name) for name in names)
 
 
-def _remove_maps(model: onnx.ModelProto) -> None:
-    """Replace each ZipMap output by the tensor that the ZipMap reads."""
-    graph = model.graph
-    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
-        for value in graph.output:
-            if value.name == node.output[0]:
-                shape = ["batch", None]
-                value.CopyFrom(
-                    onnx.helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, shape)
-                )
-        graph.node.remove(node)
+def _join_columns(model: ModelProto, reader: GraphReader) -> dict[str, str]:
+    """Add an output that joins those that are all columns of one tensor, one each.
 
-
-def _find_classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
-    """Return the classes in the order of their probabilities, if a node lists them."""
-    nodes = sorted(model.graph.node, key=lambda node: node.op_type != "ZipMap")
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.name in _CLASSES and (attribute.strings or attribute.ints):
-                return [word.decode() for word in attribute.strings] or list(attribute.ints)
-    return None
-
-
-@dataclass(frozen=True)
-class OutputMapping:
-    """The output that becomes the prediction of the bundle, and how."""
-
-    output: str
-    form: Literal["value", "probability", "probabilities", "label"]
-    labels: list[str] = field(default_factory=list)
-    classes: list[str] | list[int] = field(default_factory=list)
-    """The graph's own names of the labels, if its output is a label."""
-
-    @property
-    def width(self) -> int:
-        """The number of output columns of the bundle."""
-        return output_width(len(self.labels))
-
-    @property
-    def remark(self) -> str:
-        """A note on the meaning of the probabilities."""
-        if self.form != "label":
-            return ""
-        return "The model returns only a label, so its probabilities are 1 and 0."
-
-    def apply(self, outputs: Mapping[str, Array]) -> Float32s:
-        """Return the prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
-        found = outputs[self.output]
-        if self.form == "label":
-            found = found.reshape(-1, 1) == np.array(self.classes, dtype=found.dtype)
-        if self.form in ("label", "probabilities") and self.width == 1:
-            found = found[:, 1:]
-        found = found.reshape(len(found), self.width).astype(np.float32)
-        return found.clip(0, 1) if self.form in ("probability", "probabilities") else found
-
-
-def find_output(
-    outputs: Mapping[str, Array], classes: list[str] | list[int] | None, labels: Sequence[str]
-) -> OutputMapping:
-    """Choose the output to publish: probabilities, else labels, else a value.
-
-    If scores next to a label are not probabilities, such as the distances of k-means, only the
-    label is used: their softmax would not be a measured confidence.
-
-    Args:
-        outputs: of the graph, for some rows.
-        classes: the class names in the graph, if it has them.
-        labels: names given by the user; if empty, a number or the names in the graph.
-
-    Raises:
-        ImportRejected: no output, or more than one, can be the prediction.
+    Return the tensors by the names of the added outputs.
     """
-    for name, array in outputs.items():
-        if _are_probabilities(array):
-            return OutputMapping(
-                name, "probabilities", _choose_labels(labels, classes, array.shape[1])
-            )
-    for name, array in outputs.items():
-        if array.dtype.kind in "iUOb" and array.size == len(array):
-            return _map_label(name, array, classes, labels)
-    single = {name: a for name, a in outputs.items() if a.dtype.kind == "f" and a.size == len(a)}
-    if len(single) != 1:
-        raise ImportRejected(
-            f"none of its outputs is one prediction per row: {_describe_outputs(outputs)}. "
-            "Give it one output: a number, a label, or probabilities that sum to one."
-        )
-    name, array = next(iter(single.items()))
-    if not labels:
-        return OutputMapping(name, "value")
-    if len(labels) == 2 and ((array >= 0) & (array <= 1)).all():  # noqa: PLR2004 - one probability
-        return OutputMapping(name, "probability", list(labels))
-    raise ImportRejected(
-        f"its output {name!r} is one number between {array.min():.4g} and {array.max():.4g}, which "
-        f"is not a probability of {len(labels)} labels. Add a sigmoid or softmax to it, or "
-        "leave out the labels if it predicts a number."
-    )
-
-
-def _map_label(
-    name: str, array: Array, classes: list[str] | list[int] | None, labels: Sequence[str]
-) -> OutputMapping:
-    if classes is None and not labels:
-        raise ImportRejected(
-            f"its output {name!r} is a label, but the graph does not list the labels. Name all of "
-            "them with --labels, in the order of their numbers."
-        )
-    if classes is None:
-        classes = list(labels) if array.dtype.kind in "UO" else list(range(len(labels)))
-    unknown = sorted(set(array.ravel().tolist()) - set(classes))
-    if unknown:
-        raise ImportRejected(
-            f"it returns {unknown[0]!r}, which is none of its classes "
-            f"({', '.join(map(str, classes))}). Name all of them with --labels."
-        )
-    return OutputMapping(name, "label", _choose_labels(labels, classes, len(classes)), classes)
-
-
-def _choose_labels(
-    labels: Sequence[str], classes: list[str] | list[int] | None, count: int
-) -> list[str]:
-    named = list(labels) or [str(name) for name in classes or range(count)]
-    if len(named) != count:
-        raise ImportRejected(
-            f"it has {count} classes, but {len(named)} labels are named: "
-            f"{', '.join(named)}. Name {count} with --labels, in the graph's order"
-            + (f" ({', '.join(map(str, classes))})." if classes else ".")
-        )
-    return named
-
-
-def _are_probabilities(array: Array) -> bool:
-    if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] < 2:  # noqa: PLR2004 - columns
-        return False
-    sums = array.sum(axis=1, dtype=np.float64)
-    return bool((np.abs(sums - 1) <= _NEAR_ONE).all() and (array >= 0).all())
-
-
-def _describe_outputs(outputs: Mapping[str, Array]) -> str:
-    return ", ".join(
-        f"{name!r} {array.dtype} {list(array.shape)}" for name, array in outputs.items()
-    )
+    groups: dict[str, dict[int, str]] = {}
+    for value in model.graph.output:
+        found = reader.find_column(value.name)
+        if found is not None:
+            groups.setdefault(found[0], {})[found[1]] = value.name
+    added = {}
+    for source, group in groups.items():
+        if len(group) > 1 and sorted(group) == list(range(len(group))):
+            used = list_names(model.graph)
+            output = choose_free_name(f"{source}_columns", used)
+            builder = GraphBuilder(choose_free_name("columns", {*used, output}))
+            shape = builder.add_constant(np.array([-1, 1]))
+            columns = [builder.add("Reshape", group[k], shape) for k in range(len(group))]
+            builder.add("Concat", *columns, output=output, axis=1)
+            model.graph.node.extend(builder.nodes)
+            model.graph.initializer.extend(builder.constants)
+            model.graph.output.append(ValueInfoProto(name=output))
+            model.ir_version = max(model.ir_version, _IR_VERSION)
+            added[output] = source
+    return added

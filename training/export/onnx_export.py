@@ -18,7 +18,8 @@ from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import fold_scaler
-from training.export.foreign_graph import ForeignGraph, find_output
+from training.export.foreign_graph import ForeignGraph
+from training.export.output_choice import find_output
 from training.export.trimming import trim
 from training.export.wrapping import wrap
 from training.model.estimators import Estimator
@@ -62,7 +63,7 @@ def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     kind = FloatTensorType([None, len(columns)])
     foreign = ForeignGraph(to_onnx(estimator.fitted, initial_types=[("columns", kind)]))
     probe = np.zeros((1, len(columns)), dtype=np.float32)
-    mapping = find_output(foreign.run(probe, columns), foreign.classes, labels)
+    mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
     return wrap(foreign, columns, mapping, output)
 
 

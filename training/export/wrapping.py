@@ -1,99 +1,134 @@
 """Rewrite an imported graph to the form of a bundle: one input of raw columns, one output."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from service.bundle.features import INPUT_NAME
 from training.errors import ImportRejected
-from training.export.foreign_graph import STRING_TYPE, ForeignGraph, OutputMapping
-from training.onnx_files import Array, strip
+from training.export.foreign_graph import ForeignGraph, require_standard_operators
+from training.export.graph_builder import GraphBuilder
+from training.export.graph_names import (
+    choose_free_name,
+    list_inputs,
+    list_names,
+    list_nodes,
+    rename,
+)
+from training.export.graph_reading import STRING_TYPE, ClassNames
+from training.export.output_mapping import OutputMapping
+from training.onnx_files import strip
 from training.recipe.table import Feature
 
-_PREFIX = "model/"
+Datatype = Literal["FP32", "FP64"]
+
+_TYPES = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE}
 # The first version of ai.onnx.ml whose LabelEncoder maps between all types.
 _LABEL_ENCODER_VERSION = 2
-
-
-class GraphBuilder:
-    """Collects nodes and constants to add to a graph, in topological order."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-
-    def add(
-        self,
-        kind: str,
-        *inputs: str,
-        output: str = "",
-        domain: str = "",
-        **options: int | str | list[int] | list[float] | list[str],
-    ) -> str:
-        """Add a node and return the name of its output."""
-        output = output or f"{self.name}/step_{len(self.nodes)}"
-        node = helper.make_node(kind, inputs, [output], domain=domain)
-        node.attribute.extend(helper.make_attribute(key, value) for key, value in options.items())
-        self.nodes.append(node)
-        return output
-
-    def add_constant(self, values: Array) -> str:
-        """Add a constant and return its name."""
-        name = f"{self.name}/constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(values, name))
-        return name
+# The first standard operator sets that broadcast as numpy does, and whose Clip has inputs.
+_BROADCASTING = 7
+_CLIP_WITH_INPUTS = 11
 
 
 def wrap(
-    foreign: ForeignGraph, columns: Sequence[Feature], mapping: OutputMapping, output_tensor: str
+    foreign: ForeignGraph,
+    columns: Sequence[Feature],
+    mapping: OutputMapping,
+    output_tensor: str,
+    datatype: Datatype = "FP32",
 ) -> bytes:
     """Return the graph with the input ``features`` and one output, for any batch size.
 
-    The columns are in the order of the graph's inputs. Raise `ImportRejected` if the graph uses an
-    operator set that nodes cannot be added to.
+    The columns are in the order of the graph's inputs; the input has the type ``datatype``. Raise
+    `ImportRejected` if the graph uses an operator set that nodes cannot be added to.
     """
-    model = compose.add_prefix(foreign.model, _PREFIX)
-    before, after = GraphBuilder("columns"), GraphBuilder("prediction")
-    _feed(before, foreign, columns)
-    _add_output(after, mapping, output_tensor)
+    model = ModelProto()
+    model.CopyFrom(foreign.model)
+    names = _free_names(model, INPUT_NAME, output_tensor)
+    used = list_names(model.graph)
+    before = GraphBuilder(choose_free_name("columns", used))
+    _feed(before, foreign, columns, names)
+    value = helper.make_tensor_value_info(INPUT_NAME, _TYPES[datatype], ["batch", len(columns)])
+    mapping = replace(mapping, output=names.get(mapping.output, mapping.output))
+    return finish(model, value, before, mapping, output_tensor)
+
+
+def finish(
+    model: ModelProto,
+    value: ValueInfoProto,
+    before: GraphBuilder,
+    mapping: OutputMapping,
+    output_tensor: str,
+) -> bytes:
+    """Return the graph with one input, nodes before it, and the output of the bundle.
+
+    Args:
+        model: the graph, whose names differ from those of the bundle; changed in place.
+        value: the only input.
+        before: nodes that compute the inputs of the graph from it.
+        mapping: of the output.
+        output_tensor: the name of the output of the bundle.
+    """
+    require_standard_operators(model)
     graph = model.graph
+    after = GraphBuilder(choose_free_name("prediction", list_names(graph)))
+    _add_output(after, mapping, output_tensor, _read_version(model))
     if any(node.op_type == "LabelEncoder" for node in (*before.nodes, *after.nodes)):
         _require_label_encoder(model)
     retained = _find_needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
-    used = {name for node in retained for name in _list_inputs(node)}
-    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
+    used = {name for node in retained for name in list_inputs(node)}
+    constants = [*before.constants, *graph.initializer, *after.constants]
     wrapped = helper.make_graph(
         retained,
         "onward",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["batch", len(columns)])],
+        [value],
         [helper.make_tensor_value_info(output_tensor, TensorProto.FLOAT, ["batch", mapping.width])],
-        [*before.constants, *initializers, *after.constants],
-        sparse_initializer=list(graph.sparse_initializer),
+        [tensor for tensor in constants if tensor.name in used],
+        sparse_initializer=[part for part in graph.sparse_initializer if part.values.name in used],
     )
-    model.graph.CopyFrom(wrapped)
+    graph.CopyFrom(wrapped)
     strip(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Feature]) -> None:
+def _free_names(model: ModelProto, *names: str) -> dict[str, str]:
+    """Rename tensors that have these names, and return the new ones."""
+    renamed = {}
+    for name in names:
+        used = list_names(model.graph)
+        if name in used:
+            renamed[name] = choose_free_name(name, used)
+            rename(model.graph, name, renamed[name])
+    return renamed
+
+
+def _feed(
+    builder: GraphBuilder,
+    foreign: ForeignGraph,
+    columns: Sequence[Feature],
+    names: dict[str, str],
+) -> None:
     """Connect the columns to the inputs of the graph, cast to their types."""
     start = 0
     for known in foreign.inputs:
         end = start + (known.width or len(columns))
-        target = _PREFIX + known.name
         if known.type == STRING_TYPE:
             cells = [
-                _look_up_words(
+                _find_words(
                     builder, _select_columns(builder, start + k, start + k + 1), column.categories
                 )
                 for k, column in enumerate(columns[start:end])
             ]
-            builder.add("Concat", *cells, output=target, axis=1)
+            part = builder.add("Concat", *cells, axis=1)
         else:
             part = _select_columns(builder, start, end)
-            builder.add("Cast", part, output=target, to=known.type)
+            part = builder.add("Cast", part, to=known.type)
+        shape = [-1] if known.rank == 1 else [-1, end - start]
+        target = names.get(known.name, known.name)
+        builder.add("Reshape", part, builder.add_constant(np.array(shape)), output=target)
         start = end
 
 
@@ -102,11 +137,11 @@ def _select_columns(builder: GraphBuilder, start: int, end: int) -> str:
     return builder.add("Gather", INPUT_NAME, positions, axis=1)
 
 
-def _look_up_words(builder: GraphBuilder, positions: str, categories: Sequence[str]) -> str:
+def _find_words(builder: GraphBuilder, positions: str, categories: Sequence[str]) -> str:
     """Return the words at these positions; -1, NaN and unknown positions give the empty word."""
     return builder.add(
         "LabelEncoder",
-        positions,
+        builder.add("Cast", positions, to=TensorProto.FLOAT),
         domain="ai.onnx.ml",
         keys_floats=[float(k) for k in range(len(categories))],
         values_strings=list(categories),
@@ -114,29 +149,40 @@ def _look_up_words(builder: GraphBuilder, positions: str, categories: Sequence[s
     )
 
 
-def _add_output(builder: GraphBuilder, mapping: OutputMapping, output_tensor: str) -> None:
+def _add_output(
+    builder: GraphBuilder, mapping: OutputMapping, output_tensor: str, version: int
+) -> None:
     """Convert the output of the graph to that of the bundle, ``[batch, width]``."""
-    found = _PREFIX + mapping.output
+    found = mapping.output
     if mapping.form == "label":
-        found = _encode_one_hot(builder, found, mapping.classes)
+        found = _encode_one_hot(builder, found, mapping.classes, version)
+    else:
+        shape = builder.add_constant(np.array([-1, mapping.count]))
+        found = builder.add("Reshape", found, shape)
+    if mapping.activation == "softmax":
+        found = builder.add("Softmax", found, axis=1)
+    elif mapping.activation == "sigmoid":
+        found = builder.add("Sigmoid", found)
     if mapping.form in ("label", "probabilities") and mapping.width == 1:
         found = builder.add("Gather", found, builder.add_constant(np.array([1])), axis=1)
-    shape = builder.add_constant(np.array([-1, mapping.width]))
-    found = builder.add("Reshape", found, shape)
     if mapping.form not in ("probability", "probabilities"):
         builder.add("Cast", found, output=output_tensor, to=TensorProto.FLOAT)
         return
     found = builder.add("Cast", found, to=TensorProto.FLOAT)
     # Sums over many trees can exceed one by rounding.
-    found = builder.add("Min", found, builder.add_constant(np.array(1, dtype=np.float32)))
-    builder.add(
-        "Max", found, builder.add_constant(np.array(0, dtype=np.float32)), output=output_tensor
-    )
+    if version < _CLIP_WITH_INPUTS:
+        builder.add("Clip", found, output=output_tensor, min=0.0, max=1.0)
+        return
+    low, high = (builder.add_constant(np.array(limit, dtype=np.float32)) for limit in (0, 1))
+    builder.add("Clip", found, low, high, output=output_tensor)
 
 
-def _encode_one_hot(
-    builder: GraphBuilder, found: str, classes: Sequence[str] | Sequence[int]
-) -> str:
+def _encode_one_hot(builder: GraphBuilder, found: str, classes: ClassNames, version: int) -> str:
+    if version < _BROADCASTING:
+        raise ImportRejected(
+            f"it uses version {version} of the ONNX operators; its label needs version "
+            f"{_BROADCASTING}. Convert it again with a newer one."
+        )
     codes: list[int] = [code for code in classes if isinstance(code, int)]
     if not codes:
         codes = list(range(len(classes)))
@@ -159,15 +205,14 @@ def _find_needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodePro
     needed, retained = {output_tensor}, []
     for node in reversed(nodes):
         if needed.intersection(node.output):
-            needed.update(_list_inputs(node))
+            needed |= list_inputs(node)
             retained.append(node)
     return retained[::-1]
 
 
-def _list_inputs(node: NodeProto) -> set[str]:
-    """Return every input of a node, including those used in its subgraphs."""
-    inner = [part for attribute in node.attribute for part in (attribute.g, *attribute.graphs)]
-    return set(node.input).union(*(_list_inputs(step) for graph in inner for step in graph.node))
+def _read_version(model: ModelProto) -> int:
+    """Return the version of the standard operators."""
+    return int(next(opset.version for opset in model.opset_import if opset.domain == ""))
 
 
 def _require_label_encoder(model: ModelProto) -> None:
@@ -175,7 +220,7 @@ def _require_label_encoder(model: ModelProto) -> None:
     if "ai.onnx.ml" not in versions:
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _LABEL_ENCODER_VERSION))
     elif versions["ai.onnx.ml"].version < _LABEL_ENCODER_VERSION:
-        if any(node.op_type == "LabelEncoder" for node in model.graph.node):
+        if any(node.op_type == "LabelEncoder" for node in list_nodes(model.graph)):
             raise ImportRejected(
                 "it encodes strings with the first version of ai.onnx.ml. Convert it again with "
                 "target_opset={'': 18, 'ai.onnx.ml': 3}."

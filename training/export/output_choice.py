@@ -1,0 +1,333 @@
+"""Choose the output of an imported graph that becomes the prediction of the bundle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service.bundle.manifest import BINARY, DEFAULT_THRESHOLD
+from service.predictions import Ints
+from training.errors import ImportRejected
+from training.export.graph_reading import ClassNames, KnownLabels
+from training.export.label_choice import (
+    derive_classes,
+    find_label_classes,
+    find_threshold,
+    name_labels,
+)
+from training.export.output_mapping import Activation, OutputMapping, find_positions
+from training.export.output_tables import OutputTables, to_tables
+from training.onnx_files import Array
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the user and the graph say about the outputs; see `find_output`."""
+
+    tables: OutputTables
+    outputs: Mapping[str, Array]
+    known: KnownLabels
+    labels: Sequence[str]
+    output: str | None
+    activation: Activation | None
+
+
+def find_output(
+    outputs: Mapping[str, Array],
+    classes: ClassNames | KnownLabels | None,
+    labels: Sequence[str],
+    *,
+    output: str | None = None,
+    activation: Activation | None = None,
+) -> OutputMapping:
+    """Choose the output to publish: probabilities, else labels, else a value.
+
+    If scores next to a label are not probabilities, such as the distances of k-means, only the
+    label is used: their softmax would not be a measured confidence.
+
+    Args:
+        outputs: of the graph, for some rows.
+        classes: what the graph says about its labels; or the class names of all outputs.
+        labels: names given by the user; if empty, a number or the names in the graph.
+        output: the name of the output, if the user chooses it.
+        activation: what converts the output, logits, to probabilities.
+
+    Raises:
+        ImportRejected: no output, or more than one, can be the prediction; it is not a number in
+            some row; or the predicted labels would differ from the graph's own.
+    """
+    tables = to_tables(outputs)
+    if not isinstance(classes, KnownLabels):
+        classes = KnownLabels({} if classes is None else dict.fromkeys(outputs, classes))
+    choice = _Choice(tables, outputs, classes, labels, output, activation)
+    name = _choose(choice)
+    table = tables.tables[name]
+    if table.dtype.kind != "f":
+        return _note_others(_map_label(choice, name), tables)
+    _require_numbers(name, table)
+    if table.shape[1] > 1:
+        _check_activation(choice, name)
+        mapping = OutputMapping(name, "probabilities", [""] * table.shape[1], activation=activation)
+        return _note_others(_add_labels(choice, mapping), tables)
+    return _note_others(_map_number(choice, name), tables)
+
+
+def _choose(choice: _Choice) -> str:
+    """Return the name of the only output that can be the prediction."""
+    tables = choice.tables
+    if choice.output is not None:
+        if choice.output in tables.tables:
+            return choice.output
+        if choice.output in choice.known.sequences:
+            raise ImportRejected(
+                f"its output {choice.output!r} is a sequence of tensors, one for each target. "
+                "Export a model for each target."
+            )
+        if choice.output not in choice.outputs:
+            names = ", ".join(map(repr, choice.outputs))
+            raise ImportRejected(f"it has no output {choice.output!r}; its outputs are {names}.")
+    candidates = [] if choice.output is not None else _find_candidates(choice)
+    fitting = [name for name in candidates if _fits_labels(choice, name)]
+    candidates = fitting or candidates
+    if len(candidates) > 1:
+        raise ImportRejected(
+            f"{len(candidates)} of its outputs can be the prediction: "
+            f"{', '.join(map(tables.describe, candidates))}. Choose one with --output, for "
+            f"example --output {candidates[0]}."
+        )
+    if candidates:
+        return candidates[0]
+    wrong = {name: array for name, array in choice.outputs.items() if choice.output in (None, name)}
+    subject = "none of its outputs is" if choice.output is None else "the output is not"
+    raise ImportRejected(
+        f"{subject} one prediction per row: {_describe_outputs(wrong)}. {_suggest(choice)}"
+    )
+
+
+def _find_candidates(choice: _Choice) -> list[str]:
+    tables = choice.tables
+    if choice.activation == "softmax":
+        return tables.scores or tables.probabilities
+    if choice.activation == "sigmoid":
+        return tables.numbers
+    if tables.probabilities:
+        # Without a label, a number next to probabilities is a second prediction.
+        return [*tables.probabilities, *([] if tables.labels else tables.numbers)]
+    return tables.labels or tables.numbers
+
+
+def _fits_labels(choice: _Choice, name: str) -> bool:
+    """Return whether an output has as many classes as the user names."""
+    table, count = choice.tables.tables[name], len(choice.labels)
+    columns = int(table.shape[1])
+    if columns > 1:
+        return columns == count
+    if table.dtype.kind == "f":
+        return count == BINARY and _is_share(table)
+    return len(choice.known.classes.get(name) or ()) == count
+
+
+def _is_share(table: Array) -> bool:
+    return bool(((table >= 0) & (table <= 1)).all())
+
+
+def _suggest(choice: _Choice) -> str:
+    """Return the remedy if no output can be the prediction."""
+    tables, activation = choice.tables, choice.activation
+    if activation == "sigmoid" and tables.scores:
+        return "A sigmoid converts one number per row; use --activation softmax."
+    if activation == "softmax" and tables.numbers:
+        return "A softmax converts several numbers per row; use --activation sigmoid."
+    if tables.scores:
+        return _describe_scores(tables, tables.scores[0])
+    if any(isinstance(array, np.ndarray) and array.ndim > 1 for array in choice.outputs.values()):
+        return "If it has several targets, export a model for each."
+    return "Give it one output: a number, a label, or probabilities that sum to one."
+
+
+def _describe_scores(tables: OutputTables, name: str) -> str:
+    table = tables.tables[name]
+    return (
+        f"The {table.shape[1]} numbers of {name!r} are between {np.nanmin(table):.4g} and "
+        f"{np.nanmax(table):.4g} and do not sum to one. If they are the logits of a classifier, as "
+        "PyTorch models return, add --activation softmax; if they are several predictions, export "
+        "a model for each."
+    )
+
+
+def _check_activation(choice: _Choice, name: str) -> None:
+    """Raise `ImportRejected` if an output of several numbers does not become probabilities."""
+    if name in choice.tables.probabilities and choice.activation is not None:
+        raise ImportRejected(
+            f"its output {name!r} already holds probabilities, which sum to one. Leave out "
+            "--activation."
+        )
+    if name not in choice.tables.probabilities and choice.activation != "softmax":
+        raise ImportRejected(
+            f"its output {name!r} holds no probabilities. {_describe_scores(choice.tables, name)}"
+        )
+
+
+def _map_label(choice: _Choice, name: str) -> OutputMapping:
+    if choice.activation is not None:
+        raise ImportRejected(
+            f"its output {name!r} is a label, which has no {choice.activation}. Choose the logits "
+            "with --output, or leave out --activation."
+        )
+    values = choice.tables.tables[name][:, 0]
+    classes, labels = find_label_classes(
+        name, values, choice.known.classes.get(name), choice.labels
+    )
+    labels, notes = name_labels(labels, classes, len(classes))
+    return OutputMapping(name, "label", labels, classes, label_output=name, notes=notes)
+
+
+def _map_number(choice: _Choice, name: str) -> OutputMapping:
+    """Return the mapping of an output of one number: a value, or a probability."""
+    table, labels = choice.tables.tables[name], choice.labels
+    if choice.activation == "softmax":
+        raise ImportRejected(
+            f"its output {name!r} is one number per row; use --activation sigmoid, which converts "
+            "it to the probability of the second of two labels."
+        )
+    is_probability = choice.activation == "sigmoid" or _is_share(table)
+    mapping = OutputMapping(name, "probability", ["", ""], activation=choice.activation)
+    if choice.activation == "sigmoid" or (is_probability and len(labels) == BINARY):
+        return _add_labels(choice, mapping)
+    if labels:
+        raise ImportRejected(
+            f"its output {name!r} is one number between {table.min():.4g} and {table.max():.4g}, "
+            f"which is not a probability of {len(labels)} labels. If it is the logit of the second "
+            "of two labels, add --activation sigmoid; leave out the labels if it predicts a number."
+        )
+    return OutputMapping(name, "value")
+
+
+def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
+    """Name the labels of probabilities, and let the predicted ones equal the graph's own."""
+    scores = mapping.spread(choice.outputs)
+    count = scores.shape[1]
+    listed = choice.known.classes.get(mapping.output)
+    listed = listed if listed is not None and len(listed) == count else None
+    found: list[OutputMapping] = []
+    for name in choice.tables.labels:
+        values = choice.tables.tables[name][:, 0]
+        own = choice.known.classes.get(name)
+        classes = derive_classes(values, scores, choice.labels, [own, listed])
+        if classes is not None:
+            # Labels can be the positions of the words that the graph lists.
+            shown = listed or own if classes == list(range(count)) else classes
+            labels, notes = name_labels(choice.labels, shown, count)
+            known = replace(mapping, labels=labels, classes=classes, notes=notes)
+            found.append(_follow_label(choice, replace(known, label_output=name)))
+    if found:
+        best = max(found, key=lambda one: _count_equal(choice, one))
+        return _require_equal(choice, best)
+    labels, notes = name_labels(choice.labels, listed, count)
+    return replace(mapping, labels=labels, classes=listed or [], notes=notes)
+
+
+def _follow_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
+    """Return the mapping with the threshold by which the graph chooses its own label."""
+    if len(mapping.labels) != BINARY or mapping.label_output is None:
+        return mapping
+    threshold = find_threshold(
+        mapping.apply(choice.outputs)[:, 0],
+        _read_positions(choice, mapping),
+        choice.known.comparisons.get(mapping.label_output),
+    )
+    return replace(mapping, threshold=None if threshold == DEFAULT_THRESHOLD else threshold)
+
+
+def _read_positions(choice: _Choice, mapping: OutputMapping) -> Ints:
+    table = choice.tables.tables[mapping.label_output or ""]
+    return find_positions(table, mapping.classes)
+
+
+def _count_equal(choice: _Choice, mapping: OutputMapping) -> int:
+    predicted = mapping.predict_positions(choice.outputs)
+    return int((predicted == _read_positions(choice, mapping)).sum())
+
+
+def _require_equal(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
+    """Raise `ImportRejected` with the row if a predicted label differs from the graph's own.
+
+    If the user chose the output, it is published with a note.
+    """
+    own = _read_positions(choice, mapping)
+    predicted = mapping.predict_positions(choice.outputs)
+    differ = np.flatnonzero(predicted != own)
+    if not len(differ):
+        return mapping
+    label, total = mapping.label_output, len(own)
+    if len(mapping.labels) == BINARY:
+        sentence = f"no threshold of the probabilities gives its label {label!r}"
+        rows = _find_contradiction(mapping.spread(choice.outputs)[:, 1], own)
+    else:
+        sentence = (
+            f"its label {label!r} is not the most probable one on {len(differ)} of {total} rows"
+        )
+        rows = differ[:1].tolist()
+    probabilities = mapping.spread(choice.outputs)
+    described = [
+        f"row {row + 1} is {mapping.labels[own[row]]!r} with the probabilities "
+        + ", ".join(
+            f"{name!r} {share:.9g}"
+            for name, share in zip(mapping.labels, probabilities[row], strict=True)
+        )
+        for row in rows
+    ]
+    sentence = f"{sentence}: {'; '.join(described)}"
+    if choice.output is None:
+        raise ImportRejected(
+            f"{sentence}. Publish the label without probabilities with --output {label}, or "
+            f"the probabilities, with the most probable label, with --output {mapping.output}."
+        )
+    note = f"The graph's own label {label!r} differs on {len(differ)} of {total} rows."
+    return replace(mapping, label_output=None, threshold=None, notes=[*mapping.notes, note])
+
+
+def _find_contradiction(probabilities: Array, own: Ints) -> list[int]:
+    """Return two rows: the less probable one has the second label, the other the first."""
+    first, second = np.flatnonzero(own == 0), np.flatnonzero(own == 1)
+    return [
+        int(first[probabilities[first].argmax()]),
+        int(second[probabilities[second].argmin()]),
+    ]
+
+
+def _require_numbers(name: str, table: Array) -> None:
+    """Raise `ImportRejected` with the row if an output is not a finite number."""
+    rows = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(rows):
+        wrong = table[rows[0]][~np.isfinite(table[rows[0]])][0]
+        word = "NaN, not a number," if np.isnan(wrong) else f"{wrong}"
+        raise ImportRejected(
+            f"its output {name!r} is {word} on {len(rows)} of {len(table)} rows, first on row "
+            f"{rows[0] + 1}, so it predicts nothing for it. Fill the empty cells of that row, or "
+            "remove it from the table."
+        )
+
+
+def _note_others(mapping: OutputMapping, tables: OutputTables) -> OutputMapping:
+    """Note the outputs that are not served."""
+    chosen = tables.tables[mapping.output]
+    others = [
+        name
+        for name in (*tables.probabilities, *tables.labels, *tables.scores, *tables.numbers)
+        if name not in (mapping.output, mapping.label_output)
+        and not np.array_equal(tables.tables[name], chosen)
+    ]
+    if not others:
+        return mapping
+    note = f"Not served are the outputs {', '.join(map(tables.describe, others))}."
+    return replace(mapping, notes=[*mapping.notes, note])
+
+
+def _describe_outputs(outputs: Mapping[str, Array]) -> str:
+    return ", ".join(
+        f"{name!r} {array.dtype} {list(array.shape)}"
+        if isinstance(array, np.ndarray)
+        else f"{name!r}, a list"
+        for name, array in outputs.items()
+    )
