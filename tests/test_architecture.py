@@ -155,7 +155,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.errors",
         "training.recipe",
     },
-    "training.onnx_files": {"training.data", "training.errors"},
+    "training.onnx_files": {"service.bundle", "training.data", "training.errors"},
     "training.model": {
         "service.bundle",
         "service.predictions",

@@ -1,12 +1,14 @@
 """Run and clean ONNX files; the only training module that imports ONNX Runtime."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from service.bundle.runtime_messages import describe_runtime_error
 from training.data.table import Float32s
 from training.errors import ImportRejected
 
@@ -14,7 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # has an effect only before the impor
 import onnx
 import onnxruntime as ort
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # errors are raised, and their messages need not be printed as well
 
 Array = npt.NDArray[Any]
 
@@ -24,33 +26,48 @@ def run_graph(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
     Raise `ImportRejected` if ONNX Runtime rejects the graph or the rows.
     """
-    try:
-        options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
-        reason = str(error).partition("\n")[0]
-        raise ImportRejected(f"ONNX Runtime cannot run it: {reason}") from None
+    return Graph(model).run(inputs)
 
 
 class Graph:
-    """A loaded graph."""
+    """A loaded graph.
+
+    Raise `ImportRejected`, also when it runs, if ONNX Runtime rejects the graph or the rows.
+    """
 
     def __init__(self, model: bytes) -> None:
-        self._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        with _explained("load"):
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output by its name."""
+        with _explained("run"):
+            found = self._session.run(self._outputs, dict(inputs))
+        return dict(zip(self._outputs, found, strict=True))
 
     def predict(self, rows: Array) -> Float32s:
         """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
-        predictions: Float32s = self._session.run(None, {self._input: rows})[0]
+        predictions: Float32s = self.run({self._input: rows})[self._outputs[0]]
         return predictions
 
     def predict_in_batches(self, rows: Array, size: int) -> Float32s:
         """Map as `predict` does, in batches of at most ``size`` rows."""
         starts = range(0, len(rows), size)
         return np.concatenate([self.predict(rows[start : start + size]) for start in starts])
+
+
+@contextmanager
+def _explained(step: str) -> Iterator[None]:
+    """Raise errors of ONNX Runtime as `ImportRejected`, with their remedy."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
+        reason = describe_runtime_error(str(error)).rstrip(".")
+        raise ImportRejected(f"ONNX Runtime cannot {step} it: {reason}.") from None
 
 
 def strip(model: onnx.ModelProto) -> None:

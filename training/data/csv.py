@@ -49,10 +49,15 @@ class Layout:
     encoding: str | None = None
     missing: tuple[str, ...] = MISSING
     header: bool | None = None
+    stripped: bool = True
+    """Whether whitespace around cells is removed; otherwise words are read as they are."""
 
 
 UNKNOWN = Layout(number_format=None, missing=("",))
 """Everything is detected; only empty cells are missing values."""
+
+UNCHANGED = Layout(stripped=False)
+"""Cells as the file has them, for a model that was not trained here."""
 
 
 def create_layout(data: Data) -> Layout:
@@ -98,15 +103,21 @@ def read_csv(
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
-    frame = clean_cells(frame, layout.missing)
+    cleaned = clean_cells(frame, layout.missing)
     number_format, ambiguous = layout.number_format, ""
     if number_format is None:
-        number_format, ambiguous = detect_number_format(frame, csv_dialect.separator)
+        number_format, ambiguous = detect_number_format(cleaned, csv_dialect.separator)
     csv_format = DetectedCsvFormat(
         csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
     )
     return Table(
-        name or path.name, frame, digest, number_format, csv_format, missing=layout.missing
+        name or path.name,
+        cleaned if layout.stripped else frame,
+        digest,
+        number_format,
+        csv_format,
+        missing=layout.missing,
+        stripped=layout.stripped,
     )
 
 

@@ -39,7 +39,11 @@ class DetectedCsvFormat:
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of text cells; missing values are null."""
+    """Named columns of text cells; missing values are null.
+
+    Cells are `stripped`, except those of a table for an imported model, whose words may begin or
+    end with whitespace, and may be words that otherwise are missing values, such as None.
+    """
 
     name: str
     """The name of its source, for messages."""
@@ -52,6 +56,15 @@ class Table:
     """The words for missing values in every column."""
     source_rows: Rows | None = None
     """``[rows]``, the position of each row in the unfiltered table, from 0; None: no filter."""
+    stripped: bool = True
+    """Whether cells have no whitespace around them; otherwise they are as the file has them, and
+    only empty ones are null."""
+
+    def clean(self) -> "Table":
+        """Return the table with stripped cells, and null for missing values."""
+        if self.stripped:
+            return self
+        return replace(self, frame=clean_cells(self.frame, self.missing), stripped=True)
 
     def column(self, name: str) -> pl.Series:
         """Return the cells of a column.
@@ -239,13 +252,14 @@ def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
     """
     encoded = np.empty((table.frame.height, len(columns)), dtype=np.float32)
     for k, column in enumerate(columns):
-        encoded[:, k] = _encode_column(table, column)
+        encoded[:, k] = encode_column(table, column)
     return encoded
 
 
-def _encode_column(table: Table, column: Column) -> Floats:
+def encode_column(table: Table, column: Column) -> Floats:
+    """Encode one feature as `encode_features` does, in 64 bits, ``[rows]``."""
     feature = column.feature
-    cells = _cells(table, feature)
+    cells = _cells(table, feature, column.categories)
     if cells.null_count() and not feature.optional:
         row = int(cells.is_null().arg_true()[0])
         raise DataError(
@@ -265,10 +279,23 @@ def _encode_column(table: Table, column: Column) -> Floats:
     return _numbers(table, cells, feature.affix)
 
 
-def _cells(table: Table, feature: Feature) -> pl.Series:
+def _cells(table: Table, feature: Feature, categories: Sequence[str] = ()) -> pl.Series:
+    """Return the cells of a feature, null where the value is missing.
+
+    A cell of a table that is not stripped is one of the categories as it is, else without the
+    whitespace around it. The service reads cells by the same rule.
+    """
     cells = table.column(feature.name)
+    if not table.stripped:
+        cleaned = clean_cells(cells.to_frame(), table.missing)[feature.name]
+        if feature.type == "category":
+            stripped = cells.str.strip_chars()
+            cleaned = stripped.zip_with(stripped.is_in(list(categories)), cleaned)
+            cleaned = cells.zip_with(cells.is_in(list(categories)), cleaned)
+        cells = cleaned
     if feature.type == "category":
-        return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
+        absent = cells.is_in([word for word in feature.missing if word not in categories])
+        return cells.set(absent, None) if feature.missing else cells
     words = lower_words((*table.missing, *feature.missing))
     return cells.set(cells.str.to_lowercase().is_in(words), None)
 
