@@ -36,15 +36,19 @@ _EXAMPLE_ROWS = 8
 _MAX_EXAMPLE_VALUES = 100_000
 
 
-class ReferenceModel(Protocol):
+class PredictingModel(Protocol):
+    """A model that predicts rows as the graph of a bundle gets them."""
+
+    def predict(self, rows: Array) -> Float32s:
+        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
+
+
+class ReferenceModel(PredictingModel, Protocol):
     """A model that a graph is verified against."""
 
     @property
     def source(self) -> str:
         """The name of the model or its library, for messages."""
-
-    def predict(self, rows: Array) -> Float32s:
-        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
 
 
 def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
@@ -109,7 +113,7 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
 
 
 def create_examples(
-    predictor: ReferenceModel, rows: Array, output: str, input_name: str = INPUT_NAME
+    predictor: PredictingModel, rows: Array, output: str, input_name: str = INPUT_NAME
 ) -> Examples:
     """Return the first rows with their predictions, which the self-test of the service replays."""
     size = int(np.prod(rows.shape[1:]))
