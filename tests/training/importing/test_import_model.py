@@ -40,7 +40,7 @@ from training.data.table import Float32s
 from training.errors import ImportRejected, RecipeError
 from training.export.publish import Publication
 from training.importing.publication import import_model
-from training.onnx_files import Graph
+from training.onnx_files import Array, Graph
 
 _IRIS = load_iris()
 _X = np.asarray(_IRIS.data, dtype=np.float32)
@@ -69,9 +69,11 @@ def _imported(
     return import_model(_saved(model, folder), card, None, folder / "models")
 
 
-def _predictions(imported: Publication, rows: Float32s) -> Float32s:
+def _predictions(imported: Publication, rows: Array) -> Float32s:
     """The predictions of the bundle, which must be equal for single rows and batches."""
     graph = Graph(read_bundle(imported.folder).model)
+    assert isinstance(imported.manifest.input, FeaturesInput)
+    rows = rows.astype(np.float64 if imported.manifest.input.datatype == "FP64" else np.float32)
     together = graph.predict(rows)
     singly = np.concatenate([graph.predict(row[np.newaxis]) for row in rows[:5]])
     np.testing.assert_allclose(together[:5], singly, rtol=1e-5, atol=1e-6)
