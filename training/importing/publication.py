@@ -134,15 +134,21 @@ def _is_table(found: object, rows: int) -> bool:
 
 
 def _read(path: Path) -> onnx.ModelProto:
+    """Read a model; one that the checker of onnx rejects must at least load in ONNX Runtime."""
     try:
         model = onnx.load(path)
         normalize_domains(model)
-        onnx.checker.check_model(model)
     except OSError as error:
         raise ImportRejected(f"it cannot be read: {error.strerror}.") from None
-    except Exception as error:  # noqa: BLE001 - the decoder's and the checker's share no base
-        reason = str(error).strip().partition("\n")[0] or "it holds no graph"
+    except Exception as error:  # noqa: BLE001 - the decoder's errors share no base
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ImportRejected(f"it is not a valid ONNX file: {reason}.") from None
+    if not model.graph.node:
+        raise ImportRejected("it is not a valid ONNX file: it holds no graph.")
+    try:
+        onnx.checker.check_model(model)
+    except Exception:  # noqa: BLE001 - the checker's errors share no base, and have no remedy
+        Graph(model.SerializeToString())
     return model
 
 
