@@ -440,7 +440,7 @@ def test_a_class_can_be_the_empty_word(tmp_path: Path) -> None:
     y = np.where(x[:, 0] > 0, "ill", "")
     fitted = DecisionTreeClassifier(max_depth=1).fit(x, y)
     path = save(to_onnx(fitted, x[:1]), tmp_path)
-    table = write_table(tmp_path, {"a": x[:, 0].tolist(), "b": x[:, 1].tolist(), "y": y})
+    table = write_table(tmp_path, {"a": x[:, 0].tolist(), "b": x[:, 1].tolist(), "y": y.tolist()})
 
     with pytest.raises(ImportRejected, match=r"class 1 is empty.*--labels"):
         import_file(path, tmp_path / "models", table, target="y")
