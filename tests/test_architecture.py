@@ -228,6 +228,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.imaging",
         "service.predictions",
         "service.spelling",
+        "service.tabletext",
         "training.autorecipe",
         "training.data",
         "training.errors",

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from service.bundle.features import UNSEEN, WHOLE_MAX
 from service.spelling import join_names
-from service.tabletext import lower_words
+from service.tabletext import TRUTHS, lower_words
 from training.data.table import (
     Column,
     Floats,
@@ -152,8 +152,7 @@ def are_truths(table: Table, name: str) -> bool:
     """Return whether all cells of a column are words for true and false, and some are letters."""
     cells = table.clean().column(name).drop_nulls()
     words = set(cells.str.to_lowercase().unique())
-    letters = {"true", "false", "yes", "no", "t", "f", "y", "n"}
-    return bool(words & letters) and words <= letters | {"1", "0", "1.0", "0.0"}
+    return words <= TRUTHS.keys() and any(word.isalpha() for word in words)
 
 
 def draw_rows(card: ModelCard, kinds: Sequence[int]) -> Rows:
