@@ -1,11 +1,16 @@
 """Tables encoded as numbers: types, missing values, categories, and errors for invalid cells."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
+from training.data.csv import UNCHANGED, read_csv
 from training.data.table import (
+    Column,
     Table,
+    encode_column,
     encode_features,
     encode_target,
     learn_columns,
@@ -133,3 +138,22 @@ def test_the_rows_of_a_recipe_must_have_equal_lengths() -> None:
     """The message has the number of the row."""
     with pytest.raises(DataError, match="row 2 has 1 cells, not 2"):
         table_from_rows([[1, 2], [3]], ["x", "y"])
+
+
+def test_words_of_an_unchanged_table_are_matched_as_they_are(tmp_path: Path) -> None:
+    """Then without blanks; other words for missing values are missing, as the service reads them.
+
+    Numbers are read as in other tables.
+    """
+    path = tmp_path / "rows.csv"
+    path.write_text('word,number\n b,1\nb, 2 \nNone,NA\nNA,\n" c ",3\n')
+    table = read_csv(path, UNCHANGED)
+    word = Feature(name="word", type="category", unseen="other", optional=True)
+    number = Feature(name="number", type="number", optional=True)
+
+    words = encode_column(table, Column(word, (" b", "b", "None", "c")))
+    numbers = encode_column(table, Column(number))
+
+    np.testing.assert_array_equal(words, [0, 1, 2, np.nan, 3])
+    np.testing.assert_array_equal(numbers, [1, 2, np.nan, np.nan, 3])
+    assert table.clean().frame["word"].to_list() == ["b", "b", None, None, "c"]

@@ -492,6 +492,31 @@ def test_a_graph_of_one_row_is_rejected_with_the_remedy(tmp_path: Path) -> None:
         import_file(path, tmp_path / "models", table)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ir_version": 99}, r"IR version 99 is newer than \d+.*model.ir_version"),
+        ({"opset": 999}, r"opset 999 of ai.onnx is newer than \d+.*opset_version"),
+        ({"domain": "my.operators"}, "operator Identity of the domain my.operators.*standard"),
+    ],
+    ids=["IR version", "opset", "custom operator"],
+)
+def test_a_file_that_the_runtime_cannot_load_is_rejected_with_the_remedy(
+    change: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    """The message has both versions, or the operator."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"], domain=change.get("domain", ""))]
+    model = _graph(nodes, {"x": (TensorProto.FLOAT, ["N", 1])}, ["y"])
+    model.ir_version = change.get("ir_version", model.ir_version)
+    model.opset_import[0].version = change.get("opset", 18)
+    if "domain" in change:
+        model.opset_import.append(helper.make_opsetid(change["domain"], 1))
+    table = write_table(tmp_path, {"a": [1, 2]})
+
+    with pytest.raises(ImportRejected, match=f"cannot load it: .*{sentence}"):
+        import_file(save(model, tmp_path), tmp_path / "models", table)
+
+
 def test_the_helper_runs_the_original_itself(tmp_path: Path) -> None:
     """The oracle of the other tests is independent of the import."""
     path = save(_words_model(["a", "b"], [1, 2]), tmp_path)
