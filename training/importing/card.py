@@ -32,10 +32,9 @@ def complete_card(
     if not _is_formed(document):
         return parse_card(document, path.name)  # raises with all problems
     target = {"column": "prediction"} | document.get("target", {})
-    features = document.get("features") or [
-        {"name": name}
-        for name in _choose_column_names(foreign, table, {target["column"], *options.expected})
-    ]
+    features = _list_features(
+        document.get("features") or [], foreign, table, {target["column"], *options.expected}
+    )
     width = foreign.width or len(features)
     if len(features) != width:
         raise ImportRejected(_describe_width(width, features, document, table))
@@ -113,6 +112,26 @@ def _is_formed(document: dict[str, Any]) -> bool:
     target, features = document.get("target", {}), document.get("features", [])
     listed = isinstance(features, list) and all(isinstance(one, dict) for one in features)
     return isinstance(target, dict) and listed
+
+
+def _list_features(
+    described: list[dict[str, Any]], foreign: ForeignGraph, table: Table | None, others: set[str]
+) -> list[dict[str, Any]]:
+    """Return a feature for each column, in the graph's order.
+
+    A card may describe some of the columns, by their names in the graph or the table. A list of
+    names alone is one of all columns.
+    """
+    is_partial = foreign.width is not None and len(described) < foreign.width
+    if described and not (is_partial and all(feature.keys() - {"name"} for feature in described)):
+        return described
+    if described and not foreign.column_names and table is None:
+        return described
+    names = _choose_column_names(foreign, table, others)
+    by_name = {str(feature.get("name")): feature for feature in described}
+    if not by_name.keys() <= set(names):
+        return described
+    return [by_name.get(name, {"name": name}) for name in names]
 
 
 def _choose_column_names(foreign: ForeignGraph, table: Table | None, others: set[str]) -> list[str]:

@@ -327,6 +327,19 @@ def test_gaps_are_allowed_by_name(tmp_path: Path) -> None:
     assert [feature.optional for feature in _features(imported)] == [True, True, False]
 
 
+def test_a_card_may_describe_some_of_the_columns(tmp_path: Path) -> None:
+    """The others have the names of the table, in its order."""
+    path = save(_softmax(TensorProto.FLOAT, ["N", 3]), tmp_path)
+    table = write_table(tmp_path, {"a": [1, 2], "b": [3, 1], "c": [0, 1]})
+
+    imported = import_file(
+        path, tmp_path / "models", table, features=[{"name": "b", "unit": "kg", "optional": True}]
+    )
+
+    assert [feature.name for feature in _features(imported)] == ["a", "b", "c"]
+    assert [feature.optional for feature in _features(imported)] == [False, True, False]
+
+
 def test_a_prediction_that_is_no_number_is_rejected_by_row(tmp_path: Path) -> None:
     """The message names the gap that causes it."""
     path = save(_softmax(TensorProto.FLOAT, ["N", 3]), tmp_path)
