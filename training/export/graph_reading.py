@@ -206,18 +206,21 @@ class GraphReader:
         return None
 
     def read_vocabularies(self) -> dict[Column, list[str]]:
-        """Return the words that the graph knows of its string columns, in its own order."""
+        """Return the words that the graph knows of its string columns, in its own order.
+
+        The empty word is none of them: it stands for a missing cell.
+        """
         found: dict[Column, list[str]] = {}
         for node in self._graph.node:
             words, source = self._read_words(node)
             for column in self._trace_all(source) if words else ():
                 known = found.setdefault(column, [])
-                new = dict.fromkeys(word for word in words or () if isinstance(word, str))
+                new = dict.fromkeys(word for word in words or () if word and isinstance(word, str))
                 known.extend(word for word in new if word not in known)
         return {
             column: words
             for column, words in found.items()
-            if self._inputs[column[0]].elem_type == STRING_TYPE
+            if words and self._inputs[column[0]].elem_type == STRING_TYPE
         }
 
     def _walk_back(
@@ -316,9 +319,14 @@ class GraphReader:
         if node.op_type == "Concat":
             return list(node.input)
         if node.op_type == "Where":  # replaces missing cells by a constant
-            computed = [part for part in node.input[1:] if self.read_constant(part) is None]
+            computed = [part for part in node.input[1:] if self._reads_input(part)]
             return computed if len(computed) == 1 else []
         return []
+
+    def _reads_input(self, name: str) -> bool:
+        """Return whether a tensor depends on an input."""
+        given = {name, *(one for node in self._walk_back(name) for one in node.input)}
+        return not given.isdisjoint(self._inputs)
 
     def _read_position(self, node: NodeProto, output: str) -> int | None:
         positions = self._read_positions(node, output)

@@ -1,6 +1,7 @@
 """The names of the labels of an imported classifier, and the threshold of its own label."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -105,10 +106,14 @@ def derive_classes(
     """Return the label values of the columns of scores ``[rows, classes]``; None if unknown.
 
     They are the first of those ``listed`` by the graph that fit, else positions, else the user's
-    ``labels``, else those that the labels ``[rows]`` show.
+    ``labels``, else those that the labels ``[rows]`` show. The first of ``listed`` are the classes
+    of the label: if it has another number of them, it is one of other scores.
     """
     count = scores.shape[1]
     seen = sorted(set(values.tolist()))
+    own = listed[0]
+    if own is not None and len(own) != count and set(seen) <= {*own, *range(len(own))}:
+        return None
     for classes in listed:
         if classes is not None and len(classes) == count and set(seen) <= set(classes):
             return classes
@@ -116,14 +121,16 @@ def derive_classes(
         return list(range(count))
     if len(labels) == count and set(map(str, seen)) <= set(labels):
         return list(labels) if values.dtype.kind in "OU" else _match_classes(seen, labels)
-    if len(seen) != count:
-        return None
-    # The mean of each column over the rows of each label: its own column has the largest.
+    return _match_scores(values, scores, seen) if len(seen) == count else None
+
+
+def _match_scores(values: Array, scores: Array, seen: list[Any]) -> ClassNames | None:
+    """Return the labels by the columns whose scores are largest where they are the label."""
     means = np.array([scores[values == label].mean(axis=0) for label in seen])
     order = (means - means.mean(axis=0)).argmax(axis=1)
-    if sorted(order) != list(range(count)):
+    if len(set(order.tolist())) < len(seen):
         return None
-    return [seen[int(np.flatnonzero(order == column)[0])] for column in range(count)]
+    return [seen[k] for k in order.argsort()]
 
 
 def find_threshold(

@@ -90,12 +90,13 @@ def are_probabilities(table: Array) -> bool:
     table = table[~np.isnan(table).any(axis=1)].astype(np.float64)
     if not table.size:
         return True
-    if table.min() < -_OUTSIDE or table.max() > 1 + _OUTSIDE:
+    step = _find_step(table)
+    outside = max(_OUTSIDE, step)
+    if table.min() < -outside or table.max() > 1 + outside:
         return False
     error = np.abs(table.sum(axis=1) - 1).max()
     # Each number is off by a step at most, and so is one by which they may have been divided.
-    steps = (table.shape[1] + 1) * _find_step(table)
-    return bool(error <= max(_OFF_ONE, min(steps, _MOST_OFF_ONE)))
+    return bool(error <= max(_OFF_ONE, min(step * (table.shape[1] + 1), _MOST_OFF_ONE)))
 
 
 def _find_step(table: Array) -> float:
