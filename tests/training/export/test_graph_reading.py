@@ -1,4 +1,4 @@
-"""Class names, words and thresholds are read from the graph, from where the converters write them."""
+"""Class names, words and thresholds are read from where converters write them in the graph."""
 
 import numpy as np
 import pytest
