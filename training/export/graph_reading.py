@@ -91,7 +91,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class KnownLabels:
-    """What a graph says about the labels of its outputs, by the name of the output."""
+    """What a graph says about the labels of its outputs, by the name of the output.
+
+    The table adds the classes of its target.
+    """
 
     classes: Mapping[str, ClassNames] = field(default_factory=dict)
     """The class names: of labels, or of scores with a column for each class."""
@@ -99,6 +102,8 @@ class KnownLabels:
     """How labels of two classes are chosen from a score."""
     sequences: Sequence[str] = ()
     """The outputs that are sequences of tensors."""
+    target: frozenset[str] = frozenset()
+    """The classes in the target column of the table; empty if there is none."""
 
 
 def read_input(value: Value) -> ForeignInput:

@@ -87,8 +87,9 @@ def _choose(choice: _Choice) -> str:
             names = ", ".join(map(repr, choice.outputs))
             raise ImportRejected(f"it has no output {choice.output!r}; its outputs are {names}.")
     candidates = [] if choice.output is not None else _find_candidates(choice)
-    fitting = [name for name in candidates if _fits_labels(choice, name)]
-    candidates = fitting or candidates
+    for fits in (_fits_labels, _fits_target):
+        fitting = [name for name in candidates if fits(choice, name)]
+        candidates = fitting if len(candidates) > 1 and fitting else candidates
     if len(candidates) > 1:
         raise ImportRejected(
             f"{len(candidates)} of its outputs can be the prediction: "
@@ -125,6 +126,15 @@ def _fits_labels(choice: _Choice, name: str) -> bool:
     if table.dtype.kind == "f":
         return count == BINARY and _is_share(table)
     return len(choice.known.classes.get(name) or ()) == count
+
+
+def _fits_target(choice: _Choice, name: str) -> bool:
+    """Return whether an output has the classes of the target column."""
+    count = choice.tables.tables[name].shape[1]
+    listed = choice.known.classes.get(name)
+    if listed is not None and count in (1, len(listed)):
+        return bool(choice.known.target) and choice.known.target <= set(map(str, listed))
+    return choice.known.target == set(map(str, range(count))) and count > 1
 
 
 def _is_share(table: Array) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
 
 from service.bundle.features import INPUT_NAME
 from training.errors import ImportRejected
@@ -25,6 +25,7 @@ from training.recipe.table import Feature
 
 Datatype = Literal["FP32", "FP64"]
 
+_ML = "ai.onnx.ml"
 _TYPES = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE}
 # The first version of ai.onnx.ml whose LabelEncoder maps between all types.
 _LABEL_ENCODER_VERSION = 2
@@ -142,7 +143,7 @@ def _find_words(builder: GraphBuilder, positions: str, categories: Sequence[str]
     return builder.add(
         "LabelEncoder",
         builder.add("Cast", positions, to=TensorProto.FLOAT),
-        domain="ai.onnx.ml",
+        domain=_ML,
         keys_floats=[float(k) for k in range(len(categories))],
         values_strings=list(categories),
         default_string="",
@@ -189,7 +190,7 @@ def _encode_one_hot(builder: GraphBuilder, found: str, classes: ClassNames, vers
         found = builder.add(
             "LabelEncoder",
             found,
-            domain="ai.onnx.ml",
+            domain=_ML,
             keys_strings=[str(word) for word in classes],
             values_int64s=codes,
             default_int64=-1,
@@ -216,13 +217,37 @@ def _read_version(model: ModelProto) -> int:
 
 
 def _require_label_encoder(model: ModelProto) -> None:
+    """Import the operators of ai.onnx.ml in a version whose LabelEncoder maps all types."""
     versions = {opset.domain: opset for opset in model.opset_import}
-    if "ai.onnx.ml" not in versions:
-        model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _LABEL_ENCODER_VERSION))
-    elif versions["ai.onnx.ml"].version < _LABEL_ENCODER_VERSION:
-        if any(node.op_type == "LabelEncoder" for node in list_nodes(model.graph)):
-            raise ImportRejected(
-                "it encodes strings with the first version of ai.onnx.ml. Convert it again with "
-                "target_opset={'': 18, 'ai.onnx.ml': 3}."
-            )
-        versions["ai.onnx.ml"].version = _LABEL_ENCODER_VERSION
+    if _ML not in versions:
+        model.opset_import.append(helper.make_opsetid(_ML, _LABEL_ENCODER_VERSION))
+    elif versions[_ML].version < _LABEL_ENCODER_VERSION:
+        types = {
+            value.name: value.type.tensor_type.elem_type
+            for graph in [shape_inference.infer_shapes(model).graph]
+            for value in (*graph.input, *graph.value_info, *graph.output)
+        }
+        for node in list_nodes(model.graph):
+            if node.op_type == "LabelEncoder" and node.domain == _ML:
+                _upgrade_label_encoder(node, types.get(node.input[0]))
+        versions[_ML].version = _LABEL_ENCODER_VERSION
+
+
+def _upgrade_label_encoder(node: NodeProto, kind: int | None) -> None:
+    """Write the attributes of the first version, a list of words, as those of the second."""
+    attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    words = attributes.get("classes_strings", [])
+    positions = list(range(len(words)))
+    if kind == STRING_TYPE:
+        default = attributes.get("default_int64", -1)
+        changed = {"keys_strings": words, "values_int64s": positions, "default_int64": default}
+    elif kind == TensorProto.INT64:
+        default = attributes.get("default_string", "_Unused")
+        changed = {"keys_int64s": positions, "values_strings": words, "default_string": default}
+    else:
+        raise ImportRejected(
+            "it encodes strings with the first version of ai.onnx.ml. Convert it again with "
+            "target_opset={'': 18, 'ai.onnx.ml': 3}."
+        )
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in changed.items())

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from service.predictions import predict_labels
 from training.errors import ImportRejected
 from training.export.foreign_graph import ForeignGraph
-from training.export.graph_reading import Comparison, KnownLabels
+from training.export.graph_reading import ClassNames, Comparison, KnownLabels
 from training.export.output_choice import find_output
 from training.onnx_files import Array
 
@@ -148,6 +148,24 @@ def test_the_output_that_fits_the_labels_is_chosen() -> None:
     assert mapping.output == "sex"
     assert mapping.labels == ["f", "m"]
     assert mapping.remark == "Not served are the outputs 'p' (3 probabilities)."
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "output"),
+    [
+        ({}, {"0", "1"}, "sex"),
+        ({}, {"0", "1", "2"}, "p"),
+        ({"p": ["a", "b", "c"], "sex": ["f", "m"]}, {"m"}, "sex"),
+        ({"p": ["a", "b", "c"], "sex": ["f", "m"]}, {"c"}, "p"),
+    ],
+)
+def test_the_output_that_fits_the_target_is_chosen(
+    classes: dict[str, ClassNames], target: set[str], output: str
+) -> None:
+    """By its class names, or by numbers if it has none."""
+    known = KnownLabels(classes, target=frozenset(target))
+
+    assert find_output({"p": P[:11], "sex": PAIR}, known, []).output == output
 
 
 @pytest.mark.parametrize("label", [WORDS[BEST], BEST, BEST.astype(np.int32).reshape(-1, 1)])

@@ -20,7 +20,6 @@ from tests.training.export.foreign_graphs import (
     softmax_of_three,
     tensor,
 )
-from training.errors import ImportRejected
 from training.export.foreign_graph import ForeignGraph
 from training.export.graph_reading import NUMBER_TYPES
 from training.export.output_choice import find_output
@@ -294,14 +293,29 @@ def test_a_graph_without_standard_operators_is_wrapped() -> None:
     np.testing.assert_array_equal(served(foreign, mapping, ROWS), np.array(expected))
 
 
-def test_the_first_label_encoder_is_rejected_with_the_remedy() -> None:
-    """Its attributes are others than those of the versions that map from numbers to words."""
-    encoder = node("LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", classes_strings=["a", "b"])
-    model = assembled([encoder], [tensor("x", STRING, "N", 1)], [tensor("y", INT64, "N", 1)])
+@pytest.mark.parametrize("known", ["low", "other"])
+def test_the_first_label_encoder_is_upgraded(known: str) -> None:
+    """Its attributes are others than those of the version that maps numbers to words."""
+    nodes = [
+        node("LabelEncoder", ["x"], ["code"], domain="ai.onnx.ml", classes_strings=["high", "low"]),
+        node("Abs", ["code"], ["position"]),
+        node(
+            "LabelEncoder", ["position"], ["y"], domain="ai.onnx.ml",
+            classes_strings=["no", "yes"], default_string="none",
+        ),
+    ]  # fmt: skip
+    outputs = [tensor("y", STRING, "N", 1), tensor("position", INT64, "N", 1)]
+    model = assembled(nodes, [tensor("x", STRING, "N", 1)], outputs)
     model.opset_import[1].version = 1
-    foreign = ForeignGraph(model)
-    column = Feature(name="x", type="category", categories=["a", "b"])
-    mapping = OutputMapping("y", "value")
+    words = np.array([["high"], [known]], dtype=object)
+    expected = predicted(model, {"x": words})
 
-    with pytest.raises(ImportRejected, match=r"first version of ai\.onnx\.ml.*target_opset"):
-        wrap(foreign, [column], mapping, "value")
+    foreign = ForeignGraph(model)
+    column = Feature(name="x", type="category", categories=["high", known])
+    mapping = OutputMapping("y", "label", ["no", "yes"], ["no", "yes"])
+
+    assert foreign.vocabularies == {("x", 0): ["high", "low"]}
+    found = served(foreign, mapping, np.array([[0], [1]]), [column])
+    np.testing.assert_array_equal(found, expected["y"] == "yes")
+    value = served(foreign, OutputMapping("position", "value"), np.array([[0], [1]]), [column])
+    np.testing.assert_array_equal(value, expected["position"])
