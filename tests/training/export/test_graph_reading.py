@@ -60,7 +60,7 @@ def test_classes_are_those_of_the_library(estimator, labels, zipped) -> None:  #
     assert next(iter(known.values())) == fitted.classes_.tolist()
 
 
-def test_classes_of_two_labels_are_told_apart() -> None:
+def test_each_of_two_labels_has_its_own_classes() -> None:
     """Each output has those of the nodes before it."""
     numbers = [[0, 0, 0], [0, 0, 0]]
     nodes = [

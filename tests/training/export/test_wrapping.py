@@ -87,7 +87,7 @@ def test_64_bits_of_the_features_reach_the_graph() -> None:
 
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
 @pytest.mark.parametrize("shape", [("N",), ("N", 1)])
-def test_words_are_looked_up_by_their_position(
+def test_words_are_found_by_their_position(
     shape: tuple[int | str, ...], datatype: Datatype
 ) -> None:
     """As they are, with blanks; a missing cell is the empty word."""
