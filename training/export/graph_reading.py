@@ -44,6 +44,13 @@ Column = tuple[str, int]
 # Nodes that neither change nor reorder the values of a column.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"}
 _CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+# The attributes with the words that a node expects in its input.
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "OneHotEncoder": ("cats_strings",),
+    "LabelEncoder": ("keys_strings", "keys_tensor", "classes_strings"),
+    "CategoryMapper": ("cats_strings",),
+    "TfIdfVectorizer": ("pool_strings",),
+}
 _MOST_COLUMNS = 100_000
 _LABEL_STEPS = {"Where", "ArrayFeatureExtractor", "Gather", "LabelEncoder", "Not", "ZipMap"}
 _COMPARISONS = {"Greater": True, "LessOrEqual": True, "GreaterOrEqual": False, "Less": False}
@@ -248,9 +255,8 @@ class GraphReader:
         listed = _read_classes(node)
         if listed is not None:
             return listed
-        attributes = _read_attributes(node)
         if node.op_type == "LabelEncoder":
-            return _read_values(attributes)
+            return _read_values(_read_attributes(node))
         if node.op_type in ("ArrayFeatureExtractor", "Gather"):
             names = self.read_constant(node.input[0])
             if names is not None and names.size == max(names.shape, default=0):
@@ -259,14 +265,8 @@ class GraphReader:
 
     def _read_words(self, node: NodeProto) -> tuple[ClassNames | None, str]:
         """Return the words that a node expects in its input, and the input."""
-        attributes = _read_attributes(node)
-        keys = {
-            "OneHotEncoder": ("cats_strings",),
-            "LabelEncoder": ("keys_strings", "keys_tensor", "classes_strings"),
-            "CategoryMapper": ("cats_strings",),
-            "TfIdfVectorizer": ("pool_strings",),
-        }
-        for key in keys.get(node.op_type, ()):
+        for key in _WORDS.get(node.op_type, ()):
+            attributes = _read_attributes(node)
             if key in attributes:
                 return _to_names(attributes[key]), node.input[0]
         if node.op_type == "Equal":

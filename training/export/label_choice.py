@@ -38,14 +38,17 @@ def name_labels(
             f"it has {count} classes, but {len(named)} labels are named: "
             f"{', '.join(named)}. Name {count} with --labels, in the graph's order{order}."
         )
-    moved = [name for k, name in enumerate(named) if name in own and own[k] != name]
-    if moved and sorted(named) == sorted(own):
-        return own, [f"The labels are in the order of the graph: {', '.join(own)}."]
+    spelled = [_simplify(name) for name in named]
+    simple = [_simplify(name) for name in own]
+    moved = [k for k, name in enumerate(spelled) if name in simple and simple[k] != name]
+    if moved and sorted(spelled) == sorted(simple) and len(set(simple)) == count:
+        reordered = [named[spelled.index(name)] for name in simple]
+        return reordered, [f"The labels are in the order of the graph: {', '.join(reordered)}."]
     # Numbers can be names of other numbers: classes from 0 can be shown from 1 on.
     if moved and classes and isinstance(classes[0], str):
-        position = own.index(moved[0])
+        position = simple.index(spelled[moved[0]])
         raise ImportRejected(
-            f"the label {moved[0]!r} is at position {named.index(moved[0]) + 1} of --labels, but "
+            f"the label {named[moved[0]]!r} is at position {moved[0] + 1} of --labels, but "
             f"at position {position + 1} of the graph{order}. Name the labels in that order."
         )
     if "" in named:
@@ -54,6 +57,10 @@ def name_labels(
             f"Name all classes with --labels, in the graph's order{order}."
         )
     return named, []
+
+
+def _simplify(name: str) -> str:
+    return name.strip().casefold()
 
 
 def find_label_classes(

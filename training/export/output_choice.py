@@ -19,6 +19,8 @@ from training.export.output_mapping import Activation, OutputMapping, find_posit
 from training.export.output_tables import OutputTables, to_tables
 from training.onnx_files import Array
 
+_SHOWN = 3
+
 
 @dataclass(frozen=True)
 class _Choice:
@@ -233,8 +235,23 @@ def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     if found:
         best = max(found, key=lambda one: _count_equal(choice, one))
         return _require_equal(choice, best)
+    if choice.output is None:
+        _require_listed(choice, mapping.output)
     labels, notes = name_labels(choice.labels, listed, count)
     return replace(mapping, labels=labels, classes=listed or [], notes=notes)
+
+
+def _require_listed(choice: _Choice, output: str) -> None:
+    """Raise `ImportRejected` if the labels next to probabilities cannot be assigned to them."""
+    for name in choice.tables.labels:
+        if name not in choice.known.classes:
+            values = list(dict.fromkeys(choice.tables.tables[name][:, 0].tolist()))
+            raise ImportRejected(
+                f"its label {name!r} is {', '.join(map(repr, values[:_SHOWN]))} in these rows, "
+                f"but the graph does not list the labels of {output!r}. Name all of them with "
+                "--labels, as the label writes them and in the order of the probabilities, or "
+                f"ignore the label with --output {output}."
+            )
 
 
 def _follow_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping:

@@ -45,8 +45,18 @@ class OutputTables:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The outputs of one word, whole number or boolean for each row."""
-        return self.of("iuUOb", several=False)
+        """The outputs of one word, whole number or boolean for each row.
+
+        Next to probabilities also numbers that are positions of their columns.
+        """
+        count = max((self.tables[name].shape[1] for name in self.probabilities), default=0)
+        positions = [
+            name
+            for name in self.of("f", several=False)
+            if len(np.unique(self.tables[name])) > 1
+            and np.isin(self.tables[name], np.arange(count)).all()
+        ]
+        return self.of("iuUOb", several=False) + positions
 
     @cached_property
     def scores(self) -> list[str]:
@@ -57,11 +67,11 @@ class OutputTables:
     def numbers(self) -> list[str]:
         """The outputs of one number for each row, without what probabilities already say."""
         columns = [column for name in self.probabilities for column in self.tables[name].T]
-        columns += [self.tables[name].argmax(axis=1) for name in self.probabilities]
         return [
             name
             for name in self.of("f", several=False)
-            if not any(
+            if name not in self.labels
+            and not any(
                 np.array_equal(self.tables[name][:, 0], column, equal_nan=True)
                 for column in columns
             )

@@ -203,6 +203,35 @@ def test_labels_in_another_order_than_the_graph_are_reordered() -> None:
     assert "order of the graph" in mapping.remark
 
 
+def test_labels_in_another_spelling_and_order_are_reordered() -> None:
+    """Capital letters and blanks do not hide that two names are swapped."""
+    mapping = find_output({"p": PAIR}, [" <=50K", " >50K"], [">50k", "<=50k"])
+
+    assert mapping.labels == ["<=50k", ">50k"]
+
+
+@pytest.mark.parametrize("labels", [[], ["red", "green", "blue"]])
+def test_labels_that_the_graph_does_not_list_must_be_named(labels: list[str]) -> None:
+    """If rows do not show all of them, their order is unknown."""
+    outputs = {"label": WORDS[BEST][BEST < 2], "p": P[BEST < 2]}
+
+    with pytest.raises(ImportRejected, match=r"does not list the labels of 'p'.*--labels"):
+        find_output(outputs, None, labels)
+
+    assert find_output(outputs, None, ["a", "b", "c"]).labels == ["a", "b", "c"]
+    assert find_output(outputs, None, labels, output="p").label_output is None
+
+
+def test_a_label_can_be_a_float() -> None:
+    """Next to probabilities, whole numbers are positions of their columns."""
+    label = (SECOND > 0.5).astype(np.float32)
+
+    mapping = find_output({"label": label, "p": PAIR}, None, [])
+
+    assert mapping.label_output == "label"
+    assert mapping.threshold == np.nextafter(np.float32(0.5), np.float32(1))
+
+
 def test_labels_that_name_another_class_of_the_graph_are_rejected() -> None:
     """A name that is at another position in the graph is a mistake."""
     with pytest.raises(ImportRejected, match="'c' is at position 2 of --labels, but at position 3"):
