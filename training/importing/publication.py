@@ -115,13 +115,21 @@ def _choose_output(
     for name, found in outputs.items():
         if options.output in (None, name) and _is_table(found, len(rows.encoded)):
             reject_missing(rows, name, found)
+    known = replace(foreign.known_labels, target=_read_classes(rows, card.target.column))
     return find_output(
         outputs,
-        foreign.known_labels,
+        known,
         card.target.labels,
         output=options.output,
         activation=options.activation,
     )
+
+
+def _read_classes(rows: Rows, column: str) -> frozenset[str]:
+    """Return the different cells of the target column; none if the rows have no such column."""
+    if rows.table is None or column not in rows.table.frame.columns:
+        return frozenset()
+    return frozenset(map(str, rows.table.column(column).drop_nulls()))
 
 
 def _is_table(found: object, rows: int) -> bool:
