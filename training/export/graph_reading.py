@@ -352,14 +352,21 @@ class GraphReader:
         return None
 
     def _read_slice(self, node: NodeProto, attributes: Mapping[str, Any]) -> list[int] | None:
-        parts: list[int | None] = []
+        parts: list[Array] = []
         for k, key in ((1, "starts"), (2, "ends"), (3, "axes")):
             given = attributes.get(key)
             if len(node.input) > k and node.input[k]:
                 given = self.read_constant(node.input[k])
-            parts.append(None if given is None or np.size(given) != 1 else int(np.ravel(given)[0]))
-        start, end, axis = parts
-        if start is None or end is None or axis not in (1, -1):
+            if given is None and key == "axes" and parts:
+                given = range(parts[0].size)
+            if given is None:
+                return None
+            parts.append(np.ravel(np.asarray(given)))
+        ranges = {
+            int(axis): (int(start), int(end)) for start, end, axis in zip(*parts, strict=True)
+        }
+        start, end = ranges.pop(1, ranges.pop(-1, (0, 0)))
+        if any(other[0] for other in ranges.values()):
             return None
         return list(range(start, end)) if 0 <= start < end <= start + _MOST_COLUMNS else None
 

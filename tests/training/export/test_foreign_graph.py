@@ -1,10 +1,11 @@
 """An imported graph returns what the original returns, as tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_iris
@@ -129,12 +130,40 @@ def test_columns_of_one_tensor_are_joined(labels: Array) -> None:
     assert foreign.known_labels.classes[joined] == fitted.classes_.tolist()
 
 
-def test_columns_of_a_split_are_joined() -> None:
-    """Also if the graph was written by hand."""
+def split() -> list[NodeProto]:
+    return [node("Split", ["p"], ["p0", "p1", "p2"], axis=1, num_outputs=3)]
+
+
+def sliced() -> list[NodeProto]:
+    return [
+        part
+        for k in range(3)
+        for part in (
+            node("Constant", [], [f"start{k}"], value_ints=[0, k]),
+            node("Constant", [], [f"end{k}"], value_ints=[2**31 - 1, k + 1]),
+            node("Slice", ["p", f"start{k}", f"end{k}"], [f"p{k}"]),
+        )
+    ]
+
+
+def gathered() -> list[NodeProto]:
+    return [
+        part
+        for k in range(3)
+        for part in (
+            node("Constant", [], [f"position{k}"], value_int=k),
+            node("Gather", ["p", f"position{k}"], [f"p{k}"], axis=1),
+        )
+    ]
+
+
+@pytest.mark.parametrize("columns", [split, sliced, gathered])
+def test_columns_of_other_programs_are_joined(columns: Callable[[], list[NodeProto]]) -> None:
+    """However they were selected, and in any order."""
     model = softmax_of_three()
-    model.graph.node.append(node("Split", ["p"], ["p0", "p1", "p2"], axis=1, num_outputs=3))
+    model.graph.node.extend(columns())
     del model.graph.output[:]
-    model.graph.output.extend(tensor(f"p{k}", FLOAT, "N", 1) for k in (2, 0, 1))
+    model.graph.output.extend(ValueInfoProto(name=f"p{k}") for k in (2, 0, 1))
     original = predicted(model, {"x": X[:, :3]})
 
     outputs = ForeignGraph(model).run_original({"x": X[:, :3]})

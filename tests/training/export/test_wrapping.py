@@ -242,6 +242,26 @@ def test_subgraphs_and_tensors_with_the_names_of_a_bundle_are_retained(
     np.testing.assert_array_equal(found, expected)
 
 
+def test_functions_of_the_model_are_retained() -> None:
+    """PyTorch and Keras can write parts of a graph as functions, with names of their own."""
+    model = softmax_of_three()
+    opsets = [helper.make_opsetid("", 18)]
+    step = node("Add", ["features", "features"], ["value"])
+    double = helper.make_function("own", "Double", ["features"], ["value"], [step], opsets)
+    model.functions.append(double)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node.append(node("Double", ["p"], ["twice"], domain="own"))
+    model.graph.output[0].name = "twice"
+    expected = predicted(model, {"x": ROWS})["twice"]
+
+    foreign = ForeignGraph(model)
+    mapping = chosen(foreign, ROWS, activation="softmax")
+
+    powers = np.exp(expected.astype(np.float64))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(served(foreign, mapping, ROWS), probabilities, atol=1e-6)
+
+
 def test_what_the_prediction_does_not_need_is_left_out() -> None:
     """Nodes, constants and inputs of other outputs; the columns remain."""
     model = assembled(
