@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto, helper
 
 from training.data.table import Float32s
+from training.errors import ImportRejected
 from training.export.graph_builder import GraphBuilder
 from training.export.graph_names import choose_free_name, list_names, list_nodes, list_subgraphs
 from training.export.graph_reading import (
@@ -45,6 +46,8 @@ class ForeignGraph:
         self.inputs = [
             read_input(value) for value in model.graph.input if value.name not in constants
         ]
+        if not self.inputs:
+            raise ImportRejected("it has no inputs, so its prediction is always the same.")
         if len(self.inputs) > 1:
             self.inputs = [replace(known, width=known.width or 1) for known in self.inputs]
         reader = GraphReader(model)

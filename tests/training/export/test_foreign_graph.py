@@ -230,3 +230,11 @@ def test_constants_that_are_listed_as_inputs_are_no_columns() -> None:
     foreign = ForeignGraph(model)
 
     assert [known.name for known in foreign.inputs] == ["x"]
+
+
+def test_a_graph_without_inputs_is_rejected() -> None:
+    """A constant is no prediction."""
+    model = assembled([node("Constant", [], ["y"], value_float=1.0)], [], [tensor("y", FLOAT)])
+
+    with pytest.raises(ImportRejected, match="has no inputs"):
+        ForeignGraph(model)
