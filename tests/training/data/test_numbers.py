@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle.features import NumberFeature
+from service.bundle.features import FeaturesInput, NumberFeature
 from service.codecs.csv_cells import CellReader
+from service.codecs.features import FeatureCodec
+from service.errors import InvalidInput
 from service.tabletext import NumberFormat, plain_number
 from training.data.numbers import as_numbers, common_affix, detect_number_format
 
@@ -155,8 +157,12 @@ def test_a_common_unit_is_removed(
 
 def test_training_and_the_service_read_the_same_largest_number() -> None:
     """Any number that rounds to a finite one of 32 bits is valid."""
-    reader = CellReader(NumberFeature(type="number", name="x", example=1))
+    feature = NumberFeature(type="number", name="x", example=1)
+    reader = CellReader(feature)
+    codec = FeatureCodec(FeaturesInput(kind="features", features=[feature]))
     cells = ["-3.4028235e38", "3.4028236e38"]
 
     assert as_numbers(pl.Series(cells)).to_list() == [-3.4028235e38, None]
-    assert [reader.value(cell) for cell in cells] == [-3.4028235e38, "3.4028236e38"]
+    assert codec.decode_rows([[reader.value(cells[0])]]) == np.float32(-3.4028235e38)
+    with pytest.raises(InvalidInput, match="32-bit"):
+        codec.decode_rows([[reader.value(cells[1])]])
