@@ -35,19 +35,18 @@ class ForeignGraph:
 
     ZipMaps become tensors in the order of their classes, columns of one tensor are joined, and
     sequences of tensors are dropped. Raise `ImportRejected` if an input has a type or rank that
-    table columns cannot fill.
+    table columns cannot fill, unless the graph takes images.
     """
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, *, takes_images: bool = False) -> None:
         self.model = model
         normalize_domains(model)
         sequences = _drop_sequences(model)
         constants = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = [
-            read_input(value) for value in model.graph.input if value.name not in constants
-        ]
-        if not self.inputs:
+        inputs = [value for value in model.graph.input if value.name not in constants]
+        if not inputs:
             raise ImportRejected("it has no inputs, so its prediction is always the same.")
+        self.inputs = [] if takes_images else [read_input(value) for value in inputs]
         if len(self.inputs) > 1:
             self.inputs = [replace(known, width=known.width or 1) for known in self.inputs]
         reader = GraphReader(model)

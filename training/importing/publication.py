@@ -54,7 +54,7 @@ def import_model(
     """
     options = options or ImportOptions()
     try:
-        foreign = ForeignGraph(_read(path))
+        foreign = ForeignGraph(read_model(path))
         table = read_csv(csv, UNCHANGED) if csv is not None else None
         card = complete_card(path, document, foreign, table, options)
         kinds = list_types(foreign, len(card.features))
@@ -141,8 +141,11 @@ def _is_table(found: object, rows: int) -> bool:
     )
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    """Read a model; one that the checker of onnx rejects must at least load in ONNX Runtime."""
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read a model; one that the checker of onnx rejects must at least load in ONNX Runtime.
+
+    Raise `ImportRejected` if it is not valid.
+    """
     try:
         model = onnx.load(path)
         normalize_domains(model)

@@ -11,6 +11,7 @@ from service.bundle.manifest import Side
 from training.recipe.families import IMAGE_FAMILIES, require_family
 from training.recipe.table import (
     Activation,
+    ModelDescription,
     NotNegative,
     OptimizerSettings,
     Section,
@@ -42,6 +43,21 @@ class ImageData(Section):
         if (self.source is None) == (self.folder is None):
             raise ValueError("set exactly one of source and folder")
         return self
+
+
+class CardTarget(Section):
+    """The prediction of an imported model of images: a number or, with ``labels``, a class."""
+
+    name: Text = Field(default="prediction", description="name of the prediction: digit, age")
+    description: str = ""
+    unit: str | None = None
+    labels: list[Text] = Field(default=[], description="names of the classes")
+
+
+class ImageCard(ModelDescription):
+    """The description of an imported model of images."""
+
+    target: CardTarget = CardTarget()
 
 
 class ImageTarget(Section):

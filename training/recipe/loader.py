@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from service.spelling import closest_name, format_suggestion
 from training.errors import RecipeError
-from training.recipe.image import ImageRecipe
+from training.recipe.image import ImageCard, ImageRecipe
 from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
 
 T = TypeVar("T", bound=ModelDescription)
@@ -104,6 +104,15 @@ def parse_card(document: dict[str, Any], origin: str) -> ModelCard:
         RecipeError: with all problems.
     """
     return _checked(ModelCard, document, origin)
+
+
+def parse_image_card(document: dict[str, Any], origin: str) -> ImageCard:
+    """Validate the parsed card of an imported model of images.
+
+    Raises:
+        RecipeError: with all problems.
+    """
+    return _checked(ImageCard, document, origin)
 
 
 def format_toml(recipe: Recipe | ImageRecipe) -> str:
