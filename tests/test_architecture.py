@@ -140,6 +140,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     # Training, from a recipe to a published bundle.
     "training.errors": set(),
+    "training.mlflow": {"service.spelling", "training.errors"},
     "training.recipe": {
         "service.bundle",
         "service.spelling",
@@ -180,6 +181,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.evaluation": {
         "service.bundle",
         "service.predictions",
+        "service.spelling",
         "training.data",
         "training.errors",
         "training.images",
@@ -236,6 +238,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.export",
         "training.images",
         "training.learn",
+        "training.mlflow",
         "training.model",
         "training.onnx_files",
         "training.recipe",
@@ -271,6 +274,7 @@ OWNERS: Mapping[str, set[str]] = {
     "skl2onnx": {"training.export.onnx_export"},
     "jinja2": {"training.report.page"},
     "rich": {"training.fit"},
+    "yaml": {"training.mlflow"},
 }
 # Arrays and schemas, which any module may use.
 WITHOUT_OWNER = {"numpy", "pydantic", "pydantic_core"}
