@@ -251,14 +251,15 @@ class Baseline(StrictModel):
 
 
 class Evaluation(StrictModel):
-    """Metrics on held-out rows.
+    """Metrics on held-out rows or, for an imported model, on the rows given with it.
 
     ``part`` is ``test`` for a test set, or ``cross-validation`` if there are too few rows for one:
     then ``folds`` models of the same recipe were each evaluated on the fold that they were not
-    fitted to.
+    fitted to. It is ``given`` for rows that may include training rows, since nobody recorded which
+    rows the model was fitted to.
     """
 
-    part: Literal["test", "cross-validation"]
+    part: Literal["test", "cross-validation", "given"]
     folds: Annotated[int, Field(ge=2)] | None = None
     rows: Annotated[int, Field(ge=1)]
     metrics: dict[str, Finite]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
-from service.bundle.manifest import DEFAULT_THRESHOLD
+from service.bundle.manifest import DEFAULT_THRESHOLD, Evaluation
 from service.predictions import are_unsure, label_probabilities, predict_labels
 from training.data.table import Float32s, Floats
 from training.model.thresholds import Ints, Positions, Truths, compute_probabilities
@@ -155,6 +155,21 @@ def measure_low_confidence(
         if rows.any():
             found[name] = float((~correct[rows]).mean())
     return found
+
+
+def describe_below_baseline(evaluation: Evaluation | None) -> str:
+    """Return a warning if the model is worse than the baseline by RMSE or accuracy, else ``""``."""
+    if evaluation is None:
+        return ""
+    found, baseline = evaluation.metrics, evaluation.baseline
+    for name, sign in (("rmse", 1), ("accuracy", -1)):
+        if name in found and sign * found[name] > sign * baseline.metrics.get(name, found[name]):
+            return (
+                f"Worse than the baseline: {name} {found[name]:.4g}, and "
+                f"{baseline.metrics[name]:.4g} for {baseline.name}. Check the order of the "
+                "columns, their units and the names of the labels."
+            )
+    return ""
 
 
 def _compute_areas(target: Ints, probabilities: Floats) -> dict[str, float]:

@@ -1,29 +1,42 @@
 """Read published models, and measure them on other rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import polars as pl
 
 from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Manifest
 from service.bundle.store import read_bundle
 from service.bundle.versions import find_serving_version, parse_version, require_versions
-from training.data.csv import create_layout, read_csv
+from training.data.csv import UNCHANGED, create_layout, read_csv
 from training.data.sources import SOURCES
-from training.data.table import Column, Dataset, encode_features, encode_target, with_target
+from training.data.table import (
+    Column,
+    Float32s,
+    Floats,
+    Table,
+    encode_column,
+    encode_target,
+    with_target,
+)
 from training.errors import DataError
+from training.evaluation.imported import check_target, describe_card
 from training.evaluation.metrics import measure
 from training.onnx_files import Graph
 from training.recipe.loader import parse_published_recipe
-from training.recipe.table import Data, Recipe
+from training.recipe.table import Data, ModelCard, Recipe
 
 
 @dataclass(frozen=True)
-class PublishedModel:
-    """A bundle with the recipe that made it."""
+class MeasurableModel:
+    """A bundle for tables, with what is needed to measure it on rows."""
 
     manifest: Manifest
     version: int
-    recipe: Recipe
+    card: ModelCard
     graph: Graph
 
     @property
@@ -34,7 +47,7 @@ class PublishedModel:
 
     @property
     def columns(self) -> list[Column]:
-        """The features of the recipe with the categories of the graph."""
+        """The features of the card with the categories of the graph."""
         described = self.manifest.input
         features = described.features if isinstance(described, FeaturesInput) else []
         words = {
@@ -42,11 +55,33 @@ class PublishedModel:
             for feature in features
             if isinstance(feature, CategoryFeature)
         }
-        return [Column(feature, words.get(feature.name, ())) for feature in self.recipe.features]
+        return [Column(feature, words.get(feature.name, ())) for feature in self.card.features]
+
+    def read(self, path: Path) -> Table:
+        """Read a CSV file with words as they are; raise `DataError` if it is not a table."""
+        return read_csv(path, UNCHANGED)
+
+    def predict(self, features: Floats) -> Float32s:
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        described = self.manifest.input
+        double = isinstance(described, FeaturesInput) and described.datatype == "FP64"
+        return self.graph.predict(features.astype(np.float64 if double else np.float32))
+
+
+@dataclass(frozen=True)
+class PublishedModel(MeasurableModel):
+    """A bundle with the recipe that made it."""
+
+    recipe: Recipe
+
+    def read(self, path: Path) -> Table:
+        """Read a CSV file as the recipe describes it; raise `DataError` if it is not a table."""
+        data = self.recipe.data
+        return read_csv(path, create_layout(data), _get_column_names(data))
 
 
 def open_model(models: Path, name: str) -> PublishedModel:
-    """Read a model, and check its bundle.
+    """Read a model that was trained from a recipe, and check its bundle.
 
     Args:
         models: folder of published models.
@@ -54,6 +89,27 @@ def open_model(models: Path, name: str) -> PublishedModel:
 
     Raises:
         DataError: it was not trained from a recipe for tables.
+        BundleError: there is no such model or version, or its bundle is invalid.
+    """
+    model = open_measurable(models, name)
+    if not isinstance(model, PublishedModel):
+        raise DataError(f"{name} was imported and has no recipe.")
+    return model
+
+
+def open_measurable(
+    models: Path, name: str, column: str | None = None, values: Sequence[str] = ()
+) -> MeasurableModel:
+    """Read a model for tables, trained or imported, and check its bundle.
+
+    Args:
+        models: folder of published models.
+        name: ``name/version``, or ``name`` for the version that serves.
+        column: the target column for an imported model; by default the name of the output.
+        values: how that column writes each label; by default as the label.
+
+    Raises:
+        DataError: it is a model of images, or the column of a trained model was named.
         BundleError: there is no such model or version, or its bundle is invalid.
     """
     model, _, requested = name.partition("/")
@@ -64,33 +120,37 @@ def open_model(models: Path, name: str) -> PublishedModel:
         else find_serving_version(models, model) or newest
     )
     bundle = read_bundle(models / model / str(version))
-    if bundle.manifest.provenance is None:
-        raise DataError(
-            f"{name} was imported and has no recipe, so it cannot read a table. "
-            "Import it again with --csv and --target to measure it."
-        )
-    if not isinstance(bundle.manifest.input, FeaturesInput):
+    manifest = bundle.manifest
+    if not isinstance(manifest.input, FeaturesInput):
         raise DataError(f"{name} is a model of images; a CSV file cannot be used to measure it.")
-    recipe = parse_published_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
-    return PublishedModel(bundle.manifest, version, recipe, Graph(bundle.model))
+    if manifest.provenance is None:
+        card = describe_card(manifest, column, values)
+        return MeasurableModel(manifest, version, card, Graph(bundle.model))
+    recipe = parse_published_recipe(manifest.provenance.recipe, f"in the manifest of {name}")
+    if column or values:
+        raise DataError(
+            f"--target and --values are for imported models; the recipe of {name} names the "
+            f"target column: {recipe.target.column!r}."
+        )
+    return PublishedModel(manifest, version, recipe, Graph(bundle.model), recipe)
 
 
-def measure_on(model: PublishedModel, path: Path) -> tuple[int, dict[str, float]]:
+def measure_on(model: MeasurableModel, path: Path) -> tuple[int, dict[str, float]]:
     """Return how many rows of a CSV file have a target, and the task's metrics on them.
 
     Raise `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
     """
-    data = model.recipe.data
-    table = with_target(
-        read_csv(path, create_layout(data), _get_column_names(data)), model.recipe.target
-    )
-    rows = Dataset(
-        model.columns,
-        encode_features(table, model.columns),
-        encode_target(table, model.recipe.target),
-    )
-    predictions = model.graph.predict(rows.features)
-    return len(rows.target), measure(model.recipe, rows.target, predictions, model.threshold)
+    card = model.card
+    table = model.read(path)
+    if not isinstance(model, PublishedModel):
+        check_target(table, card)
+    labeled = with_target(table.clean(), card.target)
+    target = encode_target(labeled, card.target)
+    rows = np.arange(table.frame.height) if labeled.source_rows is None else labeled.source_rows
+    selected = table.filter(pl.Series(np.isin(np.arange(table.frame.height), rows)))
+    features = np.column_stack([encode_column(selected, column) for column in model.columns])
+    predictions = model.predict(features)
+    return len(target), measure(card, target, predictions, model.threshold)
 
 
 def _get_column_names(data: Data) -> list[str] | None:

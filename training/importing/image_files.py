@@ -75,7 +75,7 @@ class ImageFolder:
         found = measure_classes(target, probabilities, predicted, output.labels)
         constant = np.full(len(files), shares.argmax())
         evaluation = contract.Evaluation(
-            part="test",
+            part="given",
             rows=len(files),
             metrics=round_metrics(found),
             baseline=contract.Baseline(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 
 from service.bundle import manifest as contract
 from service.bundle.manifest import (
@@ -18,7 +17,7 @@ from service.bundle.manifest import (
     find_task,
     output_name,
 )
-from service.bundle.store import EXAMPLES, MODEL, to_json
+from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.imaging.preprocess import DECODER
 from training.autorecipe.draft import derive_model_name
 from training.errors import DataError, ImportRejected
@@ -44,6 +43,7 @@ from training.importing.publication import read_model
 from training.onnx_files import Graph
 from training.recipe.image import ImageCard
 from training.recipe.loader import parse_image_card
+from training.report.imported import describe_origin, render
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,10 @@ def import_image_model(
     defaults = {"name": derive_model_name(path.stem), "title": path.stem}
     card = parse_image_card(defaults | document, path.name)
     try:
-        return _publish(read_model(path), card, options, models)
+        manifest, files, remark = _create_bundle(path, card, options)
     except ImportRejected as error:
         raise ImportRejected(f"{path.name} cannot be imported: {error}") from None
+    return replace(publish(models, manifest, files), remark=remark)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -144,9 +145,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _publish(
-    model: onnx.ModelProto, card: ImageCard, options: ImageOptions, models: Path
-) -> Publication:
+def _create_bundle(
+    path: Path, card: ImageCard, options: ImageOptions
+) -> tuple[contract.Manifest, dict[str, bytes], str]:
+    """Return the manifest and the files of the bundle, and a remark for the user."""
+    model = read_model(path)
     labels = list(options.labels) or card.target.labels
     _check(options, labels)
     tensor = read_image_tensor(
@@ -197,9 +200,10 @@ def _publish(
         files={},
     )
     examples = create_examples(served, generated, output_tensor, IMAGE_NAME)
-    published = publish(models, manifest, {MODEL: graph, EXAMPLES: to_json(examples)})
-    remarks = mapping.remark, unmeasured, tensor.remark
-    return replace(published, remark=" ".join(filter(None, remarks)))
+    remarks = list(filter(None, (mapping.remark, unmeasured, tensor.remark)))
+    origin = describe_origin(path, original.foreign.producer, f"{len(pixels):,} images")
+    html = render(manifest, origin, remarks=remarks)
+    return manifest, {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}, " ".join(remarks)
 
 
 def _wrap(

@@ -16,6 +16,7 @@ from training.export.output_mapping import OutputMapping
 from training.importing.reference import Mask
 from training.importing.rows import Rows
 from training.recipe.table import ModelCard
+from training.report.imported import MeasuredRows
 
 _SHOWN = 8
 
@@ -55,10 +56,12 @@ class ServedModel:
         return next((words[form] for form in forms if form in words), None)
 
 
-def evaluate(model: ServedModel, table: Table) -> tuple[contract.Evaluation | None, str]:
-    """Compute metrics on the rows with a target, and a remark on rows without.
+def evaluate(
+    model: ServedModel, table: Table
+) -> tuple[contract.Evaluation | None, MeasuredRows | None, str]:
+    """Compute metrics on the rows with a target; return these rows, and a remark on the others.
 
-    The rows should not have been used for training.
+    The rows should not have been used for training, but nobody recorded that.
 
     Raises:
         DataError: a target is not a number, or none of the labels.
@@ -69,20 +72,21 @@ def evaluate(model: ServedModel, table: Table) -> tuple[contract.Evaluation | No
     missing = int((~known).sum())
     remark = f"{missing} of {len(target)} rows have no target, so they are not measured."
     if not known.any():
-        return None, remark
-    target = target[known]
+        return None, None, remark
+    target, predictions = target[known], model.predictions[known]
     _, baseline = predict_baseline(card, target, len(target))
     name = "the shares of the labels" if card.target.labels else "the mean"
     evaluation = contract.Evaluation(
-        part="test",
+        part="given",
         rows=len(target),
-        metrics=round_metrics(measure(card, target, model.predictions[known], model.threshold)),
+        metrics=round_metrics(measure(card, target, predictions, model.threshold)),
         baseline=contract.Baseline(
             name=f"{name} in these rows",
             metrics=round_metrics(measure(card, target, baseline)),
         ),
     )
-    return evaluation, remark if missing else ""
+    rows = MeasuredRows(card, table.filter(pl.Series(known)), target, predictions)
+    return evaluation, rows, remark if missing else ""
 
 
 def _read_values(model: ServedModel, table: Table) -> Floats:

@@ -10,7 +10,7 @@ import onnx
 from service.bundle import manifest as contract
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, output_name
-from service.bundle.store import EXAMPLES, MODEL, to_json
+from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.data.csv import UNCHANGED, read_csv
 from training.data.table import Dataset, recorded_format
 from training.errors import DataError, ExportError, ImportRejected
@@ -31,6 +31,7 @@ from training.importing.rows import Datatype, Rows, choose_datatype, draw_rows, 
 from training.importing.verification import Verification
 from training.onnx_files import Graph
 from training.recipe.table import ModelCard
+from training.report.imported import Origin, describe_origin, render
 
 
 def import_model(
@@ -59,14 +60,17 @@ def import_model(
         card = complete_card(path, document, foreign, table, options)
         kinds = list_types(foreign, len(card.features))
         rows = draw_rows(card, kinds) if table is None else read_rows(table, card, kinds)
-        return _publish(foreign, card, rows, options, models)
+        origin = describe_origin(path, foreign.producer, _describe_rows(rows))
+        manifest, files, remark = _create_bundle(foreign, card, rows, options, origin)
     except (DataError, ExportError, ImportRejected) as error:
         raise ImportRejected(f"{path.name} cannot be imported: {error}") from None
+    return replace(publish(models, manifest, files), remark=remark)
 
 
-def _publish(
-    foreign: ForeignGraph, card: ModelCard, rows: Rows, options: ImportOptions, models: Path
-) -> Publication:
+def _create_bundle(
+    foreign: ForeignGraph, card: ModelCard, rows: Rows, options: ImportOptions, origin: Origin
+) -> tuple[contract.Manifest, dict[str, bytes], str]:
+    """Return the manifest and the files of the bundle, and a remark for the user."""
     original = Original(foreign)
     mapping = _choose_output(original, card, rows, options)
     card = _add_labels(card, mapping)
@@ -83,18 +87,17 @@ def _publish(
     model = ServedModel(card, rows, mapping, threshold, verification.run(graph))
     expected = compare_expected(model, options.expected)
     remarks = [mapping.remark, reference.describe_ties(), expected]
-    evaluation = None
+    evaluation = measured = None
     if rows.table is not None and card.target.column in rows.table.frame.columns:
-        evaluation, remark = evaluate(model, rows.table)
+        evaluation, measured, remark = evaluate(model, rows.table)
         remarks.append(remark)
 
-    producer = foreign.producer or "an unnamed program"
-    origin = f"Imported from ONNX; the file was written by {producer}."
+    source = f"Imported from ONNX; the file was written by {origin.producer}."
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=card.name,
         title=card.title,
-        description=f"{card.description.strip()}\n{origin}".strip(),
+        description=f"{card.description.strip()}\n{source}".strip(),
         task=card.task,
         input=_describe_input(rows, datatype),
         output=output,
@@ -102,8 +105,14 @@ def _publish(
         files={},
     )
     examples = create_examples(Graph(graph), rows.as_served(datatype), output_tensor)
-    files = {MODEL: graph, EXAMPLES: to_json(examples)}
-    return replace(publish(models, manifest, files), remark=" ".join(filter(None, remarks)))
+    notes = list(filter(None, remarks))
+    html = render(manifest, origin, measured, notes)
+    return manifest, {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}, " ".join(notes)
+
+
+def _describe_rows(rows: Rows) -> str:
+    count = f"{len(rows.encoded):,}"
+    return f"{count} rows of {rows.table.name}" if rows.table else f"{count} random rows"
 
 
 def _choose_output(

@@ -10,13 +10,13 @@ from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Ran
 from service.bundle.manifest import Manifest
 from service.predictions import predict_labels
 from service.spelling import join_names
-from training.data.table import Dataset, Table
+from training.data.table import Dataset, Float32s, Floats, Table
 from training.evaluation.assessment import Assessment, measure_permutation_importance
 from training.learn import FittedModel
 from training.model.thresholds import compute_probabilities
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, parse_published_recipe, recipe_names
-from training.recipe.table import Recipe
+from training.recipe.table import ModelCard, Recipe
 from training.report import figures
 from training.report import tables as summary
 from training.report.drawing import Chart, draw_prediction_map
@@ -45,7 +45,9 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     metric, importance = measure_permutation_importance(recipe, data, fitted, rows)
     charts = [
         draw_prediction_map(recipe, data, fitted),
-        *_draw_charts(recipe, data, assessment, fitted),
+        *draw_charts(
+            recipe, data.target[assessment.rows], assessment.predictions, fitted.threshold
+        ),
     ]
     if len(importance) > 1:
         where = "the measured rows" if measured else "its own training rows"
@@ -65,7 +67,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         output=manifest.output,
         measured=summary.describe_measured_rows(manifest.evaluation),
         caveats=caveats,
-        tiles=summary.create_tiles(manifest.evaluation, recipe),
+        tiles=summary.create_tiles(manifest.evaluation, recipe.target.unit),
         metrics=summary.list_metrics(manifest.evaluation, recipe.target.unit),
         intervals=summary.list_intervals(manifest.output),
         labels=summary.list_labels(manifest.evaluation, recipe.target.labels, predicted.target),
@@ -74,32 +76,35 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         worst_columns=columns,
         hidden_columns=len(importance) - len(columns),
         was_measured=measured,
-        features=[_describe_feature(feature) for feature in features],
+        features=[describe_feature(feature) for feature in features],
         threshold=fitted.threshold if recipe.task == "binary" else None,
         command=format_command(recipe),
         recipe=format_toml(recipe),
     )
 
 
-def _draw_charts(
-    recipe: Recipe, data: Dataset, assessment: Assessment, fitted: FittedModel
+def draw_charts(
+    card: ModelCard, target: Floats, predictions: Float32s, threshold: float
 ) -> list[Chart]:
-    target = data.target[assessment.rows]
+    """Draw predictions against the truth, for values or for labels; none without rows.
+
+    Args:
+        card: names the labels.
+        target: ``[rows]``, raw values or label positions.
+        predictions: ``[rows, outputs]``.
+        threshold: of two labels, the second is predicted at or above this probability.
+    """
     if not len(target):
         return []
-    if not recipe.is_classification:
-        value = assessment.predictions[:, 0].astype(np.float64)
+    if not card.is_classification:
+        value = predictions[:, 0].astype(np.float64)
         return [
-            figures.draw_predicted_and_true(target, value, recipe.target.unit),
-            figures.draw_residuals(target, value, recipe.target.unit),
+            figures.draw_predicted_and_true(target, value, card.target.unit),
+            figures.draw_residuals(target, value, card.target.unit),
         ]
-    classes, labels = target.astype(np.intp), recipe.target.labels
-    probabilities = compute_probabilities(assessment.predictions)
-    charts = [
-        figures.draw_confusion(
-            classes, predict_labels(assessment.predictions, fitted.threshold), labels
-        )
-    ]
+    classes, labels = target.astype(np.intp), card.target.labels
+    probabilities = compute_probabilities(predictions)
+    charts = [figures.draw_confusion(classes, predict_labels(predictions, threshold), labels)]
     if len(np.unique(classes)) == len(labels):
         charts += [
             figures.draw_roc_curves(classes, probabilities, labels),
@@ -115,7 +120,8 @@ def _choose_columns(recipe: Recipe, importance: Mapping[str, float]) -> list[str
     return [feature.name for feature in recipe.features if feature.name in shown]
 
 
-def _describe_feature(feature: Feature) -> dict[str, str]:
+def describe_feature(feature: Feature) -> dict[str, str]:
+    """Describe a feature for the table of columns."""
     row = {
         "name": feature.name,
         "type": feature.type,

@@ -13,7 +13,7 @@ from service.predictions import label_probabilities, predict_labels
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import HEADLINES
 from training.model.thresholds import compute_probabilities
-from training.recipe.table import Recipe
+from training.recipe.table import ModelCard
 
 
 class MetricText(NamedTuple):
@@ -58,7 +58,7 @@ _SINGLE = 24
 class Predicted:
     """Rows of the table with their predictions."""
 
-    recipe: Recipe
+    card: ModelCard
     rows: Rows
     target: Floats
     predictions: Float32s
@@ -99,12 +99,17 @@ def format_number(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
 
 
-def describe_measured_rows(evaluation: Evaluation | None) -> str:
-    """Describe the rows that the metrics were measured on."""
+def describe_measured_rows(evaluation: Evaluation | None, things: str = "rows") -> str:
+    """Describe the rows, or other ``things``, that the metrics were measured on."""
     if evaluation is None:
         return (
             "Not measured: the table has every possible row, so there is no test set. "
             "The predictions below are for the training rows."
+        )
+    if evaluation.part == "given":
+        return (
+            f"Measured on the {evaluation.rows:,} given {things}, which may include training "
+            f"{things}; on new {things} the model may be worse."
         )
     if evaluation.part == "test":
         also = (
@@ -123,9 +128,9 @@ def describe_measured_rows(evaluation: Evaluation | None) -> str:
     )
 
 
-def create_tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
-    """Return the headline metrics."""
-    lines = list_metrics(evaluation, recipe.target.unit)
+def create_tiles(evaluation: Evaluation | None, unit: str | None) -> list[Tile]:
+    """Return the headline metrics; ``unit`` is that of the target."""
+    lines = list_metrics(evaluation, unit)
     return [
         Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
         for name in HEADLINES
@@ -212,7 +217,7 @@ def find_worst_rows(
     """List the rows with the largest errors, with their cells as in the table."""
     errors, formatted = _compute_errors(predicted)
     cells = table.frame.select(columns)
-    labels = predicted.recipe.target.labels
+    labels = predicted.card.target.labels
     count = len(errors) if len(errors) <= _SINGLE else _WORST
     return [
         {
@@ -230,7 +235,7 @@ def find_worst_rows(
 
 def _compute_errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     """Return the error of each prediction, and the formatted prediction."""
-    labels = predicted.recipe.target.labels
+    labels = predicted.card.target.labels
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [format_number(one) for one in value]
