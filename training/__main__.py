@@ -1,17 +1,22 @@
 """Train models from recipes or CSV files and publish them as bundles that the service loads."""
 
 import argparse
+import csv
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from service.bundle.errors import BundleError
 from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
+from training.export.image_input import SCALINGS, Channels, Layout
 from training.images.checkpoint import CheckpointOptions
+from training.importing.images import ImageOptions, read_labels
+from training.importing.options import ImportOptions
 from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -21,11 +26,23 @@ Options = argparse.Namespace
 
 # The exit code of shells for a command that ^C interrupted.
 _INTERRUPTED = 130
+_WHITE = 255
+_TABLE_OPTIONS = ("csv", "target", "expected", "features", "optional", "unseen", "units")
+_IMAGE_OPTIONS = (
+    "layout",
+    "size",
+    "channels",
+    "scaling",
+    "mean",
+    "std",
+    "fit",
+    "background",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 or 130 with a message on standard error."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _join_values(sys.argv[1:] if arguments is None else arguments)
     parser, verbs = _create_parser()
     if words and not words[0].startswith("-") and words[0] not in verbs:
         words.insert(0, "train")  # the default command
@@ -75,25 +92,21 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.set_defaults(command=_new)
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
-    verb.add_argument("model", help="name, or name/version (default: the version that serves)")
-    verb.add_argument("--csv", type=Path, required=True, help="rows with their target column")
-    _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.evaluate(o.model, o.csv, o.models))
+    _add_evaluation_options(verb)
 
     verb = verbs.add_parser("compare", help="list the metrics of all versions")
     verb.add_argument("names", nargs="*", help="models (default: all)")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
 
-    verb = verbs.add_parser("import", help="import an ONNX model of another library as a bundle")
-    verb.add_argument("onnx", type=Path, help="the ONNX file")
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
-    verb.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
-    verb.add_argument("--features", help="names of the columns, in the order of the graph: a,b,c")
-    verb.add_argument("--labels", help="names of the classes, in the order of the graph: a,b,c")
-    verb.add_argument("--csv", type=Path, help="rows to verify the bundle with")
-    verb.add_argument("--target", help="target column of these rows, to measure the model")
-    _add_models(verb)
+    verb = verbs.add_parser(
+        "import",
+        help="import an ONNX model of another library as a bundle",
+        description="Import an ONNX model of another library as a bundle that serves exactly what "
+        "the model predicts, or say why not. docs/serve-your-model.md shows how each library "
+        "writes the file.",
+    )
+    _add_import_options(verb)
     verb.set_defaults(command=_import)
 
     verb = verbs.add_parser("results", help="compare all shipped models with other solvers")
@@ -145,17 +158,209 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
     return commands.new(options.csv, options.target, options.name, options.family)
 
 
+def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", help="name, or name/version (default: the version that serves)")
+    verb.add_argument("--csv", type=Path, required=True, help="rows with their target column")
+    verb.add_argument(
+        "--target", help="of an imported model: the target column (default: name of the output)"
+    )
+    verb.add_argument(
+        "--values",
+        type=_split,
+        default=[],
+        metavar="A,B",
+        help="of an imported model: how the target column writes each label, in their order",
+    )
+    _add_models(verb)
+    verb.set_defaults(
+        command=lambda o: commands.evaluate(o.model, o.csv, o.models, o.target, o.values)
+    )
+
+
+def _add_import_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "path",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="an ONNX file, or an MLflow model's folder",
+    )
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
+    rows = verb.add_argument_group("rows to verify the bundle with")
+    rows.add_argument("--csv", type=Path, help="a table with the columns of the model")
+    rows.add_argument("--target", help="its column of true values, to measure the model")
+    rows.add_argument(
+        "--expected",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="its columns with the library's own predictions, which the bundle must give too: "
+        "one of values or labels, or one of probabilities for each label",
+    )
+    columns = verb.add_argument_group("columns, if the graph or the table does not describe them")
+    columns.add_argument("--features", type=_split, metavar="A,B", help="names, in graph order")
+    columns.add_argument("--optional", type=_split, metavar="A,B", help="columns that may be empty")
+    columns.add_argument(
+        "--unseen",
+        choices=("reject", "other"),
+        help="what to do with words that the model does not know (default: reject)",
+    )
+    columns.add_argument("--units", type=_split, metavar="A=KG,B=EUR", help="units of columns")
+    columns.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
+    output = verb.add_argument_group("output")
+    output.add_argument("--output", help="name of the graph's output to serve, if it has several")
+    output.add_argument(
+        "--activation", choices=("softmax", "sigmoid"), help="what turns logits into probabilities"
+    )
+    labels = output.add_mutually_exclusive_group()
+    labels.add_argument("--labels", type=_split, metavar="A,B", help="class names, in graph order")
+    labels.add_argument("--labels-file", type=Path, help="a file with a class name in each line")
+    _add_image_options(verb)
+    _add_models(verb)
+
+
+def _add_image_options(verb: argparse.ArgumentParser) -> None:
+    images = verb.add_argument_group("images; what is not stated is read from the graph")
+    images.add_argument(
+        "--images",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="the model takes images, not columns of a table; a folder of some to verify it with",
+    )
+    images.add_argument(
+        "--layout", choices=get_args(Layout), help="order of channels, height and width"
+    )
+    images.add_argument("--size", type=_read_size, metavar="HEIGHTxWIDTH", help="in pixels")
+    images.add_argument("--channels", type=int, choices=get_args(Channels), help="1: gray; 3: RGB")
+    images.add_argument(
+        "--scaling",
+        choices=SCALINGS,
+        help="the pixels that the graph takes: "
+        + "; ".join(f"{name}: {text}" for name, text in SCALINGS.items()),
+    )
+    images.add_argument(
+        "--mean", type=_read_numbers, default=(), metavar="R,G,B", help="of pixels from 0 to 1"
+    )
+    images.add_argument(
+        "--std", type=_read_numbers, default=(), metavar="R,G,B", help="their standard deviation"
+    )
+    images.add_argument(
+        "--fit",
+        choices=("stretch", "crop", "pad"),
+        help="how images of other shapes are fitted (default: stretch)",
+    )
+    images.add_argument(
+        "--background",
+        type=int,
+        metavar="GRAY",
+        help="0 to 255, around padded images and behind transparent pixels (default: 255)",
+    )
+
+
 def _import(options: Options) -> None:
-    overrides = list(options.overrides)
+    overrides = [*options.overrides, *(word for word in options.expected if "=" in word)]
     if options.features:
-        names = [f"{{name = {json.dumps(name)}}}" for name in options.features.split(",")]
+        names = [f"{{name = {json.dumps(name)}}}" for name in options.features]
         overrides.append(f"features=[{', '.join(names)}]")
-    if options.labels:
-        overrides.append(f"target.labels={json.dumps(options.labels.split(','))}")
     if options.target:
         overrides.append(f"target.column={json.dumps(options.target)}")
     document = read_document(options.card, overrides)
-    commands.import_onnx(options.onnx, document, options.csv, options.models)
+    labels = read_labels(options.labels_file) if options.labels_file else options.labels or ()
+    _check_kind(options)
+    if options.images is not None:
+        commands.import_images(
+            options.path, document, _choose_image_options(options, labels), options.models
+        )
+        return
+    chosen = ImportOptions(
+        output=options.output,
+        activation=options.activation,
+        labels=tuple(labels),
+        optional=tuple(options.optional or ()),
+        unseen=options.unseen,
+        units=_read_units(options.units or []),
+        expected=tuple(
+            name for word in options.expected if "=" not in word for name in _split(word)
+        ),
+    )
+    commands.import_onnx(options.path, document, options.csv, options.models, chosen)
+
+
+def _check_kind(options: Options) -> None:
+    """Raise `DataError` for an option of images with a table, or the reverse."""
+    takes_images = options.images is not None
+    for name in _TABLE_OPTIONS if takes_images else _IMAGE_OPTIONS:
+        if getattr(options, name) not in (None, [], ()):
+            flag = f"--{name.replace('_', '-')}"
+            remedy = "leave it out" if takes_images else "add --images if the model takes images"
+            kind = "tables, not for images" if takes_images else "images"
+            raise DataError(f"{flag} is an option for {kind}; {remedy}.")
+
+
+def _choose_image_options(options: Options, labels: Sequence[str]) -> ImageOptions:
+    return ImageOptions(
+        layout=options.layout,
+        size=options.size,
+        channels=options.channels,
+        scaling=options.scaling,
+        mean=options.mean,
+        deviation=options.std,
+        fit=options.fit or "stretch",
+        background=_WHITE if options.background is None else options.background,
+        labels=tuple(labels),
+        output=options.output,
+        activation=options.activation,
+        folder=Path(options.images) if options.images else None,
+    )
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    return int(height), int(width or height)
+
+
+def _read_numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
+
+
+def _split(text: str) -> list[str]:
+    """Split names at commas; quotes hold a name with commas or blanks around it together."""
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
+def _read_units(pairs: Sequence[str]) -> dict[str, str]:
+    units = {}
+    for pair in pairs:
+        name, _, unit = pair.rpartition("=")
+        if not name or not unit:
+            raise DataError(f"--units has {pair!r}; write each as COLUMN=UNIT, as in weight=kg.")
+        units[name] = unit
+    return units
+
+
+def _join_values(words: Sequence[str]) -> list[str]:
+    """Join options with values that argparse reads otherwise.
+
+    It takes ``-1,1`` for another option, and the file after ``import --images`` for a folder.
+    """
+    joined: list[str] = []
+    for word in words:
+        last = joined[-1] if joined else ""
+        if last.startswith("--") and "=" not in last and _is_negative(word):
+            joined[-1] += f"={word}"
+        elif last == "--images" and joined[0] == "import" and not _is_image_folder(Path(word)):
+            joined[-1:] = ["--images=", word]
+        else:
+            joined.append(word)
+    return joined
+
+
+def _is_image_folder(path: Path) -> bool:
+    return path.is_dir() and not (path / "MLmodel").exists()
+
+
+def _is_negative(word: str) -> bool:
+    return word.startswith("-") and word[1:2].isdecimal()
 
 
 def _create_folders(options: Options, own_file: Path | None = None) -> Folders:

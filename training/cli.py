@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES
-from training.evaluation.published import measure_on, open_model
+from training.evaluation.metrics import HEADLINES, describe_below_baseline
+from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
 from training.image_run import run as run_images
 from training.images.checkpoint import CheckpointOptions
+from training.importing.images import ImageOptions, import_image_model
+from training.importing.options import ImportOptions
 from training.importing.publication import import_model
+from training.mlflow import MlflowModel, read_mlflow
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
@@ -102,9 +105,14 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     print_line(f"Wrote {path}")
 
 
-def evaluate(model: str, csv: Path, models: Path) -> None:
-    """Measure a published model, by default the version that serves, on the rows of a CSV file."""
-    published = open_model(models, model)
+def evaluate(
+    model: str, csv: Path, models: Path, target: str | None = None, values: Sequence[str] = ()
+) -> None:
+    """Measure a published model, by default the version that serves, on the rows of a CSV file.
+
+    ``target`` names the target column for an imported model, and ``values`` how it writes labels.
+    """
+    published = open_measurable(models, model, target, values)
     rows, metrics = measure_on(published, csv)
     print_line(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
     for metric, value in metrics.items():
@@ -135,9 +143,36 @@ def compare(models: Path, names: list[str]) -> None:
             print_line(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
 
 
-def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
-    """Import an ONNX model of another library, and report the result."""
-    _report(import_model(onnx, document, csv, models))
+def import_onnx(
+    path: Path,
+    document: dict[str, Any],
+    csv: Path | None,
+    models: Path,
+    options: ImportOptions,
+) -> None:
+    """Import an ONNX file, or that of an MLflow model's folder, and report the result."""
+    if path.is_dir():
+        found, document = _read_folder(path, document)
+        path = found.path
+        if found.features:
+            document = {"features": found.features} | document
+    _report(import_model(path, document, csv, models, options))
+
+
+def import_images(
+    path: Path, document: dict[str, Any], options: ImageOptions, models: Path
+) -> None:
+    """Import a model of images like `import_onnx`, and report the result."""
+    if path.is_dir():
+        found, document = _read_folder(path, document)
+        path = found.path
+    _report(import_image_model(path, options, document, models))
+
+
+def _read_folder(folder: Path, document: dict[str, Any]) -> tuple[MlflowModel, dict[str, Any]]:
+    """Return the MLflow model of a folder, and the document with the folder's name as defaults."""
+    name = folder.resolve().name
+    return read_mlflow(folder), {"name": derive_model_name(name), "title": name} | document
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
@@ -153,21 +188,27 @@ def print_line(text: str) -> None:
 
 def _report(published: Publication) -> None:
     """Report the folder, the metrics, whether the version serves, and how to call it."""
+    evaluation = published.manifest.evaluation
+    if evaluation is not None and evaluation.part == "given":
+        worse = describe_below_baseline(evaluation)
+        if worse:
+            print_line(worse)
     print_line(f"Published {published.folder}")
     if published.remark:
         print_line(f"  * {published.remark}")
-    if published.manifest.evaluation is not None:
-        print_line(_summarize_evaluation(published.manifest.evaluation, published.rare))
+    if evaluation is not None:
+        print_line(_summarize_evaluation(evaluation, published.rare))
     print_line(describe_next_steps(published))
 
 
 def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
     names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
-    part = (
-        f"{evaluation.rows} test rows"
-        if evaluation.part == "test"
-        else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
-    )
+    rows = evaluation.rows
+    part = {
+        "test": f"{rows} test rows",
+        "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
+        "given": f"the {rows} given rows, which may include training rows",
+    }[evaluation.part]
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:
