@@ -1,0 +1,1 @@
+"""Models of other libraries, and generated graphs, imported and compared with the originals."""
