@@ -168,7 +168,7 @@ def find_threshold(
     for threshold in candidates:
         if fits(threshold):
             return float(threshold)
-    low = probabilities[~second].max(initial=-1)
+    low = probabilities[~second].max(initial=0)
     high = probabilities[second].min(initial=2)
     if not low < high:
         return None
