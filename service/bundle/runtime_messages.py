@@ -60,7 +60,7 @@ _TYPE_CONFLICT = re.compile(
 )
 # "/onnxruntime_src/…/model.cc:256 onnxruntime::Model::Model(…) " before the message itself.
 _SOURCE = re.compile(
-    r"\S+\.(?:cc|cpp|cu|h|hpp|cuh):\d+ "
+    r"(?<!\S)\S+\.(?:cc|cpp|cu|h|hpp|cuh):\d+ "
     r"(?:[^()\n]*\((?:[^()\n]|\((?:[^()\n]|\([^()\n]*\))*\))*\)(?: const)?"
     r"(?:::<lambda\([^()\n]*\)>)?(?: \[with [^\]\n]*\])? )?"
 )
