@@ -114,7 +114,7 @@ def compare_predictions(case: Case, predictions: Sequence[Mapping[str, Any]]) ->
         return f"a classifier is served as {predictions[0]}"
     scores = _read_scores(case, outputs)
     return _compare_labels(case, outputs, scores, predictions) or _compare_scores(
-        case, outputs, scores, predictions
+        case, scores, predictions
     )
 
 
@@ -125,11 +125,6 @@ def _compare_labels(
     predictions: Sequence[Mapping[str, Any]],
 ) -> str:
     labels = _read_labels(case, outputs, scores)
-    if scores is not None:  # the service's own rule decides a tie that the import has not seen
-        tied = scores >= scores.max(axis=1, keepdims=True) - _TIE
-        for row in range(ROWS, len(labels)):
-            if tied[row].sum() > 1:
-                labels[row] = [case.classes[int(k)] for k in np.flatnonzero(tied[row])]
     for row, (one, allowed) in enumerate(zip(predictions, labels, strict=True)):
         if one["label"] not in allowed:
             return f"row {row}: label {one['label']!r}, the graph has {' or '.join(allowed)}"
@@ -138,7 +133,6 @@ def _compare_labels(
 
 def _compare_scores(
     case: Case,
-    outputs: Mapping[str, Any],
     scores: Array | None,
     predictions: Sequence[Mapping[str, Any]],
 ) -> str:
@@ -147,17 +141,7 @@ def _compare_scores(
     served = np.array(
         [[one["probabilities"].get(name, -1) for name in case.classes] for one in predictions]
     )
-    only_label = case.label is not None and bool(np.isin(served, (0, 1)).all())
-    if only_label and _is_one_number(case, outputs):
-        return ""  # published as a label, with a remark on the number that is not served
     return _describe_difference(served, scores, "probability")
-
-
-def _is_one_number(case: Case, outputs: Mapping[str, Any]) -> bool:
-    """Return whether the scores of a case are one number for each row."""
-    return len(case.scores) == 1 and np.asarray(outputs[case.scores[0]]).size == len(
-        next(iter(case.columns.values()))
-    )
 
 
 def _read_scores(case: Case, outputs: Mapping[str, Any]) -> Array | None:
