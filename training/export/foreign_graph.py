@@ -13,12 +13,12 @@ from training.export.graph_builder import GraphBuilder
 from training.export.graph_names import choose_free_name, list_names, list_nodes, list_subgraphs
 from training.export.graph_reading import (
     STRING_TYPE,
-    ClassNames,
     Column,
     GraphReader,
     KnownLabels,
     read_input,
 )
+from training.export.node_attributes import ClassNames
 from training.onnx_files import Array, run_graph
 from training.recipe.table import Feature
 

@@ -7,17 +7,25 @@ from typing import Any
 
 import numpy as np
 from onnx import (
-    AttributeProto,
     GraphProto,
     ModelProto,
     NodeProto,
     TensorProto,
     helper,
     numpy_helper,
+    shape_inference,
 )
 from onnx import ValueInfoProto as Value
 
 from training.errors import ImportRejected
+from training.export.node_attributes import (
+    ClassNames,
+    decode,
+    read_attributes,
+    read_classes,
+    read_values,
+    to_names,
+)
 from training.onnx_files import Array
 
 STRING_TYPE = TensorProto.STRING
@@ -37,13 +45,11 @@ NUMBER_TYPES: Mapping[int, type[np.generic]] = {
 }
 INTEGER_TYPES = tuple(kind for kind, dtype in NUMBER_TYPES.items() if issubclass(dtype, np.integer))
 
-ClassNames = list[str] | list[int]
 Column = tuple[str, int]
 """The name of an input, and the position of one of its columns."""
 
 # Nodes that neither change nor reorder the values of a column.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"}
-_CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 # The attributes with the words that a node expects in its input.
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "OneHotEncoder": ("cats_strings",),
@@ -89,11 +95,13 @@ class ForeignInput:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A constant that the graph compares with a score to choose its label."""
+    """How the graph chooses one of two labels by a score."""
 
-    limit: float
+    limit: float | None
+    """The constant that the score of the second label is compared with; None if it is compared with
+    that of the first."""
     strict: bool
-    """Whether a score equal to the limit gives the first of the two labels."""
+    """Whether a tie gives the first of the two labels."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,7 @@ class KnownLabels:
     classes: Mapping[str, ClassNames] = field(default_factory=dict)
     """The class names: of labels, or of scores with a column for each class."""
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
-    """How labels of two classes are chosen from a score."""
+    """How labels are chosen from scores, if nodes between them and the label say so."""
     sequences: Sequence[str] = ()
     """The outputs that are sequences of tensors."""
     target: frozenset[str] = frozenset()
@@ -155,6 +163,7 @@ class GraphReader:
     """Follows the tensors of a graph back to its inputs, without running it."""
 
     def __init__(self, model: ModelProto) -> None:
+        self._model = model
         self._graph: GraphProto = model.graph
         self._producers = {name: node for node in model.graph.node for name in node.output if name}
         self._constants: dict[str, TensorProto] = {
@@ -179,7 +188,7 @@ class GraphReader:
             return None
         if node.op_type == "Constant":
             attribute = node.attribute[0]
-            return np.array(_decode(helper.get_attribute_value(attribute)))
+            return np.array(decode(helper.get_attribute_value(attribute)))
         if node.op_type in ("Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze"):
             return self.read_constant(node.input[0])
         return None
@@ -193,17 +202,47 @@ class GraphReader:
             found = self._read_labels(node)
             if found is not None and len(found) > 1:
                 return found
-        listed = (_read_classes(node) for node in self._walk_back(output))
+        listed = (read_classes(node) for node in self._walk_back(output))
         return next((found for found in listed if found is not None and len(found) > 1), None)
 
     def find_comparison(self, output: str) -> Comparison | None:
-        """Return the comparison with a constant that gives a label, if it is the last step."""
+        """Return how a label is chosen, if its last steps compare scores."""
         for node in self._walk_back(output, _is_label_step):
-            if node.op_type not in _COMPARISONS:
-                continue
-            limit = self.read_constant(node.input[1])
-            if limit is not None and limit.size == 1:
-                return Comparison(float(limit.reshape(())), _COMPARISONS[node.op_type])
+            if node.op_type in _COMPARISONS:
+                found = self._read_comparison(node)
+                if found is not None:
+                    return found
+            elif node.op_type in ("ArgMax", "ArgMin"):
+                last = read_attributes(node).get("select_last_index", 0)
+                return Comparison(None, strict=not last)
+        return None
+
+    def _read_comparison(self, node: NodeProto) -> Comparison | None:
+        strict = _COMPARISONS[node.op_type]
+        left, right = node.input
+        limit, other = self._read_number(right), self._read_number(left)
+        if limit is None and other is not None:
+            left, limit, strict = right, other, not strict
+        column = self.find_column(left)
+        if limit is None and (column is None or self.find_column(right) is None):
+            return None
+        # The score of the first label falls where that of the second rises.
+        if column is not None and column[1] == 0 and self._count_inferred(column[0]) != 1:
+            return Comparison(None if limit is None else 1 - limit, not strict)
+        return Comparison(limit, strict)
+
+    def _read_number(self, name: str) -> float | None:
+        """Return a constant of one number, or None if it is none."""
+        values = self.read_constant(name)
+        return float(values.reshape(())) if values is not None and values.size == 1 else None
+
+    def _count_inferred(self, name: str) -> int | None:
+        """Return the number of columns of any tensor, if ONNX can infer it."""
+        inferred = shape_inference.infer_shapes(self._model).graph
+        for value in (*inferred.input, *inferred.value_info, *inferred.output):
+            dims = value.type.tensor_type.shape.dim
+            if value.name == name and len(dims) > 1:
+                return int(dims[1].dim_value) or None
         return None
 
     def find_column(self, output: str) -> tuple[str, int] | None:
@@ -252,28 +291,28 @@ class GraphReader:
 
     def _read_labels(self, node: NodeProto) -> ClassNames | None:
         """Return the labels that a node chooses from."""
-        listed = _read_classes(node)
+        listed = read_classes(node)
         if listed is not None:
             return listed
         if node.op_type == "LabelEncoder":
-            return _read_values(_read_attributes(node))
+            return read_values(read_attributes(node))
         if node.op_type in ("ArrayFeatureExtractor", "Gather"):
             names = self.read_constant(node.input[0])
             if names is not None and names.size == max(names.shape, default=0):
-                return _to_names(names)
+                return to_names(names)
         return None
 
     def _read_words(self, node: NodeProto) -> tuple[ClassNames | None, str]:
         """Return the words that a node expects in its input, and the input."""
         for key in _WORDS.get(node.op_type, ()):
-            attributes = _read_attributes(node)
+            attributes = read_attributes(node)
             if key in attributes:
-                return _to_names(attributes[key]), node.input[0]
+                return to_names(attributes[key]), node.input[0]
         if node.op_type == "Equal":
             for constant, other in (node.input, reversed(node.input)):
                 values = self.read_constant(constant)
                 if values is not None and values.dtype.kind in "OU" and values.size > 1:
-                    return _to_names(values), other
+                    return to_names(values), other
         return None, ""
 
     def _trace_all(self, name: str) -> list[Column]:
@@ -339,7 +378,7 @@ class GraphReader:
 
     def _read_positions(self, node: NodeProto, output: str) -> list[int] | None:
         """Return the columns of its first input that a node selects."""
-        attributes = _read_attributes(node)
+        attributes = read_attributes(node)
         if node.op_type == "ArrayFeatureExtractor" or (
             node.op_type == "Gather" and attributes.get("axis", 0) in (1, -1)
         ):
@@ -384,55 +423,3 @@ class GraphReader:
 def _is_label_step(node: NodeProto) -> bool:
     """Return whether a node only passes on labels or replaces them by others."""
     return node.op_type in {*_TRANSPARENT, *_LABEL_STEPS}
-
-
-def _read_classes(node: NodeProto) -> ClassNames | None:
-    for attribute in node.attribute:
-        if attribute.name in _CLASSES and (attribute.strings or attribute.ints):
-            return [word.decode() for word in attribute.strings] or list(attribute.ints)
-    return None
-
-
-def _read_values(attributes: Mapping[str, Any]) -> ClassNames | None:
-    """Return the words or numbers of a LabelEncoder, in the order of its keys if they are numbers.
-
-    None if it returns other numbers.
-    """
-    given = ("values_strings", "values_int64s", "values_tensor", "classes_strings")
-    values = next((_to_names(attributes[key]) for key in given if key in attributes), None)
-    known = (attributes.get(f"keys_{kind}") for kind in ("int64s", "floats", "tensor"))
-    keys = np.asarray(next((one for one in known if one is not None), []))
-    if values is None or len(keys) != len(values) or keys.dtype.kind not in "iuf":
-        return values
-    order = keys.argsort(kind="stable").tolist()
-    words = [value for value in values if isinstance(value, str)]
-    numbers = [value for value in values if not isinstance(value, str)]
-    return [words[k] for k in order] if words else [numbers[k] for k in order]
-
-
-def _read_attributes(node: NodeProto) -> dict[str, Any]:
-    """Return the values of the attributes; tensors as arrays, without subgraphs."""
-    graphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-    return {
-        attribute.name: _decode(helper.get_attribute_value(attribute))
-        for attribute in node.attribute
-        if attribute.type not in graphs
-    }
-
-
-def _decode(value: Any) -> Any:  # noqa: ANN401 - an attribute has any type
-    if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, list) and value and isinstance(value[0], bytes):
-        return [one.decode(errors="replace") for one in value]
-    return value
-
-
-def _to_names(values: Any) -> ClassNames | None:  # noqa: ANN401 - an array or a list
-    """Return names as words or whole numbers; None if they are other numbers."""
-    array = np.asarray(values).ravel()
-    if array.dtype.kind in "OUS":
-        return [one.decode() if isinstance(one, bytes) else str(one) for one in array.tolist()]
-    return [int(one) for one in array.tolist()] if array.dtype.kind in "iub" else None

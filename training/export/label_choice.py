@@ -9,7 +9,8 @@ from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import Ints
 from training.data.table import Float32s
 from training.errors import ImportRejected
-from training.export.graph_reading import ClassNames, Comparison
+from training.export.graph_reading import Comparison
+from training.export.node_attributes import ClassNames
 from training.onnx_files import Array
 
 _DECIMALS = 7
@@ -146,7 +147,9 @@ def find_threshold(
     """Return the threshold from which the graph itself predicts the second of two labels.
 
     Of all that give the same labels, it is the graph's own limit, else the default, else the one
-    with the fewest digits. Return None if none gives the same labels.
+    with the fewest digits. A tie gives the label that the graph's nodes choose, though the rows
+    have none: the first, as classifiers do, unless they say otherwise. Return None if none gives
+    the same labels.
 
     Args:
         probabilities: of the second label, ``[rows]``, as the service returns them.
@@ -158,14 +161,7 @@ def find_threshold(
     def fits(threshold: np.float32) -> bool:
         return bool(((probabilities >= threshold) == second).all())
 
-    candidates = []
-    if comparison is not None and 0 < comparison.limit < 1:
-        limit = np.float32(comparison.limit)
-        both = [limit, _next(limit)]
-        candidates += both[::-1] if comparison.strict else both
-    default = np.float32(DEFAULT_THRESHOLD)
-    candidates += [default, _next(default)]
-    for threshold in candidates:
+    for threshold in _list_limits(comparison):
         if fits(threshold):
             return float(threshold)
     low = probabilities[~second].max(initial=0)
@@ -177,6 +173,16 @@ def find_threshold(
         if low < rounded <= high:
             return float(rounded)
     return float(high)
+
+
+def _list_limits(comparison: Comparison | None) -> list[np.float32]:
+    """Return the likely thresholds, the likeliest first, each with its ties above or below."""
+    limits = [np.float32(DEFAULT_THRESHOLD)]
+    if comparison is not None and comparison.limit is not None and 0 < comparison.limit < 1:
+        limits.insert(0, np.float32(comparison.limit))
+    if comparison is None or comparison.strict:
+        return [one for limit in limits for one in (_next(limit), limit)]
+    return [one for limit in limits for one in (limit, _next(limit))]
 
 
 def _next(number: np.float32) -> np.float32:

@@ -8,13 +8,14 @@ import numpy as np
 from service.bundle.manifest import BINARY, DEFAULT_THRESHOLD
 from service.predictions import Ints
 from training.errors import ImportRejected
-from training.export.graph_reading import ClassNames, KnownLabels
+from training.export.graph_reading import KnownLabels
 from training.export.label_choice import (
     derive_classes,
     find_label_classes,
     find_threshold,
     name_labels,
 )
+from training.export.node_attributes import ClassNames
 from training.export.output_mapping import Activation, OutputMapping, find_positions
 from training.export.output_tables import OutputTables, to_tables
 from training.onnx_files import Array
@@ -43,6 +44,8 @@ def find_output(
     activation: Activation | None = None,
 ) -> OutputMapping:
     """Choose the output to publish: probabilities, else labels, else a value.
+
+    One number next to a label of two classes is a probability if a threshold of it gives the label.
 
     If scores next to a label are not probabilities, such as the distances of k-means, only the
     label is used: their softmax would not be a measured confidence.
@@ -116,7 +119,23 @@ def _find_candidates(choice: _Choice) -> list[str]:
     if tables.probabilities:
         # Without a label, a number next to probabilities is a second prediction.
         return [*tables.probabilities, *([] if tables.labels else tables.numbers)]
-    return tables.labels or tables.numbers
+    explained = [name for name in tables.numbers if _gives_label(choice, name)]
+    return explained if len(explained) == 1 else tables.labels or tables.numbers
+
+
+def _gives_label(choice: _Choice, name: str) -> bool:
+    """Return whether one number is a probability, by whose threshold a label is chosen."""
+    named = len(choice.labels) in (0, BINARY)
+    if not named or not choice.tables.labels or not _is_share(choice.tables.tables[name]):
+        return False
+    found = _match_label(choice, OutputMapping(name, "probability", ["", ""]))
+    if found is None or found.label_output is None:
+        return False
+    own = _read_positions(choice, found)
+    # Rows of one label fit any number, unless the graph says how it chooses.
+    comparison = choice.known.comparisons.get(found.label_output)
+    limited = comparison is not None and comparison.limit is not None
+    return (limited or len(set(own.tolist())) > 1) and _count_equal(choice, found) == len(own)
 
 
 def _fits_labels(choice: _Choice, name: str) -> bool:
@@ -204,7 +223,8 @@ def _map_number(choice: _Choice, name: str) -> OutputMapping:
         )
     is_probability = choice.activation == "sigmoid" or _is_share(table)
     mapping = OutputMapping(name, "probability", ["", ""], activation=choice.activation)
-    if choice.activation == "sigmoid" or (is_probability and len(labels) == BINARY):
+    named = len(labels) == BINARY or (not labels and _gives_label(choice, name))
+    if choice.activation == "sigmoid" or (is_probability and named):
         return _add_labels(choice, mapping)
     if labels:
         raise ImportRejected(
@@ -217,6 +237,20 @@ def _map_number(choice: _Choice, name: str) -> OutputMapping:
 
 def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     """Name the labels of probabilities, and let the predicted ones equal the graph's own."""
+    found = _match_label(choice, mapping)
+    if found is not None:
+        return _require_equal(choice, found)
+    if choice.output is None:
+        _require_listed(choice, mapping.output)
+    listed = choice.known.classes.get(mapping.output)
+    count = mapping.spread(choice.outputs).shape[1]
+    listed = listed if listed is not None and len(listed) == count else None
+    labels, notes = name_labels(choice.labels, listed, count)
+    return replace(mapping, labels=labels, classes=listed or [], notes=notes)
+
+
+def _match_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping | None:
+    """Return the mapping with the label of the graph that it predicts best, if one fits."""
     scores = mapping.spread(choice.outputs)
     count = scores.shape[1]
     listed = choice.known.classes.get(mapping.output)
@@ -232,13 +266,7 @@ def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
             labels, notes = name_labels(choice.labels, shown, count)
             known = replace(mapping, labels=labels, classes=classes, notes=notes)
             found.append(_follow_label(choice, replace(known, label_output=name)))
-    if found:
-        best = max(found, key=lambda one: _count_equal(choice, one))
-        return _require_equal(choice, best)
-    if choice.output is None:
-        _require_listed(choice, mapping.output)
-    labels, notes = name_labels(choice.labels, listed, count)
-    return replace(mapping, labels=labels, classes=listed or [], notes=notes)
+    return max(found, key=lambda one: _count_equal(choice, one)) if found else None
 
 
 def _require_listed(choice: _Choice, output: str) -> None:

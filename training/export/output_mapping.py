@@ -9,7 +9,7 @@ import numpy as np
 from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import Ints, expand_binary_scores, predict_labels
 from training.data.table import Float32s, Floats
-from training.export.graph_reading import ClassNames
+from training.export.node_attributes import ClassNames
 from training.onnx_files import Array
 from training.recipe.families import output_width
 

@@ -18,7 +18,8 @@ from training.export.graph_names import (
     list_nodes,
     rename,
 )
-from training.export.graph_reading import STRING_TYPE, ClassNames
+from training.export.graph_reading import STRING_TYPE
+from training.export.node_attributes import ClassNames
 from training.export.output_mapping import OutputMapping
 from training.onnx_files import strip
 from training.recipe.table import Feature

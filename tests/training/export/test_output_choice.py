@@ -15,7 +15,8 @@ from sklearn.svm import SVC
 from service.predictions import predict_labels
 from training.errors import ImportRejected
 from training.export.foreign_graph import ForeignGraph
-from training.export.graph_reading import ClassNames, Comparison, KnownLabels
+from training.export.graph_reading import Comparison, KnownLabels
+from training.export.node_attributes import ClassNames
 from training.export.output_choice import find_output
 from training.onnx_files import Array
 
