@@ -21,6 +21,7 @@ from training.export.wrapping import Datatype, wrap
 from training.onnx_files import Array
 from training.recipe.table import Feature
 
+DOUBLE = TensorProto.DOUBLE
 FLOAT = TensorProto.FLOAT
 INT64 = TensorProto.INT64
 STRING = TensorProto.STRING

@@ -135,6 +135,35 @@ def test_the_limit_of_a_label_is_read(operator: str, strict: bool) -> None:  # n
     assert ForeignGraph(model).known_labels.comparisons == {"label": Comparison(0.25, strict)}
 
 
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (node("Less", ["limit", "p"], ["is_second"]), Comparison(0.25, strict=True)),
+        (node("LessOrEqual", ["limit", "p"], ["is_second"]), Comparison(0.25, strict=False)),
+        (node("Less", ["first", "limit"], ["is_second"]), Comparison(0.75, strict=True)),
+        (node("LessOrEqual", ["first", "limit"], ["is_second"]), Comparison(0.75, strict=False)),
+        (node("Greater", ["p", "first"], ["is_second"]), Comparison(None, strict=True)),
+        (node("LessOrEqual", ["first", "p"], ["is_second"]), Comparison(None, strict=False)),
+        (node("ArgMax", ["x"], ["is_second"], axis=1), Comparison(None, strict=True)),
+        (
+            node("ArgMax", ["x"], ["is_second"], axis=1, select_last_index=1),
+            Comparison(None, strict=False),
+        ),
+    ],
+    ids=lambda value: value.op_type if hasattr(value, "op_type") else "",
+)
+def test_what_a_tie_gives_is_read(last: object, expected: Comparison) -> None:
+    """By the operator, on which side its constant is, and whose score it compares."""
+    model = label_model(
+        node("Gather", ["x", "zero"], ["first"], axis=1),
+        last,
+        node("Cast", ["is_second"], ["label"], to=INT64),
+    )
+    model.graph.initializer.append(constant("zero", [0]))
+
+    assert ForeignGraph(model).known_labels.comparisons == {"label": expected}
+
+
 def _regressor(steps: object, kind: object, cells: object) -> ModelProto:
     fitted = make_pipeline(steps, LinearRegression()).fit(cells, np.arange(len(cells)))  # type: ignore[arg-type]
     opset = {"": 18, ML: 3}
