@@ -1,7 +1,7 @@
 """Run and clean ONNX files; the only training module that imports ONNX Runtime."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,11 +43,14 @@ class Graph:
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output by its name."""
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Return the named outputs, or every output, by its name."""
+        names = self._outputs if outputs is None else list(outputs)
         with _explained("run"):
-            found = self._session.run(self._outputs, dict(inputs))
-        return dict(zip(self._outputs, found, strict=True))
+            found = self._session.run(names, dict(inputs))
+        return dict(zip(names, found, strict=True))
 
     def predict(self, rows: Array) -> Float32s:
         """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""

@@ -27,22 +27,26 @@ class Original:
 
         Raise `ImportRejected` if ONNX Runtime cannot run the graph on these rows.
         """
-        inputs, start = {}, 0
-        for known in self.foreign.inputs:
-            end = start + (known.width or len(columns))
-            inputs[known.name] = known.shape(np.stack(columns[start:end], axis=1))
-            start = end
-        return self._graph.run(inputs)
+        return self._graph.run(self._shape(columns))
 
     def run_in_batches(
         self, columns: Sequence[Array], size: int, outputs: Sequence[str]
     ) -> Outputs:
         """Return these outputs for all rows, in batches of at most ``size`` rows."""
-        parts = []
+        inputs, parts = self._shape(columns), []
         for start in range(0, len(columns[0]), size):
-            found = self.run([column[start : start + size] for column in columns])
-            parts.append({name: found[name] for name in outputs})
+            batch = {name: cells[start : start + size] for name, cells in inputs.items()}
+            parts.append(self._graph.run(batch, outputs))
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+
+    def _shape(self, columns: Sequence[Array]) -> dict[str, Array]:
+        """Return the inputs of the graph by their names."""
+        inputs, start = {}, 0
+        for known in self.foreign.inputs:
+            end = start + (known.width or len(columns))
+            inputs[known.name] = known.shape(np.stack(columns[start:end], axis=1))
+            start = end
+        return inputs
 
     def run_first(self, columns: Sequence[Array]) -> Outputs:
         """Return every output for all rows at once.

@@ -82,7 +82,8 @@ def _create_bundle(
     output_tensor = output_name(output)
 
     datatype = choose_datatype(rows, list_types(foreign, len(card.features)))
-    graph = wrap(foreign, card.features, mapping, output_tensor, datatype)
+    served = wrap(foreign, card.features, mapping, output_tensor, datatype)
+    graph = Graph(served)
     verification = Verification(reference, datatype, threshold, not isinstance(chosen, float))
     model = ServedModel(card, rows, mapping, threshold, verification.run(graph))
     expected = compare_expected(model, options.expected)
@@ -104,10 +105,10 @@ def _create_bundle(
         evaluation=evaluation,
         files={},
     )
-    examples = create_examples(Graph(graph), rows.as_served(datatype), output_tensor)
+    examples = create_examples(graph, rows.as_served(datatype), output_tensor)
     notes = list(filter(None, remarks))
     html = render(manifest, origin, measured, notes)
-    return manifest, {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}, " ".join(notes)
+    return manifest, {MODEL: served, EXAMPLES: to_json(examples), REPORT: html}, " ".join(notes)
 
 
 def _describe_rows(rows: Rows) -> str:

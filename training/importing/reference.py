@@ -22,7 +22,7 @@ LARGEST_BATCH = 16_384
 _BATCHES = (1, 2, 7)
 _MAX_RUNS = 20_000
 # Slow graphs run fewer small batches: as many as fit into this time, but some in any case.
-_SECONDS = 5
+_SECONDS = 2
 _MIN_RUNS = 50
 _TIMED_RUNS = 5
 # How much the predictions of the original may depend on the other rows of a batch. The order of

@@ -34,13 +34,12 @@ class Verification:
     compare_labels: bool
     """Whether the label of the graph must be served; not if the user chooses a threshold."""
 
-    def run(self, model: bytes) -> Float32s:
+    def run(self, graph: Graph) -> Float32s:
         """Return the predictions of the bundle for all rows.
 
         Raise `ImportRejected` with the row, both predictions, the cause and the remedy if one
         differs from the original at the same batch size.
         """
-        graph = Graph(model)
         scores = {size: self._verify(graph, size) for size in self.reference.predictions}
         return scores[LARGEST_BATCH]
 

@@ -1,6 +1,7 @@
 """The report of a table model: one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -160,6 +161,13 @@ def render_page(template: str, **shown: object) -> bytes:
 
     A variable of the template that is missing is an error.
     """
+    # File names may have bytes that are not UTF-8; they must not stop the run.
+    page = _create_environment().get_template(template).render(shown)
+    return page.encode(errors="backslashreplace")
+
+
+@cache  # compiling a template takes longer than the rest of a small import
+def _create_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -168,8 +176,7 @@ def render_page(template: str, **shown: object) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format_number
-    # File names may have bytes that are not UTF-8; they must not stop the run.
-    return environment.get_template(template).render(shown).encode(errors="backslashreplace")
+    return environment
 
 
 def format_command(recipe: Recipe | ImageRecipe) -> str:
