@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import os
 import socket
 import ssl
 import threading
@@ -9,6 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+
+# Several test processes share the cores, and threads of one matrix product that wait for each
+# other take ten times as long. The libraries read this when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import httpx
 import pytest

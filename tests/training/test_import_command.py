@@ -1,6 +1,7 @@
 """The command that imports a model, and what it prints and writes."""
 
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,19 @@ def linear(weights: list[float], inputs: list[tuple[str, int]] | None = None) ->
     )
 
 
+@cache
+def classify_iris(names: tuple[str, ...]) -> bytes:
+    """A classifier with these labels, fitted once for all tests of it."""
+    model = LogisticRegression(max_iter=500).fit(_X.astype(np.float32), np.array(names)[_Y])
+    converted = to_onnx(model, _X[:1].astype(np.float32), options={"zipmap": False})
+    content: bytes = converted.SerializeToString()
+    return content
+
+
 def write_iris(folder: Path, names: tuple[str, ...] = _NAMES) -> list[str]:
     """Write a classifier and its rows; return the words of the command."""
     labels = np.array(names)[_Y]
-    model = LogisticRegression(max_iter=500).fit(_X.astype(np.float32), labels)
-    converted = to_onnx(model, _X[:1].astype(np.float32), options={"zipmap": False})
-    (folder / "iris.onnx").write_bytes(converted.SerializeToString())
+    (folder / "iris.onnx").write_bytes(classify_iris(names))
     lines = [
         ",".join([*map(str, row), label]) for row, label in zip(_X.round(1), labels, strict=True)
     ]
