@@ -279,6 +279,7 @@ def _import(options: Options) -> None:
         optional=tuple(options.optional or ()),
         unseen=options.unseen,
         units=_read_units(options.units or []),
+        target=options.target,
         expected=tuple(
             name for word in options.expected if "=" not in word for name in _split(word)
         ),
@@ -292,7 +293,11 @@ def _check_kind(options: Options) -> None:
     for name in _TABLE_OPTIONS if takes_images else _IMAGE_OPTIONS:
         if getattr(options, name) not in (None, [], ()):
             flag = f"--{name.replace('_', '-')}"
-            remedy = "leave it out" if takes_images else "add --images if the model takes images"
+            remedy = (
+                "leave it out, or leave out --images if the model takes columns"
+                if takes_images
+                else "add --images if the model takes images"
+            )
             kind = "tables, not for images" if takes_images else "images"
             raise DataError(f"{flag} is an option for {kind}; {remedy}.")
 
@@ -316,11 +321,21 @@ def _choose_image_options(options: Options, labels: Sequence[str]) -> ImageOptio
 
 def _read_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    return int(height), int(width or height)
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; write the height and the width, as in 224x224"
+        ) from None
 
 
 def _read_numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in text.split(","))
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of numbers; write one for each channel, as in 0.5,0.5,0.5"
+        ) from None
 
 
 def _split(text: str) -> list[str]:
@@ -348,15 +363,15 @@ def _join_values(words: Sequence[str]) -> list[str]:
         last = joined[-1] if joined else ""
         if last.startswith("--") and "=" not in last and _is_negative(word):
             joined[-1] += f"={word}"
-        elif last == "--images" and joined[0] == "import" and not _is_image_folder(Path(word)):
+        elif last == "--images" and joined[0] == "import" and _is_model(Path(word)):
             joined[-1:] = ["--images=", word]
         else:
             joined.append(word)
     return joined
 
 
-def _is_image_folder(path: Path) -> bool:
-    return path.is_dir() and not (path / "MLmodel").exists()
+def _is_model(path: Path) -> bool:
+    return path.suffix == ".onnx" or path.is_file() or (path / "MLmodel").exists()
 
 
 def _is_negative(word: str) -> bool:

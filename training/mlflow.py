@@ -65,7 +65,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
         recorded = yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         found = sorted(file.name for file in folder.glob("*.onnx"))
-        hint = f" To import a file of it: onward import {folder / found[0]}" if found else ""
+        hint = (
+            f" To import a file of it: onward import {folder / found[0]}"
+            if found
+            else " Give an ONNX file, or the folder that mlflow.onnx.save_model wrote."
+        )
         raise ImportRejected(
             f"{folder} is a folder without the file {_MODEL_FILE}, so it is not an MLflow model."
             + hint

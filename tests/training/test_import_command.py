@@ -242,3 +242,80 @@ def test_values_name_how_a_column_writes_the_labels(
 
     assert code == 0
     assert "accuracy" in capsys.readouterr().out
+
+
+_WRONG_USES: list[tuple[list[str], str]] = [
+    (["--target", "z"], "has no column 'z'; its columns: a, b, y."),
+    (["--target", "a"], "--target names 'a', which the model takes as a column."),
+    (["--features", "b,a"], "in the order b, a, and the graph takes a, b. Use that order"),
+    (["--card", "absent.toml"], "absent.toml cannot be read: No such file or directory"),
+    (["--labels-file", "absent.txt"], "absent.txt cannot be read: No such file or directory."),
+    (["--images", "absent"], "--csv is an option for tables, not for images; leave it out, or"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), _WRONG_USES)
+def test_wrong_options_are_explained(
+    options: list[str],
+    sentence: str,
+    tmp_path: Path,
+    models: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One sentence names the value and the remedy; nothing is published."""
+    inputs: list[tuple[str, int]] = [("a", TensorProto.FLOAT), ("b", TensorProto.FLOAT)]
+    rows = [f"{k},{k * 2},{k * 5}" for k in range(9)]
+    words = write_values(tmp_path, linear([1.0, 2.0], inputs), "a,b,y", rows)
+
+    code = main([*words, *options, "--models", str(models)])
+
+    assert code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (models / "sum").exists()
+
+
+def test_repeated_labels_are_rejected(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A label of two classes could not be told from the other."""
+    words = write_iris(tmp_path)
+
+    code = main([*words, "--target", "species", "--labels", "a,a,b", "--models", str(models)])
+
+    assert code == 2
+    assert "'a' names several classes; give each its own name." in capsys.readouterr().err
+
+
+def test_one_row_verifies_nothing(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot show whether the rows of a batch change each other."""
+    words = write_values(tmp_path, linear([1.0]), "a", ["3"])
+
+    assert main([*words, "--models", str(models)]) == 2
+    assert "sum.csv has one row" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_model_is_explained(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as an incomplete download, or the page of an error."""
+    words = write_values(tmp_path, linear([1.0]), "a", ["3", "4"])
+    (tmp_path / "sum.onnx").write_text("not found\n")
+
+    assert main([*words, "--models", str(models)]) == 2
+    assert "convert the model again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [("--size", "big", "as in 224x224"), ("--mean", "low", "as in 0.5,0.5,0.5")],
+)
+def test_malformed_sizes_and_means_are_explained(
+    option: str, value: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an example."""
+    with pytest.raises(SystemExit):
+        main(["import", "x.onnx", "--images", option, value])
+
+    assert sentence in capsys.readouterr().err

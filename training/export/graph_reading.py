@@ -151,10 +151,14 @@ def read_input(value: Value) -> ForeignInput:
             "axis. Export it with the shape [batch, columns]."
         )
     if len(dims) != 2:  # noqa: PLR2004 - rows and columns
-        remedy = " Import images with --images." if len(dims) == 4 else ""  # noqa: PLR2004 - batch, height, width, channels
+        remedy = (
+            "Import images with --images."
+            if len(dims) == 4  # noqa: PLR2004 - batch, height, width, channels
+            else "Serve it without a bundle, from models/NAME/1/model.onnx."
+        )
         raise ImportRejected(
             f"its input {value.name!r} has {len(dims)} axes; a table has two: rows and columns."
-            f"{remedy}"
+            f" {remedy}"
         )
     return ForeignInput(value.name, tensor.elem_type, dims[1].dim_value or None)
 

@@ -183,7 +183,10 @@ def _find_only_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     ]
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs) or "none"
-        raise ImportRejected(f"a model of images has one input, and it has {len(inputs)}: {names}.")
+        raise ImportRejected(
+            f"a model of images has one input, and it has {len(inputs)}: {names}. If these are "
+            "columns of a table, leave out --images."
+        )
     kind = inputs[0].type.tensor_type.elem_type
     if kind not in _DTYPES:
         raise ImportRejected(

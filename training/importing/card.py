@@ -1,5 +1,6 @@
 """Complete the card of an imported model from its graph and the rows."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def complete_card(
     if options.labels:
         target = target | {"labels": list(options.labels)}
     card = parse_card(defaults | document | {"target": target, "features": typed}, path.name)
+    _check_names(card, foreign, table, options)
     card = options.apply(card)
     for feature, kind in zip(card.features, kinds, strict=True):
         _check_type(feature, kind)
@@ -105,6 +107,34 @@ def _describe_width(
         f"it takes {width} columns, but {len(features)} are named: {names}. "
         f"Name each with --features, in the graph's order.{remedy}"
     )
+
+
+def _check_names(
+    card: ModelCard, foreign: ForeignGraph, table: Table | None, options: ImportOptions
+) -> None:
+    """Reject names that could be meant differently.
+
+    Raises:
+        ImportRejected: labels repeat, the target is a feature, or the features are those of the
+            graph in another order.
+        DataError: the table has no such target.
+    """
+    repeated = [label for label, count in Counter(card.target.labels).items() if count > 1]
+    if repeated:
+        raise ImportRejected(f"{repeated[0]!r} names several classes; give each its own name.")
+    names, own = [feature.name for feature in card.features], foreign.column_names or []
+    if options.target in names:
+        raise ImportRejected(
+            f"--target names {options.target!r}, which the model takes as a column. Name the "
+            "column of true values, or leave --target out."
+        )
+    if table is not None and options.target is not None:
+        table.column(options.target)  # raises with the columns that there are
+    if names != own and sorted(names) == sorted(own):
+        raise ImportRejected(
+            f"the features are in the order {', '.join(names)}, and the graph takes "
+            f"{', '.join(own)}. Use that order, or leave --features out."
+        )
 
 
 def _is_formed(document: dict[str, Any]) -> bool:

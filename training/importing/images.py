@@ -126,8 +126,12 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} cannot be read: byte {error.start} is not UTF-8; save it in that encoding."
+        ) from None
     labels = [line.strip() for line in lines]
     while labels and not labels[-1]:
         labels.pop()

@@ -27,6 +27,8 @@ class ImportOptions:
     """What to do with unknown words, for every feature of words; by default as in the card."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Units by feature."""
+    target: str | None = None
+    """The column of true values that the table must have; by default that of the card, if any."""
     expected: tuple[str, ...] = ()
     """Columns of the table with the predictions of the library that made the model.
 

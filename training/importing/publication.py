@@ -33,6 +33,8 @@ from training.onnx_files import Graph
 from training.recipe.table import ModelCard
 from training.report.imported import Origin, describe_origin, render
 
+_EXPORT_AGAIN = "Give the file that a converter wrote, complete, or convert the model again."
+
 
 def import_model(
     path: Path,
@@ -163,9 +165,9 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ImportRejected(f"it cannot be read: {error.strerror}.") from None
     except Exception as error:  # noqa: BLE001 - the decoder's errors share no base
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ImportRejected(f"it is not a valid ONNX file: {reason}.") from None
+        raise ImportRejected(f"it is not a valid ONNX file: {reason}. {_EXPORT_AGAIN}") from None
     if not model.graph.node:
-        raise ImportRejected("it is not a valid ONNX file: it holds no graph.")
+        raise ImportRejected(f"it is not a valid ONNX file: it holds no graph. {_EXPORT_AGAIN}")
     try:
         onnx.checker.check_model(model)
     except Exception:  # noqa: BLE001 - the checker's errors share no base, and have no remedy

@@ -26,6 +26,7 @@ from training.recipe.table import Feature, ModelCard
 Datatype = Literal["FP32", "FP64"]
 
 _RANDOM_ROWS = 64
+_MIN_ROWS = 2
 _WORDS_SHOWN = 8
 # Types of inputs whose numbers have at most the 24 bits that float32 keeps.
 _NARROW_TYPES = {
@@ -100,6 +101,11 @@ def read_rows(table: Table, card: ModelCard, kinds: Sequence[int]) -> Rows:
         ImportRejected: the original or the service cannot take a cell.
         DataError: a cell is not a number or a truth word.
     """
+    if table.frame.height < _MIN_ROWS:
+        raise ImportRejected(
+            f"{table.name} has one row, which shows neither the kind of the outputs nor whether "
+            "rows change each other. Give more; a few hundred are enough."
+        )
     _reject_gaps(table, card)
     columns = [Column(f, tuple(f.categories), table.number_format) for f in card.features]
     encoded = np.column_stack([encode_column(table, column) for column in columns])

@@ -57,7 +57,10 @@ def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str,
     if path is not None:
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            reason = f"{path.name} cannot be read: {error.strerror}"
+            raise RecipeError(str(path), [reason]) from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(str(path), [f"{path.name} cannot be read: {error}"]) from None
     for override in overrides:
         _override(document, override)
