@@ -96,6 +96,9 @@ def render_results(models: Path, folders: Folders, also: Path | None = None) -> 
 
 
 def _run_checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
+    newest = models / name / str(list_versions(models / name)[-1])
+    if read_bundle(newest).manifest.provenance is None:
+        return  # imported, perhaps under the name of a shipped model
     images = find_image_bundle(models, name)
     if images is not None:
         yield from check_images(images, folders)
