@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-# Several test processes share the cores, and threads of one matrix product that wait for each
-# other take ten times as long. The libraries read this when they are imported.
+# Several test processes share the cores, where threads of one matrix product mostly wait for each
+# other. The libraries read this when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -17,7 +17,7 @@ from training.export.label_choice import (
 )
 from training.export.node_attributes import ClassNames
 from training.export.output_mapping import Activation, OutputMapping, find_positions
-from training.export.output_tables import OutputTables, to_tables
+from training.export.output_tables import OutputTables, find_other_sums, to_tables
 from training.onnx_files import Array
 
 _SHOWN = 3
@@ -118,9 +118,33 @@ def _find_candidates(choice: _Choice) -> list[str]:
         return tables.numbers
     if tables.probabilities:
         # Without a label, a number next to probabilities is a second prediction.
-        return [*tables.probabilities, *([] if tables.labels else tables.numbers)]
+        others = [name for name in tables.labels if not _may_name_probabilities(choice, name)]
+        return [*tables.probabilities, *(others if tables.labels else tables.numbers)]
+    _require_sums(tables)
     explained = [name for name in tables.numbers if _gives_label(choice, name)]
     return explained if len(explained) == 1 else tables.labels or tables.numbers
+
+
+def _may_name_probabilities(choice: _Choice, label: str) -> bool:
+    """Return whether a label has as many classes as some probabilities, as far as is known."""
+    listed = choice.known.classes.get(label)
+    tables = choice.tables
+    counts = {tables.tables[name].shape[1] for name in tables.probabilities}
+    return listed is None or len(listed) in counts
+
+
+def _require_sums(tables: OutputTables) -> None:
+    """Raise `ImportRejected` with the row if numbers are probabilities on most rows, not on all."""
+    for name in tables.scores:
+        table = tables.tables[name]
+        rows = find_other_sums(table)
+        if 0 < len(rows) < len(table) / 2:
+            raise ImportRejected(
+                f"its output {name!r} holds probabilities that sum to "
+                f"{table[rows[0]].sum():.6g} instead of one on {len(rows)} of {len(table)} rows, "
+                f"first on row {rows[0] + 1}. Remove these rows from the table if the model is not "
+                "meant for them, or choose another output with --output."
+            )
 
 
 def _gives_label(choice: _Choice, name: str) -> bool:

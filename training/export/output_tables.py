@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from service.predictions import Ints
 from training.onnx_files import Array
 
 # Probabilities can be outside of 0 and 1 by rounding, and their sums off by more, in 16 bits.
@@ -107,6 +108,15 @@ def are_probabilities(table: Array) -> bool:
     error = np.abs(table.sum(axis=1) - 1).max()
     # Each number is off by a step at most, and so is one by which they may have been divided.
     return bool(error <= max(_OFF_ONE, min(step * (table.shape[1] + 1), _MOST_OFF_ONE)))
+
+
+def find_other_sums(table: Array) -> Ints:
+    """Return the rows whose numbers do not sum to one, or all rows if one is no share."""
+    numbers = table.astype(np.float64)
+    off = np.abs(numbers.sum(axis=1) - 1) > _OFF_ONE
+    if numbers.min() < -_OUTSIDE or numbers.max() > 1 + _OUTSIDE:
+        off[:] = True
+    return np.flatnonzero(off)
 
 
 def _find_step(table: Array) -> float:

@@ -112,7 +112,7 @@ def _describe_width(
 def _check_names(
     card: ModelCard, foreign: ForeignGraph, table: Table | None, options: ImportOptions
 ) -> None:
-    """Reject names that could be meant differently.
+    """Reject names that fit the graph in more than one way.
 
     Raises:
         ImportRejected: labels repeat, the target is a feature, or the features are those of the

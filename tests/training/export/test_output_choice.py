@@ -367,3 +367,27 @@ def test_an_isolation_forest_is_a_label_or_a_score() -> None:
     assert "Not served are the outputs 'scores'" in label.remark
     expected = fitted.decision_function(rows)
     np.testing.assert_allclose(score.apply(outputs)[:, 0], expected, atol=1e-6)
+
+
+def test_probabilities_without_the_classes_of_the_label_do_not_replace_it() -> None:
+    """An inner one-hot output next to a label of two classes is not its probabilities."""
+    inner = np.eye(3, dtype=np.float32)[BEST]
+    outputs = {"inner": inner, "label": np.array(["no", "yes"], object)[BEST % 2]}
+    known = KnownLabels({"label": ["no", "yes"]})
+
+    with pytest.raises(ImportRejected, match=r"'inner' \(3 probabilities\), 'label' \(a label\)"):
+        find_output(outputs, known, [])
+    assert find_output(outputs, known, [], output="label").labels == ["no", "yes"]
+
+
+@pytest.mark.parametrize("sums", [0.0, 0.5])
+def test_probabilities_that_do_not_sum_to_one_on_some_rows_are_rejected(sums: float) -> None:
+    """They are neither served as they are nor replaced by a bare label."""
+    probabilities = P.copy()
+    probabilities[7] *= sums
+    outputs = {"label": WORDS[BEST], "probabilities": probabilities}
+    known = KnownLabels({"label": ["a", "b", "c"], "probabilities": ["a", "b", "c"]})
+
+    with pytest.raises(ImportRejected, match=rf"sum to {sums:g} instead of one .* first on row 8"):
+        find_output(outputs, known, [])
+    assert find_output(outputs, known, [], output="label").form == "label"
