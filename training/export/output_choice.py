@@ -122,7 +122,11 @@ def _find_candidates(choice: _Choice) -> list[str]:
         return [*tables.probabilities, *(others if tables.labels else tables.numbers)]
     _require_sums(tables)
     explained = [name for name in tables.numbers if _gives_label(choice, name)]
-    return explained if len(explained) == 1 else tables.labels or tables.numbers
+    if len(explained) == 1 or tables.labels:
+        return explained if len(explained) == 1 else tables.labels
+    # Logits with a column for each label fit the labels as well as a single number.
+    logits = [name for name in tables.scores if _fits_labels(choice, name)]
+    return [*logits, *tables.numbers] if tables.numbers else []
 
 
 def _may_name_probabilities(choice: _Choice, label: str) -> bool:
@@ -138,7 +142,7 @@ def _require_sums(tables: OutputTables) -> None:
     for name in tables.scores:
         table = tables.tables[name]
         rows = find_other_sums(table)
-        if 0 < len(rows) < len(table) / 2:
+        if len(rows) and (len(rows) < len(table) / 2 or not table[rows].any()):
             raise ImportRejected(
                 f"its output {name!r} holds probabilities that sum to "
                 f"{table[rows[0]].sum():.6g} instead of one on {len(rows)} of {len(table)} rows, "

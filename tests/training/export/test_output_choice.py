@@ -391,3 +391,19 @@ def test_probabilities_that_do_not_sum_to_one_on_some_rows_are_rejected(sums: fl
     with pytest.raises(ImportRejected, match=rf"sum to {sums:g} instead of one .* first on row 8"):
         find_output(outputs, known, [])
     assert find_output(outputs, known, [], output="label").form == "label"
+
+
+def test_a_classifier_without_any_probability_is_rejected() -> None:
+    """Scores that are zero on every row are probabilities whose division has failed."""
+    outputs = {"label": WORDS[BEST], "probabilities": np.zeros_like(P)}
+
+    with pytest.raises(ImportRejected, match="sum to 0 instead of one on 50 of 50 rows"):
+        find_output(outputs, KnownLabels({"label": ["a", "b", "c"]}), [])
+
+
+def test_logits_and_a_number_that_fit_the_labels_need_a_choice() -> None:
+    """A number between 0 and 1 next to logits of two labels is not taken silently."""
+    outputs = {"logits": LOGITS[:, :2], "inner": SECOND[BEST]}
+
+    with pytest.raises(ImportRejected, match=r"'logits' \(2 numbers\), 'inner' \(one number\)"):
+        find_output(outputs, None, ["no", "yes"])
