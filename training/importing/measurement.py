@@ -49,7 +49,7 @@ class ServedModel:
         A whole number may have a fraction of zero. Return None if the cell is no label.
         """
         stripped, words = cell.strip(), self.label_words
-        forms = [cell, stripped, _write_whole(stripped)]
+        forms = [cell, stripped, _write_integer(stripped)]
         if self.card.target.ignore_case:
             words = {word.lower(): position for word, position in words.items()}
             forms = [form.lower() for form in forms]
@@ -129,7 +129,7 @@ def _reject_first(table: Table, cells: pl.Series, wrong: Mask, problem: str) -> 
         )
 
 
-def _write_whole(cell: str) -> str:
+def _write_integer(cell: str) -> str:
     """Return a whole number such as 1.0 without its fraction, as classes are written."""
     try:
         number = float(cell)
