@@ -36,8 +36,9 @@ def name_labels(
     named = list(labels) or own or [str(number) for number in range(count)]
     if len(named) != count:
         raise ImportRejected(
-            f"it has {count} classes, but {len(named)} labels are named: "
-            f"{', '.join(named)}. Name {count} with --labels, in the graph's order{order}."
+            f"it has {count} classes, but {len(named)} "
+            f"{'label is' if len(named) == 1 else 'labels are'} named: {', '.join(named)}. "
+            f"Name {count} with --labels, in the graph's order{order}."
         )
     spelled = [_simplify(name) for name in named]
     simple = [_simplify(name) for name in own]

@@ -21,6 +21,7 @@ from training.export.output_tables import OutputTables, find_other_sums, to_tabl
 from training.onnx_files import Array
 
 _SHOWN = 3
+_LAST_BITS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def _find_candidates(choice: _Choice) -> list[str]:
         return [*tables.probabilities, *(others if tables.labels else tables.numbers)]
     _require_sums(tables)
     explained = [name for name in tables.numbers if _gives_label(choice, name)]
-    if len(explained) == 1 or tables.labels:
-        return explained if len(explained) == 1 else tables.labels
+    if explained or tables.labels:
+        return explained or tables.labels
     # Logits with a column for each label fit the labels as well as a single number.
     logits = [name for name in tables.scores if _fits_labels(choice, name)]
     return [*logits, *tables.numbers] if tables.numbers else []
@@ -267,6 +268,8 @@ def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     """Name the labels of probabilities, and let the predicted ones equal the graph's own."""
     found = _match_label(choice, mapping)
     if found is not None:
+        if choice.output is None:
+            _require_known_threshold(choice, found)
         return _require_equal(choice, found)
     if choice.output is None:
         _require_listed(choice, mapping.output)
@@ -275,6 +278,18 @@ def _add_labels(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     listed = listed if listed is not None and len(listed) == count else None
     labels, notes = name_labels(choice.labels, listed, count)
     return replace(mapping, labels=labels, classes=listed or [], notes=notes)
+
+
+def _require_known_threshold(choice: _Choice, mapping: OutputMapping) -> None:
+    """Raise `ImportRejected` if a number is a label only by a threshold found in the rows."""
+    label = mapping.label_output or ""
+    if choice.tables.tables[label].dtype.kind != "f" or label in choice.known.comparisons:
+        return
+    if abs((mapping.threshold or DEFAULT_THRESHOLD) - DEFAULT_THRESHOLD) > _LAST_BITS:
+        raise ImportRejected(
+            f"its output {label!r} is 0 or 1, which may be a label or another number. Choose the "
+            f"probabilities with --output {mapping.output}, or the label with --output {label}."
+        )
 
 
 def _match_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping | None:

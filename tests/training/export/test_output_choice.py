@@ -407,3 +407,20 @@ def test_logits_and_a_number_that_fit_the_labels_need_a_choice() -> None:
 
     with pytest.raises(ImportRejected, match=r"'logits' \(2 numbers\), 'inner' \(one number\)"):
         find_output(outputs, None, ["no", "yes"])
+
+
+def test_a_number_that_would_need_a_threshold_to_be_the_label_needs_a_choice() -> None:
+    """An inner column of 0 and 1 next to probabilities does not decide the served label."""
+    outputs = {"probabilities": PAIR, "inner": (SECOND[:, None] >= 0.35).astype(np.float32)}
+
+    with pytest.raises(ImportRejected, match="'inner' is 0 or 1, which may be a label"):
+        find_output(outputs, None, ["no", "yes"])
+
+
+def test_several_numbers_that_explain_the_label_need_a_choice() -> None:
+    """The label is not published without its probability."""
+    label = np.array(["no", "yes"], object)[(SECOND >= 0.5).astype(int)]
+    outputs = {"share": SECOND, "label": label, "inner": (SECOND >= 0.5).astype(np.float32)}
+
+    with pytest.raises(ImportRejected, match=r"'share' \(one number\), 'inner' \(one number\)"):
+        find_output(outputs, KnownLabels({"label": ["no", "yes"]}), [])
