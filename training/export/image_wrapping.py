@@ -1,7 +1,5 @@
 """Rewrite an imported graph of images to take those of a bundle: uint8, channels last."""
 
-from dataclasses import replace
-
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -33,8 +31,7 @@ def wrap_images(
     _normalize(builder, tensor, names.get(tensor.name, tensor.name))
     shape: list[str | int | None] = ["batch", tensor.height, tensor.width, tensor.channels]
     value = helper.make_tensor_value_info(IMAGE_NAME, TensorProto.UINT8, shape)
-    mapping = replace(mapping, output=names.get(mapping.output, mapping.output))
-    return finish(model, value, builder, mapping, output_tensor)
+    return finish(model, value, builder, mapping.rename(names), output_tensor)
 
 
 def free_batch(model: ModelProto, tensor: ImageTensor) -> ModelProto:

@@ -11,6 +11,7 @@ from training.data.table import Float32s
 from training.errors import ImportRejected
 from training.export.graph_reading import Comparison
 from training.export.node_attributes import ClassNames
+from training.export.output_mapping import TIE
 from training.onnx_files import Array
 
 _DECIMALS = 7
@@ -149,8 +150,8 @@ def find_threshold(
 
     Of all that give the same labels, it is the graph's own limit, else the default, else the one
     with the fewest digits. A tie gives the label that the graph's nodes choose, though the rows
-    have none: the first, as classifiers do, unless they say otherwise. Return None if none gives
-    the same labels.
+    have none: the first, as classifiers do, unless they say otherwise. The probabilities of some
+    rows may differ from it by rounding alone. Return None if none gives the same labels.
 
     Args:
         probabilities: of the second label, ``[rows]``, as the service returns them.
@@ -162,18 +163,30 @@ def find_threshold(
     def fits(threshold: np.float32) -> bool:
         return bool(((probabilities >= threshold) == second).all())
 
-    for threshold in _list_limits(comparison):
+    limits = _list_limits(comparison)
+    for threshold in limits:
         if fits(threshold):
             return float(threshold)
     low = probabilities[~second].max(initial=0)
     high = probabilities[second].min(initial=2)
     if not low < high:
-        return None
+        return _find_rounded(probabilities, second, limits)
     for digits in range(1, _DECIMALS):
         rounded = np.float32(np.round((float(low) + float(high)) / 2, digits))
         if low < rounded <= high:
             return float(rounded)
     return float(high)
+
+
+def _find_rounded(
+    probabilities: Float32s, second: Array, limits: Sequence[np.float32]
+) -> float | None:
+    """Return the likeliest threshold that gives the labels up to rounding, None if none does."""
+    for threshold in limits:
+        wrong = (probabilities >= threshold) != second
+        if (np.abs(probabilities[wrong] - threshold) <= np.float32(TIE)).all():
+            return float(threshold)
+    return None
 
 
 def _list_limits(comparison: Comparison | None) -> list[np.float32]:

@@ -1,7 +1,8 @@
 """Choose the output of an imported graph that becomes the prediction of the bundle."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -16,12 +17,21 @@ from training.export.label_choice import (
     name_labels,
 )
 from training.export.node_attributes import ClassNames
-from training.export.output_mapping import Activation, OutputMapping, find_positions
+from training.export.output_mapping import TIE, Activation, OutputMapping, find_positions
 from training.export.output_tables import OutputTables, find_other_sums, to_tables
 from training.onnx_files import Array
 
 _SHOWN = 3
-_LAST_BITS = 1e-6
+
+
+@dataclass(frozen=True)
+class OtherRows:
+    """More rows, on which only the labels are compared."""
+
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    """Of the graph, with as many rows each."""
+    describe: Callable[[int], str] = str
+    """Returns a row for messages."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,36 @@ class _Choice:
     labels: Sequence[str]
     output: str | None
     activation: Activation | None
+    others: OtherRows
+
+    @property
+    def count(self) -> int:
+        """The number of rows, without the others."""
+        return len(next(iter(self.outputs.values())))
+
+    @cached_property
+    def everything(self) -> Mapping[str, Array]:
+        """The outputs for the rows, then for the others."""
+        return {
+            name: np.concatenate([array, self.others.outputs[name]])
+            if name in self.others.outputs
+            else array
+            for name, array in self.outputs.items()
+        }
+
+    def describe_row(self, row: int) -> str:
+        """Return a row of everything for messages."""
+        return f"row {row + 1}" if row < self.count else self.others.describe(row - self.count)
 
 
-def find_output(
+def find_output(  # noqa: PLR0913 - what the graph returns, and the choices of the user
     outputs: Mapping[str, Array],
     classes: ClassNames | KnownLabels | None,
     labels: Sequence[str],
     *,
     output: str | None = None,
     activation: Activation | None = None,
+    others: OtherRows | None = None,
 ) -> OutputMapping:
     """Choose the output to publish: probabilities, else labels, else a value.
 
@@ -57,6 +88,7 @@ def find_output(
         labels: names given by the user; if empty, a number or the names in the graph.
         output: the name of the output, if the user chooses it.
         activation: what converts the output, logits, to probabilities.
+        others: more rows, whose labels must be predicted, too.
 
     Raises:
         ImportRejected: no output, or more than one, can be the prediction; it is not a number in
@@ -65,7 +97,8 @@ def find_output(
     tables = to_tables(outputs)
     if not isinstance(classes, KnownLabels):
         classes = KnownLabels({} if classes is None else dict.fromkeys(outputs, classes))
-    choice = _Choice(tables, outputs, classes, labels, output, activation)
+    others = others or OtherRows()
+    choice = _Choice(tables, outputs, classes, labels, output, activation, others)
     name = _choose(choice)
     table = tables.tables[name]
     if table.dtype.kind != "f":
@@ -285,7 +318,7 @@ def _require_known_threshold(choice: _Choice, mapping: OutputMapping) -> None:
     label = mapping.label_output or ""
     if choice.tables.tables[label].dtype.kind != "f" or label in choice.known.comparisons:
         return
-    if abs((mapping.threshold or DEFAULT_THRESHOLD) - DEFAULT_THRESHOLD) > _LAST_BITS:
+    if abs((mapping.threshold or DEFAULT_THRESHOLD) - DEFAULT_THRESHOLD) > TIE:
         raise ImportRejected(
             f"its output {label!r} is 0 or 1, which may be a label or another number. Choose the "
             f"probabilities with --output {mapping.output}, or the label with --output {label}."
@@ -330,7 +363,7 @@ def _follow_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     if len(mapping.labels) != BINARY or mapping.label_output is None:
         return mapping
     threshold = find_threshold(
-        mapping.apply(choice.outputs)[:, 0],
+        mapping.convert(choice.everything)[:, 0],
         _read_positions(choice, mapping),
         choice.known.comparisons.get(mapping.label_output),
     )
@@ -338,12 +371,12 @@ def _follow_label(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
 
 
 def _read_positions(choice: _Choice, mapping: OutputMapping) -> Ints:
-    table = choice.tables.tables[mapping.label_output or ""]
-    return find_positions(table, mapping.classes)
+    """Return the positions of the graph's own labels, of all rows and the others."""
+    return find_positions(choice.everything[str(mapping.label_output)], mapping.classes)
 
 
 def _count_equal(choice: _Choice, mapping: OutputMapping) -> int:
-    predicted = mapping.predict_positions(choice.outputs)
+    predicted = mapping.predict_positions(choice.everything)
     return int((predicted == _read_positions(choice, mapping)).sum())
 
 
@@ -353,36 +386,50 @@ def _require_equal(choice: _Choice, mapping: OutputMapping) -> OutputMapping:
     If the user chose the output, it is published with a note.
     """
     own = _read_positions(choice, mapping)
-    predicted = mapping.predict_positions(choice.outputs)
-    differ = np.flatnonzero(predicted != own)
+    differ = np.flatnonzero(mapping.predict_positions(choice.everything) != own)
     if not len(differ):
         return mapping
-    label, total = mapping.label_output, len(own)
+    label = mapping.label_output
+    if choice.output is None:
+        raise ImportRejected(
+            f"{_describe_labels(choice, mapping, own, differ)}. Publish the label without "
+            f"probabilities with --output {label}, or the probabilities, with the most probable "
+            f"label, with --output {mapping.output}."
+        )
+    count = int((differ < choice.count).sum())
+    rows = f"{count} of {choice.count} rows" if count else "some rows between those of the table"
+    note = f"The graph's own label {label!r} differs on {rows}."
+    return replace(mapping, label_output=None, threshold=None, notes=[*mapping.notes, note])
+
+
+def _describe_labels(choice: _Choice, mapping: OutputMapping, own: Ints, differ: Ints) -> str:
+    """Return why the labels are not those of the probabilities, with rows that show it."""
+    probabilities, label = mapping.spread(choice.everything), mapping.label_output
+    unknown = np.flatnonzero(own < 0)
+    if len(unknown):
+        found = choice.everything[str(label)].ravel().tolist()[unknown[0]]
+        return (
+            f"on {choice.describe_row(int(unknown[0]))}, its label {label!r} is {found!r}, which "
+            f"is none of its classes ({', '.join(map(str, mapping.classes))}). Name all of them "
+            "with --labels"
+        )
     if len(mapping.labels) == BINARY:
         sentence = f"no threshold of the probabilities gives its label {label!r}"
-        rows = _find_contradiction(mapping.spread(choice.outputs)[:, 1], own)
+        rows = _find_contradiction(probabilities[:, 1], own)
     else:
         sentence = (
-            f"its label {label!r} is not the most probable one on {len(differ)} of {total} rows"
+            f"its label {label!r} is not the most probable one on {len(differ)} of {len(own)} rows"
         )
         rows = differ[:1].tolist()
-    probabilities = mapping.spread(choice.outputs)
     described = [
-        f"row {row + 1} is {mapping.labels[own[row]]!r} with the probabilities "
+        f"{choice.describe_row(row)} is {mapping.labels[own[row]]!r} with the probabilities "
         + ", ".join(
             f"{name!r} {share:.9g}"
             for name, share in zip(mapping.labels, probabilities[row], strict=True)
         )
         for row in rows
     ]
-    sentence = f"{sentence}: {'; '.join(described)}"
-    if choice.output is None:
-        raise ImportRejected(
-            f"{sentence}. Publish the label without probabilities with --output {label}, or "
-            f"the probabilities, with the most probable label, with --output {mapping.output}."
-        )
-    note = f"The graph's own label {label!r} differs on {len(differ)} of {total} rows."
-    return replace(mapping, label_output=None, threshold=None, notes=[*mapping.notes, note])
+    return f"{sentence}: {'; '.join(described)}"
 
 
 def _find_contradiction(probabilities: Array, own: Ints) -> list[int]:

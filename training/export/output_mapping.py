@@ -1,7 +1,7 @@
 """How outputs of an imported graph become the prediction of a bundle."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,11 @@ from training.onnx_files import Array
 from training.recipe.families import output_width
 
 Activation = Literal["softmax", "sigmoid"]
+
+TIE = 1e-6
+"""The largest difference of two probabilities that count as equal."""
+BELOW = 1 - 2**-23
+"""The factor that gives a smaller float32, by one or two units in the last place."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,11 @@ class OutputMapping:
     activation: Activation | None = None
     """What converts the output, logits, to probabilities."""
     label_output: str | None = None
-    """The graph's own label, which the predicted labels equal, if it has one."""
+    """The graph's own label, which the predicted labels equal, if it has one.
+
+    Graphs choose it by scores that are more exact than the probabilities that they return, so it
+    decides where two of these are equal.
+    """
     threshold: float | None = None
     """Of two labels, the second is predicted from this probability on; None for the default."""
     notes: list[str] = field(default_factory=list)
@@ -44,6 +53,11 @@ class OutputMapping:
         return len(self.labels) if self.form == "probabilities" else 1
 
     @property
+    def chosen_threshold(self) -> float:
+        """The probability from which the second of two labels is predicted."""
+        return DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+
+    @property
     def remark(self) -> str:
         """Notes on the meaning of the prediction."""
         label = "The model returns only a label, so its probabilities are 1 and 0."
@@ -51,6 +65,14 @@ class OutputMapping:
 
     def apply(self, outputs: Mapping[str, Array]) -> Float32s:
         """Return the prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
+        positions = self.read_positions(outputs)
+        scores = self.convert(outputs)
+        if positions is None or self.form == "label":
+            return scores
+        return self._break_ties(scores, positions)
+
+    def convert(self, outputs: Mapping[str, Array]) -> Float32s:
+        """Return the prediction, ``[rows, width]``, without regard to the graph's own label."""
         found = outputs[self.output].reshape(len(outputs[self.output]), self.count)
         if self.form == "label":
             found = _equals(found, self.classes)
@@ -61,6 +83,28 @@ class OutputMapping:
         found = found.reshape(len(found), self.width).astype(np.float32)
         return found.clip(0, 1) if self.form in ("probability", "probabilities") else found
 
+    def _break_ties(self, scores: Float32s, positions: Ints) -> Float32s:
+        """Return probabilities, ``[rows, width]``, that give these labels where they are equal."""
+        if self.width == 1:
+            limit = np.float32(self.chosen_threshold)
+            below = np.nextafter(limit, np.float32(0))
+            second = positions[:, None] == 1
+            chosen = np.where(second, np.maximum(scores, limit), np.minimum(scores, below))
+            return np.where(np.abs(scores - limit) <= np.float32(TIE), chosen, scores)
+        own = positions[:, None] == np.arange(self.width)
+        highest = np.where(own, scores, np.float32(0)).max(axis=1, keepdims=True)
+        free = own | (scores > highest + np.float32(TIE))
+        return np.where(free, scores, np.minimum(scores, highest * np.float32(BELOW)))
+
+    def rename(self, names: Mapping[str, str]) -> "OutputMapping":
+        """Return the mapping of a graph in which tensors have these new names."""
+        label = self.label_output
+        return replace(
+            self,
+            output=names.get(self.output, self.output),
+            label_output=None if label is None else names.get(label, label),
+        )
+
     def spread(self, outputs: Mapping[str, Array]) -> Float32s:
         """Return the probabilities with a column for each label, ``[rows, labels]``."""
         if self.form == "probabilities" and self.activation is None:
@@ -69,8 +113,7 @@ class OutputMapping:
 
     def predict_positions(self, outputs: Mapping[str, Array]) -> Ints:
         """Return the position of the label that the bundle predicts for each row."""
-        chosen = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-        return predict_labels(self.apply(outputs), chosen)
+        return predict_labels(self.apply(outputs), self.chosen_threshold)
 
     def read_positions(self, outputs: Mapping[str, Array]) -> Ints | None:
         """Return the position of the graph's own label for each row, or None if it has none.

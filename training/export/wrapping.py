@@ -1,7 +1,6 @@
 """Rewrite an imported graph to the form of a bundle: one input of raw columns, one output."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +18,8 @@ from training.export.graph_names import (
     rename,
 )
 from training.export.graph_reading import STRING_TYPE
-from training.export.node_attributes import ClassNames
 from training.export.output_mapping import OutputMapping
+from training.export.output_nodes import add_output
 from training.onnx_files import strip
 from training.recipe.table import Feature
 
@@ -30,9 +29,6 @@ _ML = "ai.onnx.ml"
 _TYPES = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE}
 # The first version of ai.onnx.ml whose LabelEncoder maps between all types.
 _LABEL_ENCODER_VERSION = 2
-# The first standard operator sets that broadcast as numpy does, and whose Clip has inputs.
-_BROADCASTING = 7
-_CLIP_WITH_INPUTS = 11
 
 
 def wrap(
@@ -54,8 +50,7 @@ def wrap(
     before = GraphBuilder(choose_free_name("columns", used))
     _feed(before, foreign, columns, names)
     value = helper.make_tensor_value_info(INPUT_NAME, _TYPES[datatype], ["batch", len(columns)])
-    mapping = replace(mapping, output=names.get(mapping.output, mapping.output))
-    return finish(model, value, before, mapping, output_tensor)
+    return finish(model, value, before, mapping.rename(names), output_tensor)
 
 
 def finish(
@@ -77,7 +72,7 @@ def finish(
     require_standard_operators(model)
     graph = model.graph
     after = GraphBuilder(choose_free_name("prediction", list_names(graph)))
-    _add_output(after, mapping, output_tensor, _read_version(model))
+    add_output(after, mapping, output_tensor, _read_version(model))
     if any(node.op_type == "LabelEncoder" for node in (*before.nodes, *after.nodes)):
         _require_label_encoder(model)
     retained = _find_needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
@@ -149,57 +144,6 @@ def _find_words(builder: GraphBuilder, positions: str, categories: Sequence[str]
         values_strings=list(categories),
         default_string="",
     )
-
-
-def _add_output(
-    builder: GraphBuilder, mapping: OutputMapping, output_tensor: str, version: int
-) -> None:
-    """Convert the output of the graph to that of the bundle, ``[batch, width]``."""
-    found = mapping.output
-    if mapping.form == "label":
-        found = _encode_one_hot(builder, found, mapping.classes, version)
-    else:
-        shape = builder.add_constant(np.array([-1, mapping.count]))
-        found = builder.add("Reshape", found, shape)
-    if mapping.activation == "softmax":
-        found = builder.add("Softmax", found, axis=1)
-    elif mapping.activation == "sigmoid":
-        found = builder.add("Sigmoid", found)
-    if mapping.form in ("label", "probabilities") and mapping.width == 1:
-        found = builder.add("Gather", found, builder.add_constant(np.array([1])), axis=1)
-    if mapping.form not in ("probability", "probabilities"):
-        builder.add("Cast", found, output=output_tensor, to=TensorProto.FLOAT)
-        return
-    found = builder.add("Cast", found, to=TensorProto.FLOAT)
-    # Sums over many trees can exceed one by rounding.
-    if version < _CLIP_WITH_INPUTS:
-        builder.add("Clip", found, output=output_tensor, min=0.0, max=1.0)
-        return
-    low, high = (builder.add_constant(np.array(limit, dtype=np.float32)) for limit in (0, 1))
-    builder.add("Clip", found, low, high, output=output_tensor)
-
-
-def _encode_one_hot(builder: GraphBuilder, found: str, classes: ClassNames, version: int) -> str:
-    if version < _BROADCASTING:
-        raise ImportRejected(
-            f"it uses version {version} of the ONNX operators; its label needs version "
-            f"{_BROADCASTING}. Convert it again with a newer one."
-        )
-    codes: list[int] = [code for code in classes if isinstance(code, int)]
-    if not codes:
-        codes = list(range(len(classes)))
-        found = builder.add(
-            "LabelEncoder",
-            found,
-            domain=_ML,
-            keys_strings=[str(word) for word in classes],
-            values_int64s=codes,
-            default_int64=-1,
-        )
-    found = builder.add("Cast", found, to=TensorProto.INT64)
-    found = builder.add("Reshape", found, builder.add_constant(np.array([-1, 1])))
-    same = builder.add("Equal", found, builder.add_constant(np.array(codes)))
-    return builder.add("Cast", same, to=TensorProto.FLOAT)
 
 
 def _find_needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:

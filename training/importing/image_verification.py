@@ -4,7 +4,6 @@ from functools import cached_property
 
 import numpy as np
 
-from service.bundle.manifest import DEFAULT_THRESHOLD
 from service.predictions import predict_labels
 from training.data.table import Float32s
 from training.errors import ImportRejected
@@ -86,9 +85,9 @@ def verify_images(
         what = f"In batches of {size}, the bundle"
         _require_same(found, expected, _TOLERANCE * scale, what)
         own = mapping.read_positions(outputs)
-        chosen = DEFAULT_THRESHOLD if mapping.threshold is None else mapping.threshold
-        if own is not None and (predict_labels(found, chosen) != own).any():
-            number = int(np.flatnonzero(predict_labels(found, chosen) != own)[0])
+        predicted = predict_labels(found, mapping.chosen_threshold)
+        if own is not None and (predicted != own).any():
+            number = int(np.flatnonzero(predicted != own)[0])
             raise ImportRejected(
                 f"for image {number + 1} of {len(pixels)}, its output {mapping.label_output!r} is "
                 f"another label than the bundle would predict. Choose the label itself with "

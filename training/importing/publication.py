@@ -9,7 +9,7 @@ import onnx
 
 from service.bundle import manifest as contract
 from service.bundle.features import FeaturesInput
-from service.bundle.manifest import DEFAULT_THRESHOLD, output_name
+from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.data.csv import UNCHANGED, read_csv
 from training.data.table import Dataset, recorded_format
@@ -17,13 +17,14 @@ from training.errors import DataError, ExportError, ImportRejected
 from training.export.foreign_graph import ForeignGraph, normalize_domains
 from training.export.manifest import describe_input, describe_output
 from training.export.onnx_export import create_examples
-from training.export.output_choice import find_output
+from training.export.output_choice import OtherRows, find_output
 from training.export.output_mapping import OutputMapping
 from training.export.publish import Publication, publish
 from training.export.wrapping import wrap
 from training.importing.card import complete_card, list_types
 from training.importing.expectation import compare_expected
 from training.importing.measurement import ServedModel, evaluate
+from training.importing.mixed_rows import MixedRows, mix_rows
 from training.importing.options import ImportOptions
 from training.importing.original import Original
 from training.importing.reference import reject_missing, run_reference
@@ -74,19 +75,22 @@ def _create_bundle(
 ) -> tuple[contract.Manifest, dict[str, bytes], str]:
     """Return the manifest and the files of the bundle, and a remark for the user."""
     original = Original(foreign)
-    mapping = _choose_output(original, card, rows, options)
+    mapping, mixed = _choose_output(original, card, rows, options)
     card = _add_labels(card, mapping)
-    chosen = card.target.threshold
+    if isinstance(card.target.threshold, float):
+        # The user's threshold gives other labels than the graph's own.
+        mapping = replace(mapping, threshold=card.target.threshold, label_output=None)
     reference = run_reference(original, rows, mapping)
-    own = DEFAULT_THRESHOLD if mapping.threshold is None else mapping.threshold
-    threshold = chosen if isinstance(chosen, float) else reference.choose_threshold(own)
+    if reference.ties.any() or mixed.have_ties(original, mapping):
+        mapping = reference.give_ties_the_first_label()
+    threshold = mapping.chosen_threshold
     output = describe_output(card, threshold)
     output_tensor = output_name(output)
 
     datatype = choose_datatype(rows, list_types(foreign, len(card.features)))
     served = wrap(foreign, card.features, mapping, output_tensor, datatype)
     graph = Graph(served)
-    verification = Verification(reference, datatype, threshold, not isinstance(chosen, float))
+    verification = Verification(reference, datatype, threshold)
     model = ServedModel(card, rows, mapping, threshold, verification.run(graph))
     expected = compare_expected(model, options.expected)
     remarks = [mapping.remark, reference.describe_ties(), expected]
@@ -120,21 +124,27 @@ def _describe_rows(rows: Rows) -> str:
 
 def _choose_output(
     original: Original, card: ModelCard, rows: Rows, options: ImportOptions
-) -> OutputMapping:
-    """Choose the output of the graph that becomes the prediction, by its outputs for all rows."""
+) -> tuple[OutputMapping, MixedRows]:
+    """Choose the output of the graph that becomes the prediction, by its outputs for all rows.
+
+    Return it with further rows, by which labels are chosen.
+    """
     foreign = original.foreign
     outputs = original.run_first(rows.own)
     for name, found in outputs.items():
         if options.output in (None, name) and _is_table(found, len(rows.encoded)):
             reject_missing(rows, name, found)
     known = replace(foreign.known_labels, target=_read_classes(rows, card.target.column))
-    return find_output(
+    mixed = mix_rows(original, rows, outputs)
+    mapping = find_output(
         outputs,
         known,
         card.target.labels,
         output=options.output,
         activation=options.activation,
+        others=OtherRows(mixed.outputs, mixed.describe),
     )
+    return mapping, mixed
 
 
 def _read_classes(rows: Rows, column: str) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """The predictions of the original, which the bundle must reproduce, at several batch sizes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -59,14 +59,21 @@ class Reference:
             return 1.0
         return float(np.abs(self.predictions[LARGEST_BATCH].scores).mean())
 
-    def choose_threshold(self, threshold: float) -> float:
+    def give_ties_the_first_label(self) -> OutputMapping:
+        """Return the mapping for a graph whose own label of ties depends on the batch.
+
+        Ties get the first of the labels, as in the libraries that such graphs come from.
+        """
+        threshold = self.mapping.threshold
+        if len(self.mapping.labels) == BINARY and self.ties.any():
+            threshold = self._choose_threshold()
+        return replace(self.mapping, threshold=threshold, label_output=None)
+
+    def _choose_threshold(self) -> float | None:
         """Return a threshold that gives ties the first of two labels, as argmax does.
 
-        The label of a tie is otherwise that of the last bits, which depend on the batch. Return
-        the threshold unchanged if there are no ties, or no other one gives the same labels.
+        Return that of the mapping if no other one gives the same labels.
         """
-        if len(self.mapping.labels) != BINARY or not self.ties.any():
-            return threshold
         highest, lowest = -np.inf, np.inf
         for prediction in self.predictions.values():
             ties, scores = self.ties[: len(prediction.scores)], prediction.scores[:, 0]
@@ -74,7 +81,7 @@ class Reference:
             highest = max(highest, scores[ties].max(initial=-np.inf))
             lowest = min(lowest, scores[second].min(initial=np.inf))
         raised = np.nextafter(np.float32(highest), np.float32(1))
-        return float(raised) if raised <= lowest else threshold
+        return float(raised) if raised <= lowest else self.mapping.threshold
 
     def describe_ties(self) -> str:
         """Return a remark on rows whose label is a matter of rounding; empty if there are none."""

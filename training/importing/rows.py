@@ -26,8 +26,10 @@ from training.recipe.table import Feature, ModelCard
 Datatype = Literal["FP32", "FP64"]
 
 _RANDOM_ROWS = 64
+_MIXED_ROWS = 2000
 _MIN_ROWS = 2
 _WORDS_SHOWN = 8
+_CELLS_SHOWN = 12
 # Types of inputs whose numbers have at most the 24 bits that float32 keeps.
 _NARROW_TYPES = {
     TensorProto.FLOAT,
@@ -64,6 +66,24 @@ class Rows:
         """Return the input of the bundle's graph, ``[rows, columns]``."""
         return self.encoded.astype(np.float32 if datatype == "FP32" else np.float64)
 
+    def mix(self, reach: float) -> list[Array]:
+        """Return new rows for the original, columns of numbers or words, ``[rows]`` each.
+
+        Each word is one of its column. Half of the numbers are, too; the others are on the line
+        through two of them: between them, or as far outside as ``reach`` times their distance.
+        """
+        generator = np.random.default_rng(0)
+        return [
+            _mix_column(cells, column, reach, generator)
+            for cells, column in zip(self.own, self.columns, strict=True)
+        ]
+
+    def describe_cells(self, cells: Sequence[Array], row: int) -> str:
+        """Return the cells of a row for messages."""
+        names = [column.feature.name for column in self.columns]
+        shown = [f"{name}={values[row]}" for name, values in zip(names, cells, strict=True)]
+        return join_names(shown, _CELLS_SHOWN)
+
     def decode(self, column: int, datatype: Datatype) -> Array:
         """Return what the bundle makes of a column and its graph passes on, ``[rows]``."""
         values = self.as_served(datatype)[:, column].astype(np.float64)
@@ -72,6 +92,22 @@ class Rows:
         words = [*self.columns[column].categories, ""]  # -1, an unknown word, selects the last
         positions = np.nan_to_num(values, nan=UNSEEN).astype(int)
         return np.array([words[position] for position in positions], dtype=object)
+
+
+def _mix_column(
+    cells: Array, column: Column, reach: float, generator: np.random.Generator
+) -> Array:
+    if cells.dtype == object:
+        words = np.array(column.categories, dtype=object) if column.categories else cells
+        return generator.choice(words if reach else cells, _MIXED_ROWS)
+    drawn = generator.choice(cells, _MIXED_ROWS)
+    if column.feature.type == "boolean":
+        return generator.integers(0, 2, _MIXED_ROWS).astype(np.float64) if reach else drawn
+    share = generator.uniform(-reach, 1 + reach, _MIXED_ROWS)
+    share *= generator.integers(0, 2, _MIXED_ROWS)
+    mixed = drawn + share * (generator.choice(cells, _MIXED_ROWS) - drawn)
+    is_whole = (cells == np.round(cells))[~np.isnan(cells)].all()
+    return np.asarray(np.round(mixed) if is_whole else mixed)
 
 
 def choose_datatype(rows: Rows, kinds: Sequence[int]) -> Datatype:

@@ -31,8 +31,6 @@ class Verification:
     datatype: Datatype
     threshold: float
     """Of two labels, the second is predicted from this probability on."""
-    compare_labels: bool
-    """Whether the label of the graph must be served; not if the user chooses a threshold."""
 
     def run(self, graph: Graph) -> Float32s:
         """Return the predictions of the bundle for all rows.
@@ -50,7 +48,7 @@ class Verification:
         absolute = ABSOLUTE * self.reference.scale
         differ = find_differences(scores, expected.scores, RELATIVE, absolute)
         labels = None
-        if self.compare_labels and expected.labels is not None:
+        if expected.labels is not None:
             labels = predict_labels(scores, self.threshold)
             differ |= np.asarray(labels != expected.labels) & ~self.reference.ties[: len(labels)]
         if differ.any():

@@ -17,7 +17,7 @@ from training.errors import ImportRejected
 from training.export.foreign_graph import ForeignGraph
 from training.export.graph_reading import Comparison, KnownLabels
 from training.export.node_attributes import ClassNames
-from training.export.output_choice import find_output
+from training.export.output_choice import OtherRows, find_output
 from training.onnx_files import Array
 
 RNG = np.random.default_rng(0)
@@ -287,7 +287,7 @@ def test_the_graph_s_own_threshold_is_found(
     mapping = find_output({"label": label, "p": PAIR}, known, [])
 
     threshold = 0.5 if mapping.threshold is None else mapping.threshold
-    scores = mapping.apply({"p": PAIR})
+    scores = mapping.convert({"p": PAIR})
     np.testing.assert_array_equal(predict_labels(scores, threshold), label)
     assert (mapping.threshold is None) == (limit == 0.5 and not strict)
     if comparison is not None:
@@ -308,6 +308,45 @@ def test_labels_without_a_threshold_are_rejected_with_their_rows() -> None:
     np.testing.assert_array_equal(alone.apply(outputs)[:, 0], label)
     assert (alone.form, chosen.form) == ("label", "probabilities")
     assert "label 'label' differs on 1 of 11 rows" in chosen.remark
+
+
+def test_labels_of_other_rows_narrow_the_threshold() -> None:
+    """The rows of a table can be far from it."""
+    far = {"label": np.array([0, 1]), "p": PAIR[[0, 10]]}
+    others = OtherRows({"label": (SECOND >= 0.7) * 1, "p": PAIR})
+
+    mapping = find_output(far, None, [], others=others)
+
+    assert mapping.threshold is not None
+    assert 0.6 < mapping.threshold <= 0.7
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_labels_of_other_rows_that_no_rule_gives_are_rejected_with_the_row(count: int) -> None:
+    """A leaf of a tree that the table does not reach can have a label of its own."""
+    names = ["a", "b", "c"][:count]
+    shares = np.eye(3, dtype=np.float32)[:, :count][:count] * 0.5 + (1 - 0.5) / count
+    labels = np.array(names, dtype=object)
+    known = KnownLabels({"label": names, "p": names})
+    others = OtherRows(
+        {"label": labels[[1, 0, *range(2, count)]], "p": shares},
+        lambda row: f"the generated row {row}",
+    )
+
+    with pytest.raises(ImportRejected, match=r"the generated row 0 is 'b'.*--output label"):
+        find_output({"label": labels, "p": shares}, known, [], others=others)
+    mapping = find_output({"label": labels, "p": shares}, known, [], output="p", others=others)
+
+    assert "differs on some rows between those of the table" in mapping.remark
+
+
+def test_a_label_of_other_rows_that_is_no_class_is_rejected() -> None:
+    """The classes are those that the rows show, if the graph lists none."""
+    rows = {"label": np.array([4, 7]), "p": PAIR[[0, 10]]}
+    others = OtherRows({"label": np.array([9]), "p": PAIR[:1]}, "generated row {}".format)
+
+    with pytest.raises(ImportRejected, match=r"on generated row 0.*is 9,.*--labels"):
+        find_output(rows, None, ["4", "7"], others=others)
 
 
 def test_a_label_that_is_not_the_most_probable_one_is_rejected_with_its_row() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, load_from_string
 
+from service.predictions import predict_labels
 from tests.training.export.foreign_graphs import (
     FLOAT,
     INT64,
@@ -141,6 +142,42 @@ def test_labels_of_every_operator_set_are_one_hot(opset: int, words: bool) -> No
     mapping = chosen(foreign, ROWS)
 
     np.testing.assert_array_equal(served(foreign, mapping, ROWS), expected)
+
+
+@pytest.mark.parametrize("opset", range(9, 22))
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("words", [True, False])
+def test_the_label_decides_between_equal_probabilities(opset: int, count: int, words: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Of scores whose differences 32 bits do not keep, the graph chooses the largest."""
+    names = {"values_strings": LABELS[:count]} if words else {"values_int64s": [-5, 3, 10][:count]}
+    nodes = [
+        node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
+        node(
+            "LabelEncoder", ["best"], ["label"], domain="ai.onnx.ml",
+            keys_int64s=list(range(count)), **names,
+        ),
+        node("Mul", ["x", "tiny"], ["scores"]),
+        node("Softmax", ["scores"], ["p"], axis=1),
+    ]  # fmt: skip
+    outputs = [
+        tensor("label", STRING if words else INT64, "N"),
+        tensor("p", FLOAT, "N", count),
+    ]
+    inputs = [tensor("x", FLOAT, "N", count)]
+    model = assembled(nodes, inputs, outputs, [floats("tiny", [3e-8])], opset=opset)
+    rows = np.random.default_rng(0).normal(size=(200, count)).astype(np.float32)
+    rows[-3:] *= 1e9  # rows of certain labels are unchanged
+    expected = predicted(model, {"x": rows})["p"]
+
+    foreign = ForeignGraph(model)
+    mapping = chosen(foreign, rows)
+    found = served(foreign, mapping, rows)
+
+    np.testing.assert_array_equal(
+        predict_labels(found, mapping.chosen_threshold), rows.argmax(axis=1)
+    )
+    np.testing.assert_allclose(found, expected[:, 1:] if count == 2 else expected, atol=5e-7)
+    np.testing.assert_array_equal(found[-3:], (expected[:, 1:] if count == 2 else expected)[-3:])
 
 
 def test_probabilities_are_clipped() -> None:
