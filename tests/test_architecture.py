@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -297,6 +298,7 @@ class Import:
     hidden: bool
 
 
+@cache
 def sources(root: Path) -> dict[str, ast.Module]:
     """The parsed modules of both packages by dotted name."""
     found = {}

@@ -72,13 +72,14 @@ def _labels(client: httpx.Client, files: Sequence[bytes]) -> list[str]:
 
 
 def test_handwriting_of_another_source_is_read(shipped_client: ShippedClient) -> None:
-    """Of scikit-learn's 1,797 digits, 8 by 8 pixels, at least 95 % are right."""
+    """Of every third of scikit-learn's digits, 8 by 8 pixels, at least 95 % are right."""
     digits = load_digits()
+    images, target = digits.images[::3], digits.target[::3]
 
-    files = [encoded(np.round(one / 16 * 255).astype(np.uint8)) for one in digits.images]
+    files = [encoded(np.round(one / 16 * 255).astype(np.uint8)) for one in images]
     labels = _labels(shipped_client, files)
 
-    assert np.mean(np.array(labels) == digits.target.astype(str)) >= 0.95
+    assert np.mean(np.array(labels) == target.astype(str)) >= 0.95
 
 
 @pytest.mark.parametrize(

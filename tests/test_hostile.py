@@ -17,8 +17,8 @@ from bench.hostile.victim import Observations, Victim
 from tests.processes import PATIENCE_SECONDS, Served, served
 
 _SECONDS = 0.2
-# As many as the default limit of open files allows for, with the service in another process.
-_MAX_CONNECTIONS = 100
+# Enough to fill every queue; each takes processor time from the tests that run at the same time.
+_MAX_CONNECTIONS = 40
 # Each of its connections sends 2.6 MB of requests, which a test need not repeat fifty times.
 _FEWER_CONNECTIONS = {"pipelined_unread": 6}
 # So short that each is seen to pass, and all else as by default.

@@ -8,7 +8,7 @@ from bench.imports.check import Imported, find_failure, import_case
 from tests.conftest import Serve
 
 # `python -m bench.imports graphs` compares thousands; each share runs in a worker of its own.
-_SHARES = 4
+_SHARES = 2
 _GRAPHS = 50
 
 

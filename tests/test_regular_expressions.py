@@ -19,7 +19,7 @@ from service.codecs.csv_reader import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 
-SIZES = (100, 1_000, 10_000, 100_000)
+SIZES = (300, 3_000, 30_000)
 # Ten times the text may take this many times as long; quadratic time would take 100 times as long.
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.01

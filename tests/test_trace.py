@@ -36,8 +36,7 @@ BUDGETS: Mapping[str, tuple[int, int]] = {
 MAX_LOAD_FILES = 18
 
 
-@pytest.fixture(scope="module")
-def traces() -> Mapping[str, Mapping[str, object]]:
+def _trace_requests() -> Mapping[str, Mapping[str, object]]:
     """By request and number of packets: the status of the response, and the calls."""
     program = [sys.executable, request_traces.__file__]
     root = Path(request_traces.__file__).parents[1]
@@ -49,19 +48,19 @@ def traces() -> Mapping[str, Mapping[str, object]]:
     return found
 
 
-@pytest.mark.parametrize("request_name", BUDGETS)
-def test_a_request_stays_within_its_budget(
-    traces: Mapping[str, Mapping[str, object]], request_name: str
-) -> None:
+def test_a_request_stays_within_its_budget(subtests: pytest.Subtests) -> None:
     """A reader can follow a prediction from the socket to the session and back."""
-    calls = traces[request_name]["calls"]
-    assert isinstance(calls, list)
-    visited = [file for file, _ in groupby(call.partition(":")[0] for call in calls)]
-    most_files, most_transitions = BUDGETS[request_name]
+    traces = _trace_requests()
+    assert traces.keys() == BUDGETS.keys()
+    for name, (most_files, most_transitions) in BUDGETS.items():
+        with subtests.test(name):
+            calls = traces[name]["calls"]
+            assert isinstance(calls, list)
+            visited = [file for file, _ in groupby(call.partition(":")[0] for call in calls)]
 
-    assert traces[request_name]["status"] == 200
-    assert len(set(visited)) <= most_files, sorted(set(visited))
-    assert len(visited) - 1 <= most_transitions, visited
+            assert traces[name]["status"] == 200
+            assert len(set(visited)) <= most_files, sorted(set(visited))
+            assert len(visited) - 1 <= most_transitions, visited
 
 
 def test_a_load_stays_within_its_budget(models: Path) -> None:

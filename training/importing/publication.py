@@ -15,9 +15,10 @@ from training.data.csv import UNCHANGED, read_csv
 from training.data.table import Dataset, recorded_format
 from training.errors import DataError, ExportError, ImportRejected
 from training.export.foreign_graph import ForeignGraph, normalize_domains
+from training.export.label_matching import OtherRows
 from training.export.manifest import describe_input, describe_output
 from training.export.onnx_export import create_examples
-from training.export.output_choice import OtherRows, find_output
+from training.export.output_choice import find_output
 from training.export.output_mapping import OutputMapping
 from training.export.publish import Publication, publish
 from training.export.wrapping import wrap

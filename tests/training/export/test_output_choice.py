@@ -16,8 +16,9 @@ from service.predictions import predict_labels
 from training.errors import ImportRejected
 from training.export.foreign_graph import ForeignGraph
 from training.export.graph_reading import Comparison, KnownLabels
+from training.export.label_matching import OtherRows
 from training.export.node_attributes import ClassNames
-from training.export.output_choice import OtherRows, find_output
+from training.export.output_choice import find_output
 from training.onnx_files import Array
 
 RNG = np.random.default_rng(0)

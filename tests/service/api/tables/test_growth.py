@@ -19,8 +19,8 @@ from service.codecs.ndjson import NdjsonReader
 from service.errors import InvalidRequest
 from tests.models import mixed_features, number
 
-SIZES = (1_000, 10_000, 100_000)
-# 100 KB may take this many times as long as 10 KB; quadratic time would take 100 times as long.
+SIZES = (300, 3_000, 30_000)
+# 30 KB may take this many times as long as 3 KB; quadratic time would take 100 times as long.
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.05
 LONGEST = 2**20
