@@ -240,7 +240,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(body=st.data())
 def test_no_body_causes_a_500(client: httpx.Client, body: st.DataObject) -> None:
     """Generated bodies get a prediction or a client error in both protocols."""

@@ -137,14 +137,14 @@ def test_a_request_is_the_document_of_another_json_parser(made: str) -> None:
     assert_requests_agree(made.encode())
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(rows(), st.data())
 def test_changed_rows_are_never_misread(made: str, data: st.DataObject) -> None:
     """The result is the numbers of the other parser, or None."""
     assert_rows_agree(changed(made, data))
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(requests(), st.data())
 def test_a_changed_request_is_never_misread(made: str, data: st.DataObject) -> None:
     """The result is the document of the other parser, or None."""

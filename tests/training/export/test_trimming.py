@@ -94,7 +94,7 @@ def _predictions(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(_networks())
 def test_trimming_does_not_change_predictions(model: onnx.ModelProto) -> None:
     """Predictions are the same for any windows, padding and intermediate outputs."""

@@ -228,7 +228,7 @@ BODY = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     body=BODY,
     call=st.tuples(

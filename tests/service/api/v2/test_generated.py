@@ -145,7 +145,7 @@ DOCUMENT = st.fixed_dictionaries(
 )
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=100)
 @given(
     name=st.sampled_from(NAMES),
     document=DOCUMENT.map(json.dumps).map(str.encode) | st.binary(max_size=50),
