@@ -303,6 +303,13 @@ class RequestQuotas:
         """Count the request as a table; raise `TooManyTables` at the limit."""
         self._table.add(1)
 
+    def release_table(self) -> None:
+        """Count the request as a table no longer: all of it has been scored.
+
+        Called before the end of the response is sent, as its client may then send the next table.
+        """
+        self._table.release()
+
     def holds(self, quota: Quota) -> bool:
         """Return whether the request holds some of the quota of bodies or tables."""
         if quota is self.limits.tables:

@@ -96,6 +96,7 @@ class NativePredictions:
             # Not bound to a name that outlives this block: the error refers to this frame by its
             # traceback, and both would stay until a garbage collection, with the whole body.
             self._count_record(error)
+            get_quotas(request.scope).release_table()
             await error_response(error)(request.scope, request.receive, send)
 
     async def _score_while_connected(
@@ -138,6 +139,7 @@ class NativePredictions:
         self._metrics.count_prediction(model.name, model.version, form, stats.rows, phases)
         self._metrics.count_rejected_rows(model.name, model.version, stats.errors)
         model.statistics.count_success(phases)
+        get_quotas(request.scope).release_table()
         await send({"type": "http.response.body", "body": b""})
 
     async def _open(

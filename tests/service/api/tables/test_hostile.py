@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -212,6 +213,25 @@ def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: Star
     assert rejected(client, "too_many_tables") == 1
 
     until(lambda: client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200)
+
+
+@pytest.mark.parametrize("content", [b"size\n" + b"1\n" * 50, b"price\n1\n"])
+def test_as_many_clients_as_slots_are_never_rejected(
+    models: Path, start: StartApp, content: bytes
+) -> None:
+    """A client that has its response can send the next table: its slot is free again."""
+    publish_price(models)
+    client = start(max_concurrent_tables=4, log_requests="none")
+
+    def send_tables(_: int) -> set[int]:
+        with httpx.Client(base_url=client.base_url, timeout=60) as other:
+            return {other.post(PATH, content=content, headers=CSV).status_code for _ in range(60)}
+
+    with ThreadPoolExecutor(4) as threads:
+        statuses = set().union(*threads.map(send_tables, range(4)))
+
+    assert statuses == {400 if b"price" in content else 200}
+    assert rejected(client, "too_many_tables") == 0
 
 
 def test_a_table_is_not_scored_to_its_end_after_a_disconnect(models: Path, start: StartApp) -> None:
