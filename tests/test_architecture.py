@@ -25,7 +25,8 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.limits": {"service.errors", "service.settings"},
     "service.decompression": {"service.errors", "service.limits"},
     # What training shares.
-    "service.bundle": {"service.spelling"},
+    "service.timetext": set(),
+    "service.bundle": {"service.spelling", "service.timetext"},
     "service.tabletext": set(),
     "service.values": {"service.bundle", "service.spelling", "service.tabletext"},
     "service.imaging": {"service.bundle", "service.filetypes"},
@@ -48,6 +49,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.settings",
         "service.spelling",
         "service.tabletext",
+        "service.timetext",
         "service.values",
     },
     "service.scoring": {
@@ -90,6 +92,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.shadow",
         "service.spelling",
         "service.tabletext",
+        "service.timetext",
         "service.values",
         "service.workers",
     },
@@ -146,6 +149,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.bundle",
         "service.spelling",
         "service.tabletext",
+        "service.timetext",
         "training.errors",
     },
     "training.data": {
@@ -153,6 +157,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.filetypes",
         "service.spelling",
         "service.tabletext",
+        "service.timetext",
         "service.values",
         "training.errors",
         "training.recipe",
@@ -194,6 +199,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.export": {
         "service.bundle",
         "service.predictions",
+        "service.timetext",
         "training.data",
         "training.errors",
         "training.evaluation",
@@ -219,6 +225,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.imaging",
         "service.spelling",
         "service.tabletext",
+        "service.timetext",
         "service.values",
         "training.data",
         "training.errors",

@@ -17,13 +17,14 @@ from tests.models import (
     sum_and_difference,
 )
 from tests.processes import ROOT
+from tests.wide_models import publish_dates
 
 _SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 
 def test_document_and_service_agree(models: Path, start: StartApp) -> None:
     """Every check of schemathesis passes, valid requests and invalid ones, and nothing is a 500."""
-    for publish in (publish_admission, publish_iris, publish_mixed):
+    for publish in (publish_admission, publish_iris, publish_mixed, publish_dates):
         publish(models)
     publish_mirror(models, image_input(4, 5, fit="pad"))
     publish_bare(models, "sum", sum_and_difference())

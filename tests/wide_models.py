@@ -1,4 +1,4 @@
-"""Bundles whose input is float64, and bundles with unusual words."""
+"""Bundles whose input is float64, of large numbers or of dates, and bundles with unusual words."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle.features import CategoryFeature, Feature, FeaturesInput, IntegerFeature, Range
+from service.bundle.features import (
+    CategoryFeature,
+    DatetimeFeature,
+    Feature,
+    FeaturesInput,
+    IntegerFeature,
+    Range,
+)
 from service.bundle.manifest import Examples, Manifest, Tensor, Tolerance, ValueOutput
 from tests.models import assembled, manifest, number, publish
 
@@ -22,6 +29,10 @@ WIDE_FEATURES: list[Feature] = [
         trained=Range(minimum=LARGEST - 2**30, maximum=LARGEST - 1),
     ),
     number("time", example=RECENT, unit="s", optional=True),
+]
+DATES: list[Feature] = [
+    DatetimeFeature(name="day", type="datetime", format="DD.MM.YYYY", example="01.05.2013"),
+    DatetimeFeature(name="opens", type="datetime", format="HH:MM", example="7:30", optional=True),
 ]
 WORDS = [" Private", "Private", "None", "NA", "", "1"]
 """Categories that begin with a blank, or are words for missing values elsewhere."""
@@ -86,6 +97,13 @@ def wide_graph(kind: int = TensorProto.DOUBLE) -> bytes:
 def publish_wide(models: Path, name: str = "wide") -> Path:
     """Publish a model that returns `lost_bits` of an identifier and an optional time."""
     return publish(models, wide_manifest(name), wide_graph(), wide_examples())
+
+
+def publish_dates(models: Path, name: str = "dates") -> Path:
+    """Publish a model that returns `lost_bits` of a date and an optional time of day."""
+    dated = FeaturesInput(kind="features", datatype="FP64", features=DATES)
+    described = wide_manifest(name).model_copy(update={"input": dated})
+    return publish(models, described, wide_graph(), wide_examples())
 
 
 def publish_words(models: Path, name: str = "words") -> Path:

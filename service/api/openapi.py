@@ -29,16 +29,21 @@ from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     Datatype,
+    DatetimeFeature,
     Feature,
     FeaturesInput,
     IntegerFeature,
     NumberFeature,
+    client_value,
 )
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.images import KEY
 from service.codecs.messages import describe
+from service.codecs.ranges import find_valid_range
+from service.engine.tensors import DTYPES
 from service.imaging.preprocess import create_example_image
 from service.tabletext import quote_cell
+from service.timetext import json_pattern
 from service.values import MAX_ROUNDED_TO_FLOAT32
 
 # A category that is the canonical text of an integer.
@@ -221,12 +226,17 @@ def _describe_feature(feature: Feature, datatype: Datatype) -> Schema:
         if feature.trained is not None:
             ends = feature.trained.model_dump(exclude_none=True)
             schema |= {f"x-trained-{end}": limit for end, limit in ends.items()}
+    if isinstance(feature, DatetimeFeature) and feature.trained is not None:
+        ends = feature.trained.model_dump(exclude_none=True)
+        schema |= {f"x-trained-{end}": client_value(feature, days) for end, days in ends.items()}
     return schema
 
 
 def _describe_type(feature: Feature, datatype: Datatype) -> Schema:
     """Return the schema of exactly the values that a feature accepts."""
     schema: Schema
+    if isinstance(feature, DatetimeFeature):
+        return _describe_date(feature)
     if isinstance(feature, BooleanFeature):
         # 0 and 1 are accepted too.
         kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
@@ -245,6 +255,16 @@ def _describe_type(feature: Feature, datatype: Datatype) -> Schema:
         if "enum" in schema:
             schema["enum"].append(None)
     return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
+
+
+def _describe_date(feature: DatetimeFeature) -> Schema:
+    """Return the texts of a date, and its numbers: days since 1970-01-01."""
+    low, high = find_valid_range(feature, DTYPES["FP64"])
+    kinds = [
+        STRING | {"pattern": json_pattern(feature.format), "x-format": feature.format},
+        NUMBER | {"minimum": low, "maximum": high},
+    ]
+    return {"anyOf": [*kinds, {"type": "null"}] if feature.optional else kinds}
 
 
 def _describe_category(feature: CategoryFeature) -> tuple[list[str], Schema]:

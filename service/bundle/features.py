@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.timetext import ISO, DatetimeFormat, describe_format, format_datetime, parse_datetime
+
 UNSEEN = -1.0
 """In the graph's input, a category that is not one of the feature's."""
 WHOLE_MAX = 2**53 - 1
@@ -138,8 +140,42 @@ class CategoryFeature(_Feature):
         return self
 
 
+class DatetimeFeature(_Feature):
+    """A date, with or without a time, or a time of day alone.
+
+    In the graph's input it is the number of days since 1970-01-01, or a fraction of a day.
+    """
+
+    type: Literal["datetime"]
+    format: DatetimeFormat = Field(
+        default=ISO,
+        description="of the training table; a time may follow a date, and ISO 8601 is read too",
+    )
+    trained: Range | None = Field(
+        default=None, description="the range of the training set, in days since 1970-01-01"
+    )
+    example: str
+    statistics: FeatureStatistics | None = Field(
+        default=None, description="in days since 1970-01-01"
+    )
+
+    @model_validator(mode="after")
+    def _valid_example(self) -> Self:
+        if math.isnan(self.example_days):
+            msg = f"example {self.example!r} is not {describe_format(self.format)}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def example_days(self) -> float:
+        """The number of the example in the graph's input."""
+        number = parse_datetime(self.example, self.format)
+        return math.nan if number is None else number
+
+
 Feature = Annotated[
-    NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature, Field(discriminator="type")
+    NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature | DatetimeFeature,
+    Field(discriminator="type"),
 ]
 
 
@@ -173,11 +209,15 @@ class FeaturesInput(StrictModel):
     table: TableFormat | None = None
 
     @model_validator(mode="after")
-    def _unique_names(self) -> Self:
+    def _consistent(self) -> Self:
         names = [feature.name for feature in self.features]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             msg = f"feature names repeat: {', '.join(repeated)}"
+            raise ValueError(msg)
+        dates = [feature.name for feature in self.features if feature.type == "datetime"]
+        if dates and self.datatype != "FP64":
+            msg = f"datatype must be FP64, since float32 has no exact times: {', '.join(dates)}"
             raise ValueError(msg)
         return self
 
@@ -193,6 +233,8 @@ def client_value(feature: Feature, number: float) -> object:
     """
     if math.isnan(number):
         return None
+    if isinstance(feature, DatetimeFeature):
+        return format_datetime(number, feature.format)
     if isinstance(feature, CategoryFeature):
         return "(other category)" if number == UNSEEN else feature.categories[int(number)]
     return bool(number) if isinstance(feature, BooleanFeature) else number

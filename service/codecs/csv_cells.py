@@ -12,6 +12,7 @@ import numpy.typing as npt
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
+    DatetimeFeature,
     Feature,
     IntegerFeature,
     NumberFeature,
@@ -100,7 +101,7 @@ class CellReader:
             return None
         if isinstance(feature, BooleanFeature):
             return TRUTHS.get(text.lower(), text)
-        return self._number(text)
+        return text if isinstance(feature, DatetimeFeature) else self._number(text)
 
     def _word(self, cell: str, text: str) -> str | None:
         """Return the category of a cell, with or without the blanks around it.
@@ -155,6 +156,8 @@ class CellReader:
             return "Write true or false; yes, no, 1 and 0 are read too."
         if isinstance(feature, CategoryFeature):
             return suggest_category(text, feature)
+        if isinstance(feature, DatetimeFeature):
+            return f"Write it like {feature.example}."
         number = self._number(text)
         if not isinstance(number, str):
             return not_a_number(number, whole=isinstance(feature, IntegerFeature))
@@ -162,7 +165,7 @@ class CellReader:
 
 
 class _CodeCache(dict[str, float]):
-    """The numbers of the cells of a category or boolean, decoded once for each text.
+    """The numbers of the cells of a category, boolean or date, decoded once for each text.
 
     A missing value is NaN, and an invalid one `INVALID`. ``read`` returns the value of a cell.
     """

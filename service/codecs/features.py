@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
+    DatetimeFeature,
     Feature,
     FeaturesInput,
     NumberFeature,
@@ -32,6 +33,7 @@ from service.codecs.messages import (
     type_problem,
 )
 from service.codecs.ranges import (
+    choose_format,
     find_training_range,
     find_valid_range,
     has_training_range,
@@ -41,7 +43,7 @@ from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import convert_exactly
 from service.engine.tensors import DTYPES
 from service.errors import Problem
-from service.values import are_exact_integers, are_integers, format_number
+from service.values import are_exact_integers, are_integers
 
 Dtype = np.dtype[Any]
 Mask = npt.NDArray[np.bool_]
@@ -242,7 +244,9 @@ class ValueRules:
     def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
         lows, highs = zip(*[find_valid_range(feature, dtype) for feature in features], strict=True)
         self.bounds = Bounds(lows, highs, dtype)
-        self._fractional = np.array([isinstance(feature, NumberFeature) for feature in features])
+        self._fractional = np.array(
+            [isinstance(feature, NumberFeature | DatetimeFeature) for feature in features]
+        )
         self.whole = np.flatnonzero(~self._fractional).tolist()
         """The columns whose numbers must be whole."""
         self._optional = np.array([feature.optional for feature in features])
@@ -285,12 +289,13 @@ class TrainingRange:
         lows, highs = zip(*map(find_training_range, features), strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
-        # Seven digits are what training keeps of ranges in 32 bits.
-        self._format = "{:.7g}".format if dtype == _FLOAT32 else format_number
+        self._formats = [choose_format(feature, dtype) for feature in features]
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
-            split_warning(feature, self._format(low), self._format(high))
-            for feature, low, high in zip(features, self.bounds.low, self.bounds.high, strict=True)
+            split_warning(feature, shown(low), shown(high))
+            for feature, shown, low, high in zip(
+                features, self._formats, self.bounds.low, self.bounds.high, strict=True
+            )
         ]
 
     def warnings(self, matrix: Matrix) -> Warnings:
@@ -310,7 +315,7 @@ class TrainingRange:
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
             before, after = self._sentences[column]
-            sentence = before if after is None else f"{before}{self._format(value)}{after}"
+            sentence = before if after is None else f"{before}{self._formats[column](value)}{after}"
             found.setdefault(row, []).append(sentence)
         return found
 

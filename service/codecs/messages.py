@@ -15,6 +15,7 @@ from service.bundle.features import (
     WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
+    DatetimeFeature,
     Feature,
     IntegerFeature,
     NumericFeature,
@@ -22,6 +23,7 @@ from service.bundle.features import (
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
 from service.spelling import closest_name, join_names
+from service.timetext import TIME_OF_DAY, describe_format
 from service.values import (
     LARGEST_WHOLE,
     format_number,
@@ -71,6 +73,8 @@ def describe(feature: Feature) -> str:
         return f"one of {join_values(feature.categories)}" if feature.categories else "a string"
     if isinstance(feature, BooleanFeature):
         return "true or false"
+    if isinstance(feature, DatetimeFeature):
+        return describe_format(feature.format)
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
     unit = f" ({feature.unit})" if feature.unit else ""
     allowed = feature.allowed or Range()
@@ -86,6 +90,8 @@ def describe_number(feature: Feature) -> str:
     """Describe the valid numbers of a feature in the graph's input."""
     if isinstance(feature, BooleanFeature):
         return "0 or 1"
+    if isinstance(feature, DatetimeFeature):
+        return _describe_days(feature)
     if not isinstance(feature, CategoryFeature):
         return describe(feature)
     words = [
@@ -97,6 +103,12 @@ def describe_number(feature: Feature) -> str:
     if feature.unseen == "other":
         words.append("-1 is any other")
     return f"a position from 0 to {len(feature.categories) - 1}: {', '.join(words)}"
+
+
+def _describe_days(feature: DatetimeFeature) -> str:
+    if feature.format == TIME_OF_DAY:
+        return "a time of day as a fraction of a day, from 0 to below 1"
+    return "a number of days since 1970-01-01, of the years 1 to 9999"
 
 
 def unknown_problem(key: str, value: object, advice: str, row: int | None) -> Problem:
@@ -150,6 +162,8 @@ def _type_hint(feature: Feature, value: object) -> str | None:
         return "It is required."
     if isinstance(feature, BooleanFeature):
         return "Send true or false without quotes."
+    if isinstance(feature, DatetimeFeature):
+        return f"Send {format_value(feature.example)}, for example, or {_describe_days(feature)}."
     if not isinstance(feature, CategoryFeature):
         return not_a_number(value, whole=isinstance(feature, IntegerFeature))
     if isinstance(value, bool | float) or not isinstance(value, int | str):

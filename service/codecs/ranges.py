@@ -3,7 +3,8 @@
 They are found once for each model; `service.codecs.features` compares the rows of requests.
 """
 
-from math import inf
+from collections.abc import Callable
+from math import inf, isfinite, nextafter
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from service.bundle.features import (
     WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
+    DatetimeFeature,
     Feature,
     IntegerFeature,
     NumericFeature,
     Range,
 )
 from service.engine.tensors import DTYPES
-from service.values import join_values
+from service.timetext import END, FIRST_DAY, TIME_OF_DAY, format_datetime
+from service.values import format_number, join_values
 
 
 def find_valid_range(feature: Feature, dtype: np.dtype[Any]) -> tuple[float, float]:
@@ -28,6 +31,9 @@ def find_valid_range(feature: Feature, dtype: np.dtype[Any]) -> tuple[float, flo
         return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
     if isinstance(feature, BooleanFeature):
         return 0.0, 1.0
+    if isinstance(feature, DatetimeFeature):
+        first, end = (0.0, 1.0) if feature.format == TIME_OF_DAY else (FIRST_DAY, END)
+        return first, nextafter(end, 0.0)
     # Larger integers may have been rounded before they arrived; 32 bits round smaller ones too.
     is_exact = isinstance(feature, IntegerFeature) and dtype == DTYPES["FP64"]
     largest = float(WHOLE_MAX if is_exact else np.finfo(dtype).max)
@@ -47,6 +53,15 @@ def find_training_range(feature: Feature) -> tuple[float, float]:
     if isinstance(feature, BooleanFeature) or feature.trained is None:
         return -inf, inf
     return feature.trained.low, feature.trained.high
+
+
+def choose_format(feature: Feature, dtype: np.dtype[Any]) -> Callable[[float], str]:
+    """Return the function that formats the numbers of a feature in warnings."""
+    if isinstance(feature, DatetimeFeature):
+        text_format = feature.format
+        return lambda days: format_datetime(days, text_format) if isfinite(days) else str(days)
+    # Seven digits are what training keeps of ranges in 32 bits.
+    return "{:.7g}".format if dtype == DTYPES["FP32"] else format_number
 
 
 def split_warning(feature: Feature, low: str, high: str) -> tuple[str, str | None]:

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     Datatype,
+    DatetimeFeature,
     Feature,
     IntegerFeature,
 )
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
+from service.timetext import DatetimeFormat, parse_datetime
 from service.values import (
     format_value,
     is_integer,
@@ -194,6 +197,8 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
         convert = _category_converter(feature)
     elif isinstance(feature, BooleanFeature):
         convert = _boolean
+    elif isinstance(feature, DatetimeFeature):
+        convert = partial(_datetime, text_format=feature.format)
     elif isinstance(feature, IntegerFeature):
         convert = _wide_integer if is_wide else _integer
     else:
@@ -219,6 +224,13 @@ def _category_converter(feature: CategoryFeature) -> Convert:
         return positions.get(value.strip(), unseen) if position is None else position
 
     return convert
+
+
+def _datetime(value: object, text_format: DatetimeFormat) -> float | None:
+    """Return days since 1970-01-01, which may also be sent as a number."""
+    if isinstance(value, str):
+        return parse_datetime(value.strip(), text_format)
+    return _wide_number(value)
 
 
 def _boolean(value: object) -> float | None:

@@ -7,7 +7,14 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
+from service.bundle.features import (
+    CategoryFeature,
+    DatetimeFeature,
+    Feature,
+    FeaturesInput,
+    Range,
+    client_value,
+)
 from service.bundle.manifest import Manifest
 from service.predictions import predict_labels
 from service.spelling import join_names
@@ -138,11 +145,22 @@ def describe_feature(feature: Feature) -> dict[str, str]:
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"
     else:
-        row["allowed"] = _format_range(feature.allowed) or "any"
-        row["trained"] = _format_range(feature.trained)
+        if isinstance(feature, DatetimeFeature):
+            row["allowed"] = feature.format
+            row["trained"] = _format_dates(feature)
+        else:
+            row["allowed"] = _format_range(feature.allowed) or "any"
+            row["trained"] = _format_range(feature.trained)
         if feature.statistics is not None and feature.statistics.missing:
             row["missing"] += f" (in {feature.statistics.missing:.1%})"
     return row
+
+
+def _format_dates(feature: DatetimeFeature) -> str:
+    if feature.trained is None:
+        return ""
+    ends = feature.trained.minimum, feature.trained.maximum
+    return " to ".join(str(client_value(feature, days)) for days in ends if days is not None)
 
 
 def _format_range(span: Range | None) -> str:

@@ -10,6 +10,7 @@ from service.bundle.explanations import Additive, ScoreSum, sum_exactly
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
+    DatetimeFeature,
     Feature,
     FeaturesInput,
     IntegerFeature,
@@ -129,6 +130,8 @@ def _typical(feature: Feature) -> float:
             return float(feature.categories.index(feature.example))
         return float(np.argmax(feature.counts))
     if feature.statistics is None:
+        if isinstance(feature, DatetimeFeature):
+            return feature.example_days
         return feature.example
     middle = feature.statistics.deciles[5]
     return float(round(middle)) if isinstance(feature, IntegerFeature) else middle
