@@ -65,7 +65,7 @@ def _fit_networks(
         row_weights = compute_sample_weight("balanced", data.target, indices=training)
 
     def create_examples(rows: Rows) -> TrainingSet:
-        x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
+        x = preprocessing(torch.from_numpy(data.features[rows]))
         y, weight = (
             torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
         )

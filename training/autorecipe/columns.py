@@ -9,7 +9,9 @@ import polars as pl
 
 from service.spelling import join_names
 from service.tabletext import NumberFormat, resembles_number
+from service.timetext import DatetimeFormat
 from service.values import are_exact_integers
+from training.data.datetimes import as_datetimes, detect_datetime_format
 from training.data.numbers import as_numbers, common_affix
 from training.data.table import Table
 from training.recipe.table import Feature
@@ -34,7 +36,7 @@ _DATES = (
     rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
 )
-_DATE = "a date or time; to use it, split it into numeric columns"
+_DATE = "dates or times in an unknown format, or in several; write them as YYYY-MM-DD HH:MM:SS"
 _CODE = r"^0\d"
 _LONG_CODE = r"^\d{17,}$"
 _IDENTIFIER = re.compile(
@@ -42,7 +44,7 @@ _IDENTIFIER = re.compile(
     re.IGNORECASE,
 )
 
-Kind = Literal["number", "integer", "boolean", "category"]
+Kind = Literal["number", "integer", "boolean", "category", "datetime"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class InferredColumn:
     distinct: int
     note: str = ""
     non_numeric: tuple[str, ...] = ()
-    """Words in a column of numbers, which are read as missing values."""
+    """Words in a column of numbers or dates, which are read as missing values."""
     affix: str | None = None
     """Text before or after each number, such as a currency."""
+    format: DatetimeFormat | None = None
+    """Of dates."""
 
     def feature(self) -> Feature:
         """Return the column as a feature of a recipe; it must have a type."""
@@ -67,6 +71,7 @@ class InferredColumn:
             type=self.kind or "category",
             unit=self.affix,
             affix=self.affix,
+            format=self.format,
             unseen="other" if self.kind == "category" else "reject",
             optional=self.missing > 0,
             missing=list(self.non_numeric),
@@ -136,12 +141,41 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
         return InferredColumn(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
-        return unusable(_DATE)
+        return _infer_datetime(name, known, missing)
     column = parse_numbers(known, table.number_format)
     codes = known.str.contains(_CODE).any()
     if column.numeric and not codes:
         return _infer_numeric(name, known, column, missing)
     return _infer_category(name, known, column, missing)
+
+
+def _infer_datetime(name: str, known: pl.Series, missing: int) -> InferredColumn:
+    """Infer the format of dates; the few cells that are no dates are missing values."""
+    found = detect_datetime_format(known)
+    if found is None:
+        return InferredColumn(name, None, missing, known.n_unique(), _DATE)
+    numbers = as_datetimes(known, found.text_format)
+    distinct = numbers.n_unique() - bool(numbers.null_count())
+    others = known.filter(numbers.is_null()).alias("word")
+    words = tuple(others.value_counts().sort(["count", "word"], descending=[True, False])["word"])
+    if distinct <= 1 or len(words) > _FEW_WORDS:
+        note = "constant" if distinct <= 1 else _DATE
+        return InferredColumn(name, None, missing, distinct, note)
+    notes = [f"dates, read as {found.text_format}"]
+    if found.alternative:
+        notes = [f"dates, read as {found.text_format}, though they may be {found.alternative}"]
+    if words:
+        some = join_names(words, _SHOWN, repr)
+        notes.append(f"{len(others)} cells are no dates ({some}), read as missing values")
+    return InferredColumn(
+        name,
+        "datetime",
+        missing + len(others),
+        distinct,
+        "; ".join(notes),
+        words,
+        format=found.text_format,
+    )
 
 
 def _infer_numeric(

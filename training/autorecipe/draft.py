@@ -39,6 +39,8 @@ _ROWS_SEEN = 2_000_000
 _WIDE_TABLE = 30
 _VERY_WIDE_TABLE = 100
 _MIN_PENALTY = 1e-4
+# A date has its days, and its positions in the year and in the day.
+_NUMBERS_OF_TYPES = {"number": 1, "integer": 1, "datetime": 3}
 # Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
 _PENALTY = 0.005
 
@@ -175,7 +177,7 @@ def choose_network(
     """
     if not TABLE_FAMILIES[family].hidden_layers:
         return {"family": family}
-    numbers = sum(feature.type in ("number", "integer") for feature in features)
+    numbers = sum(_NUMBERS_OF_TYPES.get(feature.type, 0) for feature in features)
     return {
         "family": family,
         "hidden_layer_sizes": [64] if labels == BINARY else [128, 64],

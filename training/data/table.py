@@ -12,6 +12,8 @@ import polars as pl
 from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name, join_names
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, lower_words
+from service.timetext import DatetimeFormat, describe_format
+from training.data.datetimes import as_datetimes
 from training.data.numbers import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
@@ -20,6 +22,8 @@ _SHOWN = 20
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
+Inputs = Float32s | Floats
+"""Rows of the graph's input, ``[rows, columns]``; 64 bits if there are dates."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,9 @@ class Dataset:
     """A table as numbers."""
 
     columns: list[Column]
-    features: Float32s
-    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions."""
+    features: Inputs
+    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions.
+    Dates are days since 1970-01-01."""
     target: Floats
     """``[rows]``: the raw value, or the label's position."""
     format: TableFormat | None = None
@@ -241,16 +246,19 @@ def _missing(table: Table, feature: Feature) -> tuple[str, ...] | None:
     return None if set(words) == set(MISSING) else words
 
 
-def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
+def encode_features(table: Table, columns: Sequence[Column]) -> Inputs:
     """Encode features as the graph's input, ``[rows, columns]``.
 
     Numbers keep their raw unit, categories are positions, and missing values are NaN.
-    Unknown categories are `UNSEEN`.
+    Unknown categories are `UNSEEN`. The input has 64 bits if there are dates, since 32 bits are too
+    few for their times.
 
     Raises:
         DataError: a cell is invalid for its column, or a required one is missing.
     """
-    encoded = np.empty((table.frame.height, len(columns)), dtype=np.float32)
+    has_dates = any(column.feature.type == "datetime" for column in columns)
+    dtype = np.float64 if has_dates else np.float32
+    encoded = np.empty((table.frame.height, len(columns)), dtype=dtype)
     for k, column in enumerate(columns):
         encoded[:, k] = encode_column(table, column)
     return encoded
@@ -276,6 +284,8 @@ def encode_column(table: Table, column: Column) -> Floats:
         return _nan_where_null(positions, cells)
     if feature.type == "boolean":
         return _booleans(table, cells)
+    if feature.type == "datetime":
+        return _datetimes(table, cells, feature.text_format)
     return _numbers(table, cells, feature.affix)
 
 
@@ -307,6 +317,12 @@ def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
     marks = f"decimal mark {number_format.decimal!r}{thousands}"
     expected = f"a number in the range of float32 ({marks}); correct the cell or leave it empty"
     _reject_invalid(table, cells, numbers, expected)
+    return _nan_where_null(numbers, cells)
+
+
+def _datetimes(table: Table, cells: pl.Series, text_format: DatetimeFormat) -> Floats:
+    numbers = as_datetimes(cells, text_format)
+    _reject_invalid(table, cells, numbers, describe_format(text_format))
     return _nan_where_null(numbers, cells)
 
 

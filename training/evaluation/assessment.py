@@ -7,7 +7,7 @@ import numpy as np
 
 from service.bundle.manifest import Baseline, Evaluation
 from training.data.split import RowSplit, folds, hold_out
-from training.data.table import Dataset, Float32s, Floats, Rows, Table, encode
+from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, Table, encode
 from training.evaluation.metrics import (
     measure,
     measure_low_confidence,
@@ -133,7 +133,7 @@ def measure_permutation_importance(
     rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
     features, target = data.features[rows], data.target[rows]
 
-    def compute_error(shuffled: Float32s) -> float:
+    def compute_error(shuffled: Inputs) -> float:
         predictions = fitted.predictor.predict(shuffled)
         return measure(recipe, target, predictions, fitted.threshold)[metric]
 

@@ -16,7 +16,7 @@ from training.data.sources import SOURCES
 from training.data.table import (
     Column,
     Float32s,
-    Floats,
+    Inputs,
     Table,
     encode_column,
     encode_target,
@@ -61,7 +61,7 @@ class MeasurableModel:
         """Read a CSV file with words as they are; raise `DataError` if it is not a table."""
         return read_csv(path, UNCHANGED)
 
-    def predict(self, features: Floats) -> Float32s:
+    def predict(self, features: Inputs) -> Float32s:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         described = self.manifest.input
         double = isinstance(described, FeaturesInput) and described.datatype == "FP64"

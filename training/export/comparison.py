@@ -62,7 +62,7 @@ def compare_tables(
         try:
             published = open_model(models, f"{manifest.name}/{serving.folder.name}")
             features = encode_features(table, published.columns)[rows]
-            predictions = published.graph.predict(features)
+            predictions = published.predict(features)
         except (TrainingError, BundleError):
             predictions = None  # it has other columns, so the recorded metrics are compared
     return _compare(manifest, serving, measured, predictions)

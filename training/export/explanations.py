@@ -8,7 +8,7 @@ import torch
 
 from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
 from service.bundle.features import UNSEEN
-from training.data.table import Dataset, Float32s, Floats
+from training.data.table import Dataset, Floats, Inputs
 from training.errors import ExportError
 from training.model.estimators import Estimator
 from training.model.networks import Predictor, ValueHead
@@ -22,7 +22,7 @@ Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 
 
 def build_explanation(
-    recipe: Recipe, data: Dataset, training: Float32s, predictor: Predictor | Estimator
+    recipe: Recipe, data: Dataset, training: Inputs, predictor: Predictor | Estimator
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
@@ -30,6 +30,8 @@ def build_explanation(
     the sums differ from the scores of the network.
     """
     if not recipe.family.additive or isinstance(predictor, Estimator):
+        return None
+    if predictor.preprocessing.calendars:  # several numbers depend on one date
         return None
     cells = training.astype(np.float64)
     probe = Probe(predictor, cells, [column.feature.type == "category" for column in data.columns])

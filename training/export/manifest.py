@@ -16,6 +16,7 @@ from service.bundle import manifest as contract
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
+    DatetimeFeature,
     FeaturesInput,
     FeatureStatistics,
     IntegerFeature,
@@ -23,7 +24,8 @@ from service.bundle.features import (
     Range,
 )
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
-from training.data.table import Column, Dataset, Float32s, Floats
+from service.timetext import format_datetime
+from training.data.table import Column, Dataset, Floats, Inputs
 from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
@@ -33,7 +35,7 @@ from training.recipe.table import Feature, ModelCard, Recipe
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
-def describe_input(data: Dataset, training: Float32s | Floats) -> FeaturesInput:
+def describe_input(data: Dataset, training: Inputs) -> FeaturesInput:
     """Describe the features with their ranges and training statistics.
 
     The type of the training rows is that of the graph's input. Rows in 64 bits keep all digits of
@@ -134,7 +136,7 @@ def describe_provenance(
 
 def _describe_feature(
     column: Column, cells: Floats, record: Callable[[float], float]
-) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
+) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature | DatetimeFeature:
     feature, number_format = column.feature, column.number_format
     known = cells[~np.isnan(cells)]
     shared: dict[str, Any] = {
@@ -157,12 +159,15 @@ def _describe_feature(
             unseen=feature.unseen,
             example=str(feature.example or column.categories[int(counts.argmax())]),
         )
+    ends = Range(minimum=record(known.min()), maximum=record(known.max()))
     statistics = FeatureStatistics(
         mean=record(known.mean()),
         standard_deviation=round_number(known.std()),
         deciles=[record(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
         missing=round_number(np.isnan(cells).mean()),
     )
+    if feature.type == "datetime":
+        return _describe_dates(feature, known, shared | {"trained": ends, "statistics": statistics})
     kind = NumberFeature if feature.type == "number" else IntegerFeature
     return kind.model_validate(
         shared
@@ -172,10 +177,18 @@ def _describe_feature(
             "decimal": number_format.decimal if number_format else None,
             "thousands": (number_format.thousands or None) if number_format else None,
             "allowed": _get_allowed_range(feature),
-            "trained": Range(minimum=record(known.min()), maximum=record(known.max())),
+            "trained": ends,
             "example": _compute_typical_value(feature, known, record),
             "statistics": statistics,
         }
+    )
+
+
+def _describe_dates(feature: Feature, known: Floats, shared: dict[str, Any]) -> DatetimeFeature:
+    middle = float(np.quantile(known, 0.5, method="nearest"))
+    typical = format_datetime(middle, feature.text_format)
+    return DatetimeFeature.model_validate(
+        shared | {"format": feature.text_format, "example": str(feature.example or typical)}
     )
 
 

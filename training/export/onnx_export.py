@@ -58,7 +58,8 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     """
     if isinstance(predictor, Estimator):
         return _convert_estimator(predictor, output)
-    return export_module(fold_scaler(predictor), torch.zeros(3, columns), INPUT_NAME, output)
+    probe = torch.zeros(3, columns, dtype=predictor.preprocessing.input_dtype)
+    return export_module(fold_scaler(predictor), probe, INPUT_NAME, output)
 
 
 def _convert_estimator(estimator: Estimator, output: str) -> bytes:

@@ -184,6 +184,11 @@ def _choose_feature_type(kind: int) -> str:
 
 
 def _check_type(feature: Feature, kind: int) -> None:
+    if feature.type == "datetime":
+        raise ImportRejected(
+            f"{feature.name!r} cannot be of type datetime: an imported graph reads numbers, so "
+            "give its numbers instead."
+        )
     if kind == STRING_TYPE and feature.type != "category":
         raise ImportRejected(f"{feature.name!r} is a string input, so its type must be category.")
     if kind in INTEGER_TYPES and feature.type == "number":

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.data.table import Dataset, Float32s, Floats, Rows
+from training.data.table import Dataset, Float32s, Floats, Inputs, Rows
 from training.recipe.table import Recipe
 
 _STARTS = 10
@@ -25,7 +25,7 @@ class Estimator:
     fitted: Any  # scikit-learn ships no types
     recipe: Recipe
 
-    def predict(self, features: Float32s) -> Float32s:
+    def predict(self, features: Inputs) -> Float32s:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         labels = self.recipe.target.labels
         if not len(features):  # which scikit-learn rejects
@@ -47,12 +47,12 @@ def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
     return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
 
 
-def _fit_decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+def _fit_decision_tree(recipe: Recipe, x: Inputs, y: Floats) -> BaseEstimator:
     kind = DecisionTreeClassifier if recipe.is_classification else DecisionTreeRegressor
     return kind(random_state=recipe.seed).fit(x, y)
 
 
-def _fit_k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+def _fit_k_means(recipe: Recipe, x: Inputs, y: Floats) -> BaseEstimator:
     """Find clusters without the labels, then sort them in the order of the labels.
 
     The assignment of clusters to labels agrees with as many rows as possible.
@@ -65,7 +65,7 @@ def _fit_k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
     return clusters
 
 
-FITTERS: Mapping[str, Callable[[Recipe, Float32s, Floats], BaseEstimator]] = {
+FITTERS: Mapping[str, Callable[[Recipe, Inputs, Floats], BaseEstimator]] = {
     "decision-tree": _fit_decision_tree,
     "k-means": _fit_k_means,
 }

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from training.data.table import Float32s
+from training.data.table import Float32s, Inputs
 from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
 
@@ -130,13 +130,13 @@ class Predictor(nn.Module):
         prediction: Tensor = self.head(self.networks(self.preprocessing(features)))
         return prediction
 
-    def predict(self, features: Float32s) -> Float32s:
+    def predict(self, features: Inputs) -> Float32s:
         """Predict in float32, as the exported graph does."""
         return predict_in_batches(self, features, _ROWS_PER_BATCH)
 
 
 def predict_in_batches(
-    model: nn.Module, rows: npt.NDArray[np.float32 | np.uint8], size: int
+    model: nn.Module, rows: Inputs | npt.NDArray[np.uint8], size: int
 ) -> Float32s:
     """Run a model on batches of at most ``size`` rows, without gradients."""
     with torch.no_grad():

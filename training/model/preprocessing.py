@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from training.data.table import Column, Floats
+from training.data.table import Column, Floats, Inputs
 from training.errors import DataError
+from training.model.calendar import Calendar
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
@@ -50,20 +50,20 @@ class Clipper(nn.Module):
 
 
 class OneHot(nn.Module):
-    """One-hot encoding of a category's position.
+    """One-hot encoding of a category's position, or of a part of a date.
 
-    Missing and unseen categories have zeros in all columns.
+    Missing and unseen values have zeros in all columns.
     """
 
     words: Tensor
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, values: Sequence[float]) -> None:
         super().__init__()
         # The exported graph has this name.
-        self.register_buffer("words", torch.arange(count, dtype=torch.float64))
+        self.register_buffer("words", torch.tensor(values, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows]`` of positions to ``[rows, categories]``."""
+        """Map ``[rows]`` of values to ``[rows, known values]``."""
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
@@ -113,12 +113,14 @@ class Scaler(nn.Module):
 class Preprocessing(nn.Module):
     """Imputes, clips and scales numbers, encodes categories, and marks missing values.
 
-    Output columns: numbers and booleans, rotated pairs, one block per category, then one indicator
-    per column that had missing cells in the training set.
+    Output columns: numbers and booleans, numbers of dates, rotated pairs, one block per category,
+    sine and cosine of dates, one block per part of a date, then one indicator per column that had
+    missing cells in the training set.
     """
 
     numbers: Tensor
     indicated: Tensor
+    working: Tensor
 
     def __init__(
         self,
@@ -126,29 +128,50 @@ class Preprocessing(nn.Module):
         numeric: Sequence[int],
         categories: Sequence[tuple[int, int]],
         indicated: Sequence[int],
+        calendars: Sequence[Calendar] = (),
     ) -> None:
         super().__init__()
         self.steps = steps
         self.numeric = list(numeric)
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
         self.positions = [position for position, _ in categories]
-        self.one_hots = nn.ModuleList(OneHot(count) for _, count in categories)
+        self.one_hots = nn.ModuleList(OneHot(range(count)) for _, count in categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
+        # Has the type in which numbers are scaled.
+        self.register_buffer("working", torch.zeros((), dtype=torch.float64))
+        self.calendars = list(calendars)
+        self.parts = [(calendar, name) for calendar in calendars for name in calendar.groups]
+        self.part_one_hots = nn.ModuleList(
+            OneHot(calendar.groups[name]) for calendar, name in self.parts
+        )
         turns = sum(step.outputs for step in steps if isinstance(step, RotatedColumns))
-        self.numbers_width = len(numeric) + turns
+        dates = sum(calendar.numbers_width for calendar in calendars)
+        self.numbers_width = len(numeric) + dates + turns
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The type of the graph's input; dates need 64 bits."""
+        return torch.float64 if self.calendars else torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
-        blocks = [self.steps(self._select_numbers(x))] if self.numeric else []
+        dtype = self.working.dtype
+        numbers = [self._select_numbers(x)] if self.numeric else []
+        numbers += [calendar.find_numbers(x, dtype) for calendar in self.calendars]
+        blocks = [self.steps(_join(numbers))] if numbers else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
-            blocks.append(one_hot(x[:, position]))
+            blocks.append(one_hot(x[:, position].to(dtype)))
+        blocks += [c.find_waves(x, dtype) for c in self.calendars if c.cycles]
+        for (calendar, name), one_hot in zip(self.parts, self.part_one_hots, strict=True):
+            blocks.append(one_hot(calendar.find_group(x, name, dtype)))
         if len(self.indicated):
-            blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(x.dtype))
-        return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+            blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(dtype))
+        return _join(blocks)
 
     def _select_numbers(self, x: Tensor) -> Tensor:
-        """Return the columns that are not categories."""
-        return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
+        """Return the columns that are numbers, in the working type."""
+        selected = x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
+        return _narrow(selected, self.working.dtype)
 
     @property
     def scaler(self) -> Scaler | None:
@@ -156,8 +179,20 @@ class Preprocessing(nn.Module):
         return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
+def _join(blocks: Sequence[Tensor]) -> Tensor:
+    return torch.cat(tuple(blocks), dim=1) if len(blocks) > 1 else blocks[0]
+
+
+def _narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert numbers; those that do not fit 32 bits become the largest ones that do."""
+    if x.dtype == torch.float64 and dtype == torch.float32:
+        largest = torch.finfo(dtype).max
+        x = torch.where(x > largest, largest, torch.where(x < -largest, -largest, x))
+    return x.to(dtype)
+
+
 def fit_preprocessing(
-    plan: recipe.Preprocessing, columns: Sequence[Column], training: npt.NDArray[np.float32]
+    plan: recipe.Preprocessing, columns: Sequence[Column], training: Inputs
 ) -> Preprocessing:
     """Fit the preprocessing to the training set, ``[rows, columns]`` of `encode_features`.
 
@@ -170,21 +205,32 @@ def fit_preprocessing(
             raise DataError(
                 f"All training cells of {column.feature.name!r} are empty; leave the column out."
             )
-    numeric = [k for k, column in enumerate(columns) if column.feature.type != "category"]
+    numeric = [
+        k for k, column in enumerate(columns) if column.feature.type not in ("category", "datetime")
+    ]
+    calendars = [
+        Calendar(k, x[:, k])
+        for k, column in enumerate(columns)
+        if column.feature.type == "datetime"
+    ]
     categories = [
         (k, len(column.categories))
         for k, column in enumerate(columns)
         if column.feature.type == "category"
     ]
     indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
-    impute = any(columns[k].feature.optional for k in numeric)
-    steps = _fit_numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
+    dated = [calendar.position for calendar in calendars]
+    impute = any(columns[k].feature.optional for k in (*numeric, *dated))
+    rows = torch.from_numpy(x)
+    dates = [calendar.find_numbers(rows, torch.float64).numpy() for calendar in calendars]
+    numbers = np.hstack([x[:, numeric], *dates])
+    steps = _fit_numeric_steps(plan, numbers, impute=impute) if numbers.size else nn.Sequential()
     if plan.rotated:
         slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
         steps.append(
             RotatedColumns([(slots[first], slots[second]) for first, second in plan.rotated])
         )
-    return Preprocessing(steps, numeric, categories, indicated)
+    return Preprocessing(steps, numeric, categories, indicated, calendars)
 
 
 def _fit_numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:

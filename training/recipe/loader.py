@@ -11,6 +11,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.spelling import closest_name, format_suggestion
+from service.timetext import describe_format, parse_datetime
 from training.errors import RecipeError
 from training.recipe.image import ImageCard, ImageRecipe
 from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
@@ -272,7 +273,22 @@ def _without_invalid_keys(
 
 
 def _numbers(recipe: Recipe) -> set[str]:
-    return {feature.name for feature in recipe.features if feature.type != "category"}
+    return {f.name for f in recipe.features if f.type not in ("category", "datetime")}
+
+
+def _date_mistakes(recipe: Recipe) -> list[str]:
+    """Return mistakes in features of dates, and formats of other features."""
+    mistakes = []
+    for feature in recipe.features:
+        name, text_format = feature.name, feature.text_format
+        if feature.type != "datetime":
+            mistakes += [f"{name} has a format, but is no datetime"] if feature.format else []
+            continue
+        if not (feature.minimum is feature.maximum is None):
+            mistakes.append(f"{name} has a minimum or maximum, which only numbers have")
+        if feature.example and parse_datetime(str(feature.example), text_format) is None:
+            mistakes.append(f"the example of {name} is not {describe_format(text_format)}")
+    return mistakes
 
 
 def _rotated(recipe: Recipe) -> list[str]:
@@ -329,6 +345,7 @@ _RULES: Rules = [
         not set(_rotated(r)) <= _numbers(r)
         and f"preprocessing.rotated: {', '.join(_rotated(r))} must be features that are numbers"
     ),
+    lambda r: _date_mistakes(r) != [] and f"features: {'; '.join(_date_mistakes(r))}",
     lambda r: (
         r.target.column in [feature.name for feature in r.features]
         and f"features: {r.target.column} is the target, not a feature"
@@ -422,7 +439,7 @@ _RULES: Rules = [
     ),
     lambda r: (
         _is_from_scikit_learn(r)
-        and any(feature.optional or feature.type == "category" for feature in r.features)
+        and any(f.optional or f.type in ("category", "datetime") for f in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
     ),

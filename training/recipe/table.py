@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import BINARY, Name
 from service.tabletext import MISSING, Decimal, Thousands
+from service.timetext import ISO, DatetimeFormat
 from training.recipe.families import (
     TABLE_FAMILIES,
     TableFamily,
@@ -98,7 +99,10 @@ class Feature(Section):
     """An input column of the model."""
 
     name: Text
-    type: Literal["number", "integer", "boolean", "category"]
+    type: Literal["number", "integer", "boolean", "category", "datetime"]
+    format: DatetimeFormat | None = Field(
+        default=None, description="of dates; by default YYYY-MM-DD, and a time may follow"
+    )
     unit: str | None = None
     affix: str | None = Field(
         default=None, description="text before or after each number in the file: $, kg, %"
@@ -116,6 +120,11 @@ class Feature(Section):
     example: bool | Finite | str | None = Field(
         default=None, description="by default the median or mode of the training set"
     )
+
+    @property
+    def text_format(self) -> DatetimeFormat:
+        """The format of dates."""
+        return self.format or ISO
 
 
 class Split(Section):

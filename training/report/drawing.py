@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from service.predictions import predict_labels
-from training.data.table import Dataset, Float32s, Floats
+from training.data.table import Dataset, Floats, Inputs
 from training.learn import FittedModel
 from training.recipe.table import Recipe
 from training.report.tables import add_unit
@@ -112,7 +112,7 @@ def draw_prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> C
     """Draw predictions over one number, or decision regions over two; None for other inputs."""
     kinds = {column.feature.type for column in data.columns}
     known = ~np.isnan(data.features).any(axis=1)
-    if "category" in kinds or not known.any():
+    if not kinds.isdisjoint(("category", "datetime")) or not known.any():
         return None
     x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
     if not recipe.is_classification and x.shape[1] == 1:
@@ -122,7 +122,7 @@ def draw_prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> C
     return None
 
 
-def _draw_curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+def _draw_curve(recipe: Recipe, x: Inputs, target: Floats, fitted: FittedModel) -> Chart:
     axes = create_axes()
     grid = np.linspace(*_compute_limits(x), _STEPS, dtype=np.float32)
     size = 6 if len(x) < _FEW_POINTS else 3
@@ -139,7 +139,7 @@ def _draw_curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel
     )
 
 
-def _draw_regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+def _draw_regions(recipe: Recipe, x: Inputs, target: Floats, fitted: FittedModel) -> Chart:
     axes = create_axes(height=3.8)
     axes.grid(visible=False)
     (left, right), (low, high) = _compute_limits(x[:, 0]), _compute_limits(x[:, 1])
@@ -177,6 +177,6 @@ def _name_axis(axes: Axes, recipe: Recipe, k: int) -> None:
     (axes.set_xlabel, axes.set_ylabel)[k](add_unit(feature.name, feature.unit))
 
 
-def _compute_limits(x: Float32s) -> tuple[float, float]:
+def _compute_limits(x: Inputs) -> tuple[float, float]:
     margin = _MARGIN * float(x.max() - x.min() or 1)
     return float(x.min()) - margin, float(x.max()) + margin

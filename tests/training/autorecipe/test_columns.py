@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 
 from service.tabletext import NumberFormat
-from training.autorecipe.columns import parse_numbers
+from training.autorecipe.columns import infer_column, parse_numbers
+from training.data.table import table_from_rows
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,55 @@ def test_many_different_words_among_numbers_are_not_missing_values() -> None:
     cells = ["1.5"] * 90 + [f"word {k}" for k in range(10)]
 
     assert not parse_numbers(pl.Series(cells), NumberFormat()).numeric
+
+
+_MANY = [f"{k % 28 + 1:02}.{k % 12 + 1:02}.2013" for k in range(200)]
+_EARLY = [f"{k % 12 + 1}/{k % 7 + 1}/2013" for k in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "text_format", "missing", "note"),
+    [
+        (_MANY, "DD.MM.YYYY", 0, "dates, read as DD.MM.YYYY"),
+        (
+            [*_MANY, "soon", "soon", "-"],
+            "DD.MM.YYYY",
+            3,
+            "dates, read as DD.MM.YYYY; 3 cells are no dates ('soon', '-'), read as missing values",
+        ),
+        (
+            _EARLY,
+            "MM/DD/YYYY",
+            0,
+            "dates, read as MM/DD/YYYY, though they may be DD/MM/YYYY",
+        ),
+        ([f"{k % 24}:30" for k in range(40)], "HH:MM", 0, "dates, read as HH:MM"),
+    ],
+)
+def test_a_column_of_dates_is_detected_with_a_remark(
+    cells: list[str], text_format: str, missing: int, note: str
+) -> None:
+    """A few words are missing values, and an ambiguous order is reported."""
+    column = infer_column(table_from_rows([[cell] for cell in cells], ["day"]), "day")
+
+    assert (column.kind, column.format, column.missing) == ("datetime", text_format, missing)
+    assert column.note == note
+    assert column.feature().optional == (missing > 0)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{k % 28 + 1}. May 2013" for k in range(40)],
+        [f"{k % 12 + 1}/{k + 13}/2013" for k in range(15)]
+        + [f"{k + 13}/1/2013" for k in range(15)],
+        [f"2013-02-{k % 31 + 1:02}" for k in range(62)],
+        ["2013-05-01T07:30Z", "2013-05-01T09:30+02:00"] * 20,
+    ],
+)
+def test_dates_in_an_unknown_format_or_in_several_are_not_used(cells: list[str]) -> None:
+    """Nor are those that are the same instant."""
+    column = infer_column(table_from_rows([[cell] for cell in cells], ["day"]), "day")
+
+    assert column.kind is None
+    assert column.note

@@ -78,6 +78,31 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert "'forest'" in said
 
 
+def test_mistakes_in_dates_are_reported_together(tmp_path: Path) -> None:
+    """A format of no date, a range, an example in another format, and a tree of dates."""
+    features = (
+        "features=[{name='a',type='number',format='YYYY-MM'},"
+        "{name='b',type='datetime',minimum=3},"
+        "{name='c',type='datetime',format='MM/DD/YYYY',example='31.12.2013'},"
+        "{name='d',type='datetime',format='MM/DD/YYYY',example='12/31/2013'}]"
+    )
+
+    said = _problems(_VALID, tmp_path, (features, "network.family=decision-tree"))
+
+    assert "features: a has a format, but is no datetime; b has a minimum or maximum" in said
+    assert "; the example of c is not a date MM/DD/YYYY or YYYY-MM-DD" in said
+    assert "example of d" not in said
+    assert "a decision-tree only supports numbers and booleans" in said
+
+
+def test_an_unknown_format_of_dates_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    """The set of formats is closed."""
+    said = _problems(_VALID, tmp_path, ("features=[{name='x',type='datetime',format='%Y'}]",))
+
+    assert "features.0.format" in said
+    assert "YYYY-MM-DD" in said
+
+
 def test_an_unknown_feature_key_gets_a_suggestion(tmp_path: Path) -> None:
     """Suggestions also work in lists of tables."""
     said = _problems(_VALID.replace('type = "number"', 'typ = "number"'), tmp_path)
