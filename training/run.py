@@ -1,6 +1,7 @@
 """One training run on a table, from a recipe to a published bundle."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +29,19 @@ from training.recipe.table import Recipe
 from training.report import page
 
 
-def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Publication:
+def run(
+    recipe: Recipe,
+    models: Path,
+    folders: Folders,
+    *,
+    force: bool = False,
+    candidates: Sequence[contract.Candidate] = (),
+) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    With ``force``, it serves even if it is clearly worse than the version that serves. Raise
-    `TrainingError` if the run fails; nothing is published then.
+    With ``force``, it serves even if it is clearly worse than the version that serves; the
+    ``candidates`` are families that were compared before. Raise `TrainingError` if the run fails;
+    nothing is published then.
     """
     started = time.perf_counter()
     check_folder(models, recipe.name)
@@ -67,7 +76,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         reasons=build_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
-            recipe, origin, (parts.training, parts.validation, parts.test), started
+            recipe, origin, (parts.training, parts.validation, parts.test), started, candidates
         ),
         files={},
     )

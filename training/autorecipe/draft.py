@@ -39,6 +39,8 @@ _ROWS_SEEN = 2_000_000
 _WIDE_TABLE = 30
 _VERY_WIDE_TABLE = 100
 _MIN_PENALTY = 1e-4
+# Of all labels together; more would not fit into a bundle of 4 MB.
+_TREES = 1500
 # Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
 _PENALTY = 0.005
 
@@ -96,10 +98,8 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
-        "preprocessing": {"rotated": _find_coordinates(features)},
-        "network": choose_network(family, len(y), features, labels),
-        "training": choose_training(family, len(y), len(features), labels),
     }
+    document |= choose_sections(family, len(y), features, labels)
     recipe = parse_recipe(document, name)
     suspects = find_leaky_columns(usable, features, y, labels)
     remarks = [
@@ -130,7 +130,7 @@ def derive_model_name(file_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
-def _find_coordinates(features: list[Feature]) -> list[tuple[str, str]]:
+def _find_coordinates(features: Sequence[Feature]) -> list[tuple[str, str]]:
     """Return the columns with the names of longitude and latitude."""
     numbers = [feature.name for feature in features if feature.type == "number"]
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
@@ -163,6 +163,28 @@ def choose_split(target: Floats, *, classes: bool) -> dict[str, Any]:
     if not classes and rows < _MLP_FROM_ROWS:
         split["interval_folds"] = _INTERVAL_FOLDS
     return split
+
+
+def choose_sections(
+    family: str, rows: int, features: Sequence[Feature], labels: int
+) -> dict[str, Any]:
+    """Return the sections of a recipe that depend on the family."""
+    sections: dict[str, Any] = {"network": choose_network(family, rows, features, labels)}
+    if family == "gradient-boosting":
+        return sections | {"boosting": choose_boosting(rows, labels)}
+    return sections | {
+        "preprocessing": {"rotated": _find_coordinates(features)},
+        "training": choose_training(family, rows, len(features), labels),
+    }
+
+
+def choose_boosting(rows: int, labels: int) -> dict[str, Any]:
+    """Return the boosting section: fewer trees for many labels, smaller leaves for few rows."""
+    trees = labels if labels > BINARY else 1
+    return {
+        "max_iter": int(np.clip(_TREES // trees, 20, 500)),
+        "min_samples_leaf": 5 if rows < _MLP_FROM_ROWS else 10 if rows < _MEDIUM_TABLE else 20,
+    }
 
 
 def choose_network(

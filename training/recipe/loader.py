@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from service.spelling import closest_name, format_suggestion
 from training.errors import RecipeError
 from training.recipe.image import ImageCard, ImageRecipe
-from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
+from training.recipe.table import Boosting, ModelCard, ModelDescription, Preprocessing, Recipe
 
 T = TypeVar("T", bound=ModelDescription)
 M = TypeVar("M", bound=BaseModel)
@@ -421,9 +421,19 @@ _RULES: Rules = [
         and f"preprocessing: a {r.network.family} uses raw columns; remove this section"
     ),
     lambda r: (
-        _is_from_scikit_learn(r)
+        not r.family.all_columns
         and any(feature.optional or feature.type == "category" for feature in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
+    ),
+    lambda r: (
+        _is_from_scikit_learn(r)
+        and r.target.log
+        and f"target.log: scikit-learn fits a {r.network.family} to the target itself; remove it"
+    ),
+    lambda r: (
+        r.network.family != "gradient-boosting"
+        and r.boosting != Boosting()
+        and f"boosting: a {r.network.family} has no trees to boost; remove this section"
     ),
 ]
