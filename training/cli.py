@@ -210,10 +210,9 @@ def print_line(text: str) -> None:
 def _report(published: Publication) -> None:
     """Report the folder, the metrics, whether the version serves, and how to call it."""
     evaluation = published.manifest.evaluation
-    if evaluation is not None and evaluation.part == "given":
-        worse = describe_below_baseline(evaluation)
-        if worse:
-            print_line(worse)
+    worse = describe_below_baseline(evaluation)
+    if worse:
+        print_line(worse)
     print_line(f"Published {published.folder}")
     if published.remark:
         print_line(f"  * {published.remark}")

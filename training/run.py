@@ -14,6 +14,7 @@ from training.data.sources import Folders
 from training.data.table import encode
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
+from training.evaluation.metrics import describe_below_baseline
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import build_explanation
@@ -81,7 +82,9 @@ def run(
         files={},
     )
     known = describe_caveats(recipe, loaded.complete, table, target)
-    html = page.render(manifest, table, data, fitted, assessment, caveats=known)
+    worse = describe_below_baseline(assessment.evaluation)
+    caveats = [*filter(None, [worse]), *known]
+    html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
