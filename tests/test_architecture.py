@@ -276,6 +276,7 @@ OWNERS: Mapping[str, set[str]] = {
     "PIL": {"service.imaging"},
     "sklearn": {"training"},
     "scipy": {"training"},
+    "threadpoolctl": {"training.model.boosting"},
     "matplotlib": {"training"},
     "polars": {"training"},
     "onnx": {"training"},

@@ -17,6 +17,7 @@ from training.export.image_input import SCALINGS, Channels, Layout
 from training.images.checkpoint import CheckpointOptions
 from training.importing.images import ImageOptions, read_labels
 from training.importing.options import ImportOptions
+from training.race import Candidate
 from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -85,7 +86,9 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
     verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
     verb.add_argument("--name", help="name of the model (default: that of the file)")
-    verb.add_argument("--family", choices=list_draft_families(), help="(default: by the table)")
+    verb.add_argument(
+        "--family", choices=list_draft_families(), help="(default: the best of several)"
+    )
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
     _add_publishing_options(verb)
@@ -123,19 +126,34 @@ def _train(options: Options) -> None:
     _run(read_any(options.recipe, options.overrides), options)
 
 
-def _run(recipe: Recipe | ImageRecipe, options: Options, own_file: Path | None = None) -> None:
+def _run(
+    recipe: Recipe | ImageRecipe,
+    options: Options,
+    own_file: Path | None = None,
+    candidates: Sequence[Candidate] = (),
+) -> None:
     checkpoints = CheckpointOptions(options.runs, resume=options.resume)
     folders = _create_folders(options, own_file)
-    commands.train(recipe, options.models, folders, checkpoints, force=options.force)
+    commands.train(
+        recipe,
+        options.models,
+        folders,
+        checkpoints,
+        force=options.force,
+        candidates=candidates,
+    )
 
 
 def _new(options: Options) -> None:
-    recipe = _draft(options)
+    recipe, candidates = _draft(options), list[Candidate]()
+    if isinstance(recipe, Recipe) and options.family is None:
+        candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
+        recipe = candidates[0].recipe if candidates else recipe
     path = options.recipe or Path(f"{recipe.name}.toml")
     is_new = not path.exists()
     try:
         commands.write_recipe(recipe, path)
-        _run(recipe, options, own_file=options.csv)
+        _run(recipe, options, own_file=options.csv, candidates=candidates)
     except FitError:
         raise  # its message says how to edit the recipe
     except (TrainingError, KeyboardInterrupt):

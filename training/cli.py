@@ -17,6 +17,7 @@ from service.imaging.preprocess import create_example_image
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
+from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.metrics import HEADLINES, describe_below_baseline
@@ -29,26 +30,29 @@ from training.importing.images import ImageOptions, import_image_model
 from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
+from training.race import Candidate, can_compare, race
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 from training.run import run
 
 
-def train(
+def train(  # noqa: PLR0913 - the options of the command
     recipe: Recipe | ImageRecipe,
     models: Path,
     folders: Folders,
     checkpoints: CheckpointOptions,
     *,
     force: bool = False,
+    candidates: Sequence[Candidate] = (),
 ) -> None:
     """Run the recipe, and report its metrics, whether it serves, and how to call it."""
     created = not models.exists()
     if isinstance(recipe, ImageRecipe):
         published = run_images(recipe, models, folders, checkpoints, force=force)
     else:
-        published = run(recipe, models, folders, force=force)
+        compared = [candidate.describe() for candidate in candidates]
+        published = run(recipe, models, folders, force=force, candidates=compared)
     if created:
         print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
     _report(published)
@@ -71,6 +75,23 @@ def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
     print_line(_format_columns(drafted))
     return drafted.recipe
+
+
+def compare_families(recipe: Recipe, folders: Folders) -> list[Candidate]:
+    """Compare the families that fit the target of a drafted recipe, and report each.
+
+    The best comes first; there is none for very small tables. Raise `TrainingError` if the rows
+    cannot be read or no family can be fitted.
+    """
+    loaded = load_rows(recipe, folders)
+    if not can_compare(recipe, loaded):
+        return []
+    print_line("Comparing model families:")
+    candidates = race(recipe, loaded, print_line)
+    folds = len(candidates[0].losses)
+    where = f"the mean of {folds} folds" if folds > 1 else "one fold"
+    print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
+    return candidates
 
 
 def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
@@ -189,10 +210,9 @@ def print_line(text: str) -> None:
 def _report(published: Publication) -> None:
     """Report the folder, the metrics, whether the version serves, and how to call it."""
     evaluation = published.manifest.evaluation
-    if evaluation is not None and evaluation.part == "given":
-        worse = describe_below_baseline(evaluation)
-        if worse:
-            print_line(worse)
+    worse = describe_below_baseline(evaluation)
+    if worse:
+        print_line(worse)
     print_line(f"Published {published.folder}")
     if published.remark:
         print_line(f"  * {published.remark}")

@@ -40,7 +40,7 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
     predictor: Predictor | Estimator
     histories: list[History] = []
     if recipe.training is None:
-        predictor = fit_estimator(recipe, data, training)
+        predictor = fit_estimator(recipe, data, training, validation)
     else:
         predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
     predictions = predictor.predict(data.features[validation])

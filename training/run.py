@@ -1,6 +1,7 @@
 """One training run on a table, from a recipe to a published bundle."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from training.data.sources import Folders
 from training.data.table import encode
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
+from training.evaluation.metrics import describe_below_baseline
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import build_explanation
@@ -28,11 +30,19 @@ from training.recipe.table import Recipe
 from training.report import page
 
 
-def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Publication:
+def run(
+    recipe: Recipe,
+    models: Path,
+    folders: Folders,
+    *,
+    force: bool = False,
+    candidates: Sequence[contract.Candidate] = (),
+) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    With ``force``, it serves even if it is clearly worse than the version that serves. Raise
-    `TrainingError` if the run fails; nothing is published then.
+    With ``force``, it serves even if it is clearly worse than the version that serves; the
+    ``candidates`` are families that were compared before. Raise `TrainingError` if the run fails;
+    nothing is published then.
     """
     started = time.perf_counter()
     check_folder(models, recipe.name)
@@ -67,12 +77,14 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         reasons=build_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
-            recipe, origin, (parts.training, parts.validation, parts.test), started
+            recipe, origin, (parts.training, parts.validation, parts.test), started, candidates
         ),
         files={},
     )
     known = describe_caveats(recipe, loaded.complete, table, target)
-    html = page.render(manifest, table, data, fitted, assessment, caveats=known)
+    worse = describe_below_baseline(assessment.evaluation)
+    caveats = [*filter(None, [worse]), *known]
+    html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)

@@ -199,7 +199,9 @@ def _convert_pipeline(
     from skl2onnx import to_onnx  # noqa: PLC0415 - as above
 
     task = Task(kind, gaps=not exact, words=True)
-    numbers = [StandardScaler()] if exact else [SimpleImputer(), StandardScaler()]
+    # The page advises against scalers before trees: scikit-learn scales in 64 bits, graphs in 32.
+    is_forest = isinstance(final, RandomForestClassifier | RandomForestRegressor)
+    numbers = [*([] if exact else [SimpleImputer()]), *([] if is_forest else [StandardScaler()])]
     model = make_pipeline(
         ColumnTransformer(
             [
@@ -214,6 +216,7 @@ def _convert_pipeline(
     options = None if zipmap is None else {"zipmap": zipmap}
     converted = to_onnx(model, task.fitting[:1].astype(types), options=options)
     parts = ["words", "64 bits" if exact else "gaps", *(["ZipMap"] if zipmap else [])]
+    parts += ["no scaler"] if is_forest else []
     name = f"ColumnTransformer, {type(final).__name__}, {', '.join(parts)}"
     return _describe(name, "scikit-learn", converted, task, model, lambda x: x)
 

@@ -282,6 +282,17 @@ class SplitSizes(StrictModel):
     test: Annotated[int, Field(ge=0)]
 
 
+class Candidate(StrictModel):
+    """A model family that was compared with others on the same folds."""
+
+    family: Text
+    metric: Literal["rmse", "log_loss"]
+    mean: Finite = Field(description="over the folds")
+    deviation: Annotated[Finite, Field(ge=0)] = Field(description="standard deviation of the folds")
+    folds: Annotated[int, Field(ge=1)]
+    seconds: Annotated[Finite, Field(ge=0)] = Field(description="to fit and measure all folds")
+
+
 class Provenance(StrictModel):
     """How to train the same model again."""
 
@@ -293,6 +304,9 @@ class Provenance(StrictModel):
     commit: str | None = Field(default=None, description="of the training code, if known")
     created: AwareDatetime
     duration_seconds: Annotated[Finite, Field(ge=0)]
+    candidates: list[Candidate] | None = Field(
+        default=None, description="families that were compared before one was chosen, best first"
+    )
 
 
 class FileDigest(StrictModel):

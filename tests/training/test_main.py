@@ -55,6 +55,35 @@ def test_train_is_the_default_command(here: Path, capsys: pytest.CaptureFixture[
     assert '"seed": 5' in (here / "published/line/1/manifest.json").read_text()
 
 
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_model_worse_than_the_baseline_is_reported_first(
+    here: Path,
+    classes: bool,  # noqa: FBT001 - a parameter of the test
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A complete tree learns noise by heart; command and report say so before anything else."""
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(2, 300))
+    word = [("yes" if value > 0 else "no") if classes else f"{value:.3f}" for value in y]
+    lines = [f"{a:.3f},{b}" for a, b in zip(x, word, strict=True)]
+    (here / "noise.csv").write_text("\n".join(["x,y", *lines]))
+    labels = 'labels = ["no", "yes"]' if classes else ""
+    (here / "noise.toml").write_text(
+        'name = "noise"\ntitle = "Noise"\n[data]\nfile = "noise.csv"\n'
+        f'[target]\ncolumn = "y"\n{labels}\n[[features]]\nname = "x"\ntype = "number"\n'
+        '[network]\nfamily = "decision-tree"\n'
+    )
+
+    assert main(["train", "noise.toml"]) == 0
+
+    said = [line for line in capsys.readouterr().out.splitlines() if "models folder" not in line]
+    metric = "log_loss" if classes else "rmse"
+    assert said[0].startswith(f"Worse than the baseline: {metric}")
+    report = (here / "models/noise/1/report.html").read_text()
+    assert "Worse than the baseline" in report
+    assert report.index("Worse than the baseline") < report.index("<h2>Charts")
+
+
 def test_new_drafts_and_trains_a_recipe_for_a_csv_file(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,8 @@ _VERY_WIDE_TABLE = 100
 _MIN_PENALTY = 1e-4
 # A date has its days, and its positions in the year and in the day.
 _NUMBERS_OF_TYPES = {"number": 1, "integer": 1, "datetime": 3}
+# Of all labels together; more would not fit into a bundle of 4 MB.
+_TREES = 1500
 # Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
 _PENALTY = 0.005
 
@@ -75,6 +77,8 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     usable = with_target(table, inferred.target)
     y = encode_target(usable, inferred.target)
     columns = [infer_column(usable, other) for other in table.frame.columns if other != column]
+    if family is not None and not supports_dates(family):
+        columns = [_leave_out_dates(other, family) for other in columns]
     features = [other.feature() for other in columns if other.kind is not None]
     if not features:
         raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")
@@ -98,10 +102,8 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
-        "preprocessing": {"rotated": _find_coordinates(features)},
-        "network": choose_network(family, len(y), features, labels),
-        "training": choose_training(family, len(y), len(features), labels),
     }
+    document |= choose_sections(family, len(y), features, labels)
     recipe = parse_recipe(document, name)
     suspects = find_leaky_columns(usable, features, y, labels)
     remarks = [
@@ -114,6 +116,17 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         *describe_fit(recipe),
     ]
     return Draft(recipe, columns, remarks)
+
+
+def supports_dates(family: str) -> bool:
+    """Return whether a family can have features of dates."""
+    return TABLE_FAMILIES[family].library == "PyTorch"
+
+
+def _leave_out_dates(column: InferredColumn, family: str) -> InferredColumn:
+    if column.kind != "datetime":
+        return column
+    return replace(column, kind=None, note=f"dates, which {family} does not support")
 
 
 def find_target_column(table: Table, target: str) -> str:
@@ -132,7 +145,7 @@ def derive_model_name(file_name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
-def _find_coordinates(features: list[Feature]) -> list[tuple[str, str]]:
+def _find_coordinates(features: Sequence[Feature]) -> list[tuple[str, str]]:
     """Return the columns with the names of longitude and latitude."""
     numbers = [feature.name for feature in features if feature.type == "number"]
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
@@ -165,6 +178,28 @@ def choose_split(target: Floats, *, classes: bool) -> dict[str, Any]:
     if not classes and rows < _MLP_FROM_ROWS:
         split["interval_folds"] = _INTERVAL_FOLDS
     return split
+
+
+def choose_sections(
+    family: str, rows: int, features: Sequence[Feature], labels: int
+) -> dict[str, Any]:
+    """Return the sections of a recipe that depend on the family."""
+    sections: dict[str, Any] = {"network": choose_network(family, rows, features, labels)}
+    if family == "gradient-boosting":
+        return sections | {"boosting": choose_boosting(rows, labels)}
+    return sections | {
+        "preprocessing": {"rotated": _find_coordinates(features)},
+        "training": choose_training(family, rows, len(features), labels),
+    }
+
+
+def choose_boosting(rows: int, labels: int) -> dict[str, Any]:
+    """Return the boosting section: fewer trees for many labels, smaller leaves for few rows."""
+    trees = labels if labels > BINARY else 1
+    return {
+        "max_iter": int(np.clip(_TREES // trees, 20, 500)),
+        "min_samples_leaf": 5 if rows < _MLP_FROM_ROWS else 10 if rows < _MEDIUM_TABLE else 20,
+    }
 
 
 def choose_network(

@@ -158,16 +158,25 @@ def measure_low_confidence(
 
 
 def describe_below_baseline(evaluation: Evaluation | None) -> str:
-    """Return a warning if the model is worse than the baseline by RMSE or accuracy, else ``""``."""
+    """Return a warning with a remedy if the model is worse than the baseline, else ``""``.
+
+    Values are compared by RMSE, probabilities by log loss. Imported models can have labels without
+    probabilities, and are compared by accuracy.
+    """
     if evaluation is None:
         return ""
     found, baseline = evaluation.metrics, evaluation.baseline
-    for name, sign in (("rmse", 1), ("accuracy", -1)):
+    imported = evaluation.part == "given"
+    remedy = (
+        "Check the order of the columns, their units and the names of the labels."
+        if imported
+        else "These columns do not predict the target, or there are too few rows."
+    )
+    for name, sign in (("rmse", 1), ("accuracy", -1) if imported else ("log_loss", 1)):
         if name in found and sign * found[name] > sign * baseline.metrics.get(name, found[name]):
             return (
                 f"Worse than the baseline: {name} {found[name]:.4g}, and "
-                f"{baseline.metrics[name]:.4g} for {baseline.name}. Check the order of the "
-                "columns, their units and the names of the labels."
+                f"{baseline.metrics[name]:.4g} for {baseline.name}. {remedy}"
             )
     return ""
 

@@ -106,6 +106,7 @@ def describe_provenance(
     origin: contract.DataOrigin,
     parts: tuple[Sized, Sized, Sized],
     started: float,
+    candidates: Sequence[contract.Candidate] = (),
 ) -> contract.Provenance:
     """Describe how a model was trained.
 
@@ -114,6 +115,7 @@ def describe_provenance(
         origin: of the data.
         parts: the training, validation and test set.
         started: ``time.perf_counter()`` at the start of the run.
+        candidates: families that were compared before.
     """
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     data = document["data"]
@@ -131,6 +133,7 @@ def describe_provenance(
         commit=_read_commit(),
         created=datetime.now(UTC).replace(microsecond=0),
         duration_seconds=round(time.perf_counter() - started, 2),
+        candidates=list(candidates) or None,
     )
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import torch
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
+from sklearn.pipeline import Pipeline
 from torch import nn
 
 from service.bundle.features import INPUT_NAME
@@ -22,6 +24,7 @@ from training.export.foreign_graph import ForeignGraph
 from training.export.output_choice import find_output
 from training.export.trimming import trim
 from training.export.wrapping import wrap
+from training.model.boosting import BoostedTrees
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
 from training.onnx_files import Array, Graph, strip
@@ -66,10 +69,33 @@ def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
     kind = FloatTensorType([None, len(columns)])
-    foreign = ForeignGraph(to_onnx(estimator.fitted, initial_types=[("columns", kind)]))
+    fitted = estimator.fitted
+    if isinstance(fitted, BoostedTrees):
+        fitted = Pipeline([("encoder", fitted.encoder), ("boosted", fitted.boosted)])
+    with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
+        model = to_onnx(fitted, initial_types=[("columns", kind)])
+    if isinstance(estimator.fitted, BoostedTrees):
+        _compare_with_edges(model, estimator.fitted.edges)
+    foreign = ForeignGraph(model)
     probe = np.zeros((1, len(columns)), dtype=np.float32)
     mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
+    # The service chooses the label by the recipe's threshold, not the graph.
+    mapping = replace(mapping, label_output=None)
     return wrap(foreign, columns, mapping, output)
+
+
+def _compare_with_edges(model: onnx.ModelProto, edges: Sequence[Float32s]) -> None:
+    """Let trees that were fitted to bins compare columns with the edges of the bins instead."""
+    for node in model.graph.node:
+        if not node.op_type.startswith("TreeEnsemble"):
+            continue
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        values = attributes["nodes_values"].floats
+        columns, modes = attributes["nodes_featureids"].ints, attributes["nodes_modes"].strings
+        for position, mode in enumerate(modes):
+            # The threshold between numbers and missing values is infinite.
+            if mode != b"LEAF" and np.isfinite(values[position]):
+                values[position] = edges[columns[position]][int(values[position])]
 
 
 def export_module(

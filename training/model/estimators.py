@@ -11,7 +11,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.data.table import Dataset, Float32s, Floats, Inputs, Rows
+from training.data.table import Dataset, Float32s, Inputs, Rows
+from training.model.boosting import Examples, fit_gradient_boosting
 from training.recipe.table import Recipe
 
 _STARTS = 10
@@ -40,23 +41,28 @@ class Estimator:
         return probabilities[:, 1:] if self.recipe.task == "binary" else probabilities
 
 
-def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
-    """Fit the recipe's family of scikit-learn to the training set."""
-    x, y = data.features[training], data.target[training]
-    y = y.astype(np.intp) if recipe.is_classification else y
-    return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
+def fit_estimator(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Estimator:
+    """Fit the recipe's family of scikit-learn to the training set.
+
+    The validation set, which may be empty, decides when gradient boosting stops.
+    """
+    target = data.target.astype(np.intp) if recipe.is_classification else data.target
+    seen, unseen = ((data.features[rows], target[rows]) for rows in (training, validation))
+    return Estimator(FITTERS[recipe.network.family](recipe, seen, unseen), recipe)
 
 
-def _fit_decision_tree(recipe: Recipe, x: Inputs, y: Floats) -> BaseEstimator:
+def _fit_decision_tree(recipe: Recipe, training: Examples, _: Examples) -> BaseEstimator:
+    x, y = training
     kind = DecisionTreeClassifier if recipe.is_classification else DecisionTreeRegressor
     return kind(random_state=recipe.seed).fit(x, y)
 
 
-def _fit_k_means(recipe: Recipe, x: Inputs, y: Floats) -> BaseEstimator:
+def _fit_k_means(recipe: Recipe, training: Examples, _: Examples) -> BaseEstimator:
     """Find clusters without the labels, then sort them in the order of the labels.
 
     The assignment of clusters to labels agrees with as many rows as possible.
     """
+    x, y = training
     count = len(recipe.target.labels)
     clusters = KMeans(count, n_init=_STARTS, random_state=recipe.seed).fit(x)
     together = confusion_matrix(y, clusters.labels_, labels=range(count))
@@ -65,8 +71,9 @@ def _fit_k_means(recipe: Recipe, x: Inputs, y: Floats) -> BaseEstimator:
     return clusters
 
 
-FITTERS: Mapping[str, Callable[[Recipe, Inputs, Floats], BaseEstimator]] = {
+FITTERS: Mapping[str, Callable[[Recipe, Examples, Examples], BaseEstimator]] = {
+    "gradient-boosting": fit_gradient_boosting,
     "decision-tree": _fit_decision_tree,
     "k-means": _fit_k_means,
 }
-"""The families that scikit-learn fits, from features ``[rows, columns]`` and target ``[rows]``."""
+"""The families that scikit-learn fits, from the examples of the training and validation set."""

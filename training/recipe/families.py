@@ -25,28 +25,40 @@ class TableFamily:
     """An estimator of scikit-learn needs neither preprocessing nor a training loop."""
     hidden_layers: bool = False
     """Whether the recipe must list the widths of hidden layers; no other family may."""
+    all_columns: bool = True
+    """Whether it takes categories and missing values; if not, only complete numbers."""
     additive: bool = False
     """Whether the score is a sum over the features, so that each contribution is exact."""
     binary_loss: Literal["cross-entropy", "perceptron"] = "cross-entropy"
     binary_activation: Literal["sigmoid", "hard-sigmoid"] = "sigmoid"
     """What turns the score of the second of two labels into a probability."""
     draft_optimizer: Literal["LBFGS", "SGD", "AdamW"] | None = None
-    """The optimizer of a drafted recipe; None where ``new`` does not offer the family."""
+    """The optimizer of a drafted recipe; None for families without a training loop."""
+    drafted: bool = False
+    """Whether ``new`` offers the family."""
+    candidate: bool = False
+    """Whether ``new`` compares the family with others if the user chooses none."""
 
 
 TABLE_FAMILIES: Mapping[str, TableFamily] = {
-    "linear": TableFamily(tasks=_REGRESSION, additive=True, draft_optimizer="LBFGS"),
-    "logistic": TableFamily(tasks=_CLASSIFICATION, additive=True, draft_optimizer="LBFGS"),
+    "linear": TableFamily(
+        tasks=_REGRESSION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+    ),
+    "logistic": TableFamily(
+        tasks=_CLASSIFICATION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+    ),
     "perceptron": TableFamily(
         tasks=_CLASSIFICATION,
         additive=True,
         binary_loss="perceptron",
         binary_activation="hard-sigmoid",
         draft_optimizer="SGD",
+        drafted=True,
     ),
-    "mlp": TableFamily(hidden_layers=True, draft_optimizer="AdamW"),
-    "decision-tree": TableFamily(library="scikit-learn"),
-    "k-means": TableFamily(tasks=_CLASSIFICATION, library="scikit-learn"),
+    "mlp": TableFamily(hidden_layers=True, draft_optimizer="AdamW", drafted=True, candidate=True),
+    "gradient-boosting": TableFamily(library="scikit-learn", drafted=True, candidate=True),
+    "decision-tree": TableFamily(library="scikit-learn", all_columns=False),
+    "k-means": TableFamily(tasks=_CLASSIFICATION, library="scikit-learn", all_columns=False),
 }
 
 IMAGE_FAMILIES: Mapping[str, str] = {"layers": "layers", "residual": "widths"}
@@ -60,7 +72,14 @@ def output_width(labels: int) -> int:
 
 def list_draft_families() -> list[str]:
     """Return the families that a drafted recipe can have."""
-    return [name for name, family in TABLE_FAMILIES.items() if family.draft_optimizer]
+    return [name for name, family in TABLE_FAMILIES.items() if family.drafted]
+
+
+def list_candidates(task: Task) -> list[str]:
+    """Return the families that ``new`` compares for a task, in their order."""
+    return [
+        name for name, family in TABLE_FAMILIES.items() if family.candidate and task in family.tasks
+    ]
 
 
 def require_family(families: Mapping[str, object], name: str) -> str:

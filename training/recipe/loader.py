@@ -11,10 +11,10 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.spelling import closest_name, format_suggestion
-from service.timetext import describe_format, parse_datetime
 from training.errors import RecipeError
+from training.recipe.dates import find_date_mistakes
 from training.recipe.image import ImageCard, ImageRecipe
-from training.recipe.table import ModelCard, ModelDescription, Preprocessing, Recipe
+from training.recipe.table import Boosting, ModelCard, ModelDescription, Preprocessing, Recipe
 
 T = TypeVar("T", bound=ModelDescription)
 M = TypeVar("M", bound=BaseModel)
@@ -276,21 +276,6 @@ def _numbers(recipe: Recipe) -> set[str]:
     return {f.name for f in recipe.features if f.type not in ("category", "datetime")}
 
 
-def _date_mistakes(recipe: Recipe) -> list[str]:
-    """Return mistakes in features of dates, and formats of other features."""
-    mistakes = []
-    for feature in recipe.features:
-        name, text_format = feature.name, feature.text_format
-        if feature.type != "datetime":
-            mistakes += [f"{name} has a format, but is no datetime"] if feature.format else []
-            continue
-        if not (feature.minimum is feature.maximum is None):
-            mistakes.append(f"{name} has a minimum or maximum, which only numbers have")
-        if feature.example and parse_datetime(str(feature.example), text_format) is None:
-            mistakes.append(f"the example of {name} is not {describe_format(text_format)}")
-    return mistakes
-
-
 def _rotated(recipe: Recipe) -> list[str]:
     return [name for pair in recipe.preprocessing.rotated for name in pair]
 
@@ -345,7 +330,7 @@ _RULES: Rules = [
         not set(_rotated(r)) <= _numbers(r)
         and f"preprocessing.rotated: {', '.join(_rotated(r))} must be features that are numbers"
     ),
-    lambda r: _date_mistakes(r) != [] and f"features: {'; '.join(_date_mistakes(r))}",
+    lambda r: find_date_mistakes(r) != [] and f"features: {'; '.join(find_date_mistakes(r))}",
     lambda r: (
         r.target.column in [feature.name for feature in r.features]
         and f"features: {r.target.column} is the target, not a feature"
@@ -438,9 +423,19 @@ _RULES: Rules = [
         and f"preprocessing: a {r.network.family} uses raw columns; remove this section"
     ),
     lambda r: (
-        _is_from_scikit_learn(r)
-        and any(f.optional or f.type in ("category", "datetime") for f in r.features)
+        not r.family.all_columns
+        and any(feature.optional or feature.type == "category" for feature in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
+    ),
+    lambda r: (
+        _is_from_scikit_learn(r)
+        and r.target.log
+        and f"target.log: scikit-learn fits a {r.network.family} to the target itself; remove it"
+    ),
+    lambda r: (
+        r.network.family != "gradient-boosting"
+        and r.boosting != Boosting()
+        and f"boosting: a {r.network.family} has no trees to boost; remove this section"
     ),
 ]

@@ -220,6 +220,25 @@ class Training(OptimizerSettings):
     )
 
 
+class Boosting(Section):
+    """The trees of gradient boosting; the keys are those of scikit-learn."""
+
+    learning_rate: Annotated[Finite, Field(gt=0, le=1)] = 0.05
+    max_iter: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=500, description="the most trees, for each label if there are more than two"
+    )
+    max_leaf_nodes: Annotated[int, Field(ge=2, le=1024)] = 16
+    min_samples_leaf: Annotated[int, Field(ge=1)] = 20
+    l2_regularization: NotNegative = 1.0
+    max_features: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        default=0.5, description="share of the columns that each split chooses from"
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        default=30,
+        description="early stopping: trees without improvement on the validation set",
+    )
+
+
 class ModelDescription(Section):
     """Name and description of a model."""
 
@@ -268,6 +287,7 @@ class Recipe(ModelCard, SeededRecipe):
     training: Training | None = Field(
         default=None, description="required, except for families of scikit-learn"
     )
+    boosting: Boosting = Boosting()
 
     @property
     def family(self) -> TableFamily:

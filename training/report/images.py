@@ -18,6 +18,7 @@ from service.bundle.manifest import BINARY, Calibration, ClassesOutput, Evaluati
 from service.predictions import label_probabilities, predict_labels
 from service.spelling import join_names
 from training.data.table import Float32s, Floats, Rows
+from training.evaluation.metrics import describe_below_baseline
 from training.fit import History
 from training.images.augment import augment
 from training.images.dataset import Bytes, ImageSet, choose_evenly_spaced
@@ -116,7 +117,10 @@ def render(
         provenance=origin,
         output=output,
         measured=_describe_test_set(images, chosen),
-        caveats=_describe_caveats(images, chosen, calibration, len(skipped)),
+        caveats=[
+            *filter(None, [describe_below_baseline(evaluation)]),
+            *_describe_caveats(images, chosen, calibration, len(skipped)),
+        ],
         tiles=_create_tiles(evaluation, calibration),
         metrics=list_metrics(evaluation),
         intervals=[],

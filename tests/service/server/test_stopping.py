@@ -111,9 +111,15 @@ def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
         assert service.process.wait(20) in {0, 1, -signal.SIGTERM}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize(
-    "options", [("--workers", "1"), ("--workers", "2"), ("--load-isolation", "process")]
+    ("options", "number"),
+    [
+        (("--workers", "1"), signal.SIGINT),
+        (("--workers", "2"), signal.SIGTERM),
+        (("--workers", "2"), signal.SIGKILL),
+        (("--load-isolation", "process"), signal.SIGTERM),
+        (("--load-isolation", "process"), signal.SIGKILL),
+    ],
 )
 def test_a_stop_while_a_model_loads_endlessly_ends_all_processes(
     models: Path, options: tuple[str, ...], number: signal.Signals

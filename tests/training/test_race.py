@@ -1,0 +1,131 @@
+"""The race of `onward new` compares families on the same folds, and trains the best."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.store import read_bundle
+from tests.training.tables import write_mixed_table
+from training.__main__ import main
+from training.autorecipe.draft import draft
+from training.data.csv import UNKNOWN, read_csv
+from training.data.rows import LoadedRows, load_rows
+from training.data.sources import Folders
+from training.race import can_compare, race, select_features, with_family
+from training.recipe.table import Recipe
+
+
+def _write(path: Path, target: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Path:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0, 10, (len(target), 2)).round(3)
+    lines = [f"{a},{b},{a + target[k] * b:.4f}" for k, (a, b) in enumerate(x.tolist())]
+    path.write_text("\n".join(["a,b,y", *lines]))
+    return path
+
+
+def _loaded(path: Path, target: str, folders: Folders) -> tuple[Recipe, LoadedRows]:
+    table = read_csv(path, UNKNOWN)
+    recipe = draft(table, str(path), target, "mine", None).recipe
+    return recipe, load_rows(recipe, folders)
+
+
+def test_a_linear_table_gets_a_linear_model(tmp_path: Path, folders: Folders) -> None:
+    """With few rows, nothing is better."""
+    recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(120, 2.0)), "y", folders)
+
+    candidates = race(recipe, loaded)
+
+    assert candidates[0].family == "linear"
+    assert {one.family for one in candidates} == {"linear", "mlp", "gradient-boosting"}
+    assert [one.loss for one in candidates] == sorted(one.loss for one in candidates)
+    assert all(len(one.losses) == 5 for one in candidates)
+
+
+def test_a_family_without_dates_is_compared_on_the_other_columns(
+    tmp_path: Path, folders: Folders
+) -> None:
+    """If all columns are dates, it has no columns."""
+    lines = [f"2024-{k % 12 + 1:02}-15,{k % 7},{k * 0.37}" for k in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["day,n,y", *lines]))
+    recipe, _ = _loaded(tmp_path / "t.csv", "y", folders)
+
+    mlp, trees = (with_family(recipe, family, 60) for family in ("mlp", "gradient-boosting"))
+
+    assert [feature.name for feature in mlp.features] == ["day", "n"]
+    assert [feature.name for feature in trees.features] == ["n"]
+    only_dates = recipe.model_copy(update={"features": recipe.features[:1]})
+    assert select_features(only_dates, "mlp") == recipe.features[:1]
+    assert select_features(only_dates, "gradient-boosting") == []
+
+
+def test_a_draft_for_a_family_without_dates_leaves_them_out(tmp_path: Path) -> None:
+    """And says so."""
+    path = tmp_path / "t.csv"
+    lines = [f"2024-01-{k % 28 + 1:02},{k % 7},{k * 0.37}" for k in range(60)]
+    path.write_text("\n".join(["day,n,y", *lines]))
+
+    drafted = draft(read_csv(path, UNKNOWN), str(path), "y", "mine", "gradient-boosting")
+
+    assert [feature.name for feature in drafted.recipe.features] == ["n"]
+    assert drafted.columns[0].note == "dates, which gradient-boosting does not support"
+
+
+def test_the_test_set_does_not_decide(tmp_path: Path, folders: Folders) -> None:
+    """Other targets of the test rows give the same losses, to the last bit."""
+    recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(120, 2.0)), "y", folders)
+    losses = {one.family: one.losses for one in race(recipe, loaded)}
+    loaded.target[loaded.parts.test] += 1000
+
+    changed = {one.family: one.losses for one in race(recipe, loaded)}
+
+    assert changed == losses
+
+
+@pytest.mark.parametrize(("rows", "compared"), [(37, False), (40, True)])
+def test_very_small_tables_are_not_compared(
+    rows: int,
+    compared: bool,  # noqa: FBT001 - a parameter of the test
+    tmp_path: Path,
+    folders: Folders,
+) -> None:
+    """Below 30 rows outside the test set, folds say little."""
+    recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(rows, 2.0)), "y", folders)
+
+    assert can_compare(recipe, loaded) == compared
+
+
+def test_the_command_reports_and_records_the_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Output, manifest and report have every family, the best first; the recipe has the best."""
+    write_mixed_table(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["new", "--csv", "mixed.csv", "--target", "reply"]) == 0
+
+    said = capsys.readouterr().out
+    manifest = read_bundle(tmp_path / "models" / "mixed" / "1").manifest
+    assert manifest.provenance is not None
+    candidates = manifest.provenance.candidates
+    assert candidates is not None
+    best = candidates[0]
+    assert f"Chosen: {best.family}" in said
+    assert manifest.provenance.recipe["network"]["family"] == best.family  # type: ignore[index, call-overload]  # JSON
+    assert {one.metric for one in candidates} == {"log_loss"}
+    report = (tmp_path / "models" / "mixed" / "1" / "report.html").read_text()
+    assert "Compared models" in report
+    assert all(f"<td>{one.family}</td>" in report for one in candidates)
+
+
+def test_a_chosen_family_is_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user's choice is trained at once."""
+    _write(tmp_path / "t.csv", np.full(60, 2.0))
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["new", "--csv", "t.csv", "--target", "y", "--family", "linear"]) == 0
+
+    assert "Comparing" not in capsys.readouterr().out
+    assert read_bundle(tmp_path / "models" / "t" / "1").manifest.provenance.candidates is None  # type: ignore[union-attr]  # a trained model has one
