@@ -25,6 +25,7 @@ from service.bundle.features import (
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from training.data.table import Column, Dataset, Float32s, Floats
 from training.evaluation.metrics import round_number
+from training.model.blend import Blend
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
 from training.recipe.image import ImageRecipe
@@ -81,10 +82,10 @@ def describe_output(
 
 
 def describe_scaler(
-    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
+    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator | Blend
 ) -> contract.Scaler | None:
     """Return the fitted scaler as plain numbers, if there is one."""
-    if isinstance(predictor, Estimator):
+    if not isinstance(predictor, Predictor):
         return None
     preprocessing = predictor.preprocessing
     if preprocessing.scaler is None:

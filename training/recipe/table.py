@@ -230,6 +230,19 @@ class Boosting(Section):
     )
 
 
+class Member(Section):
+    """A model of an ensemble."""
+
+    weight: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        description="share of its prediction in that of the ensemble"
+    )
+    log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
+    network: Network
+    preprocessing: Preprocessing = Preprocessing()
+    training: Training | None = None
+    boosting: Boosting = Boosting()
+
+
 class ModelDescription(Section):
     """Name and description of a model."""
 
@@ -276,9 +289,26 @@ class Recipe(ModelCard, SeededRecipe):
     preprocessing: Preprocessing = Preprocessing()
     network: Network
     training: Training | None = Field(
-        default=None, description="required, except for families of scikit-learn"
+        default=None, description="required for families that PyTorch fits"
     )
     boosting: Boosting = Boosting()
+    members: list[Member] = Field(default=[], description="the models of an ensemble")
+
+    def list_member_recipes(self) -> "list[Recipe]":
+        """Return a recipe for each member of an ensemble, to be fitted to the same rows."""
+        return [
+            self.model_copy(
+                update={
+                    "target": self.target.model_copy(update={"log": member.log}),
+                    "network": member.network,
+                    "preprocessing": member.preprocessing,
+                    "training": member.training,
+                    "boosting": member.boosting,
+                    "members": [],
+                }
+            )
+            for member in self.members
+        ]
 
     @property
     def family(self) -> TableFamily:
