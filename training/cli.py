@@ -19,7 +19,7 @@ from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES, describe_below_baseline
+from training.evaluation.metrics import HEADLINES, describe_below_baseline, describe_split
 from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
@@ -209,6 +209,7 @@ def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
         "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
         "given": f"the {rows} given rows, which may include training rows",
     }[evaluation.part]
+    part += describe_split(evaluation)
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:
