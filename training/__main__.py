@@ -11,6 +11,7 @@ from typing import get_args
 
 from service.bundle.errors import BundleError
 from training import cli as commands
+from training.autorecipe.splits import RequestedSplit
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.image_input import SCALINGS, Channels, Layout
@@ -87,6 +88,7 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--name", help="name of the model (default: that of the file)")
     verb.add_argument("--family", choices=list_draft_families(), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
+    _add_split_options(verb)
     _add_folders(verb)
     _add_publishing_options(verb)
     verb.set_defaults(command=_new)
@@ -150,12 +152,33 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             raise DataError(
                 "--target and --family are options of --csv; the folder names are the classes."
             )
+        if options.group or options.time or options.split:
+            raise DataError("--group, --time and --split are options of --csv.")
         return commands.new_images(options.images, options.name, options.size)
     if not options.target:
         raise DataError("--target is missing: give the name of the column to predict.")
     if options.size:
         raise DataError("--size is an option of --images.")
-    return commands.new(options.csv, options.target, options.name, options.family)
+    split = RequestedSplit(options.group, options.time, random=options.split == "random")
+    return commands.new(options.csv, options.target, options.name, options.family, split=split)
+
+
+def _add_split_options(verb: argparse.ArgumentParser) -> None:
+    split = verb.add_mutually_exclusive_group()
+    split.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="with --csv: rows with the same cell, such as a patient, stay in one set; the column "
+        "is not a feature (default: by the table)",
+    )
+    split.add_argument(
+        "--time",
+        metavar="COLUMN",
+        help="with --csv: the newest rows are the test set (default: by the table)",
+    )
+    split.add_argument(
+        "--split", choices=["random"], help="with --csv: ignore groups and times in the table"
+    )
 
 
 def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
