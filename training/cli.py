@@ -16,11 +16,12 @@ from service.bundle.versions import list_model_names, require_versions
 from service.imaging.preprocess import create_example_image
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
+from training.autorecipe.splits import GUESSED, RequestedSplit
 from training.data.csv import UNKNOWN, read_csv
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES, describe_below_baseline
+from training.evaluation.metrics import HEADLINES, describe_below_baseline, describe_split
 from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
@@ -65,13 +66,21 @@ def list_recipes(models: Path) -> None:
         print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
+def new(
+    csv: Path,
+    target: str,
+    name: str | None,
+    family: str | None,
+    *,
+    split: RequestedSplit = GUESSED,
+) -> Recipe:
     """Infer a recipe for a CSV file, and report everything that was inferred.
 
     Raise `DataError` if the file is not a table that a model can be trained on.
     """
     table = read_csv(csv, UNKNOWN)
-    drafted = draft(table, str(csv), target, name or derive_model_name(csv.stem), family)
+    name = name or derive_model_name(csv.stem)
+    drafted = draft(table, str(csv), target, name, family, requested=split)
     print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
     print_line(_format_columns(drafted))
     return drafted.recipe
@@ -229,6 +238,7 @@ def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
         "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
         "given": f"the {rows} given rows, which may include training rows",
     }[evaluation.part]
+    part += describe_split(evaluation)
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -11,9 +10,9 @@ import numpy as np
 from service.bundle import manifest as contract
 from training.autorecipe.draft import choose_sections
 from training.data.rows import LoadedRows
-from training.data.split import folds, hold_out
+from training.data.split import create_splitter
 from training.data.table import Float32s, Floats, Rows, encode
-from training.errors import FitError
+from training.errors import DataError, FitError
 from training.evaluation.metrics import measure
 from training.learn import fit_model
 from training.model.blend import mix
@@ -69,12 +68,14 @@ class Candidate:
 
 
 def can_compare(recipe: Recipe, loaded: LoadedRows) -> bool:
-    """Return whether there are enough rows, also of each label, for folds."""
+    """Return whether there are enough rows, also of each label, group or time, for folds."""
     rows = loaded.parts.outside_test
-    if not recipe.is_classification:
-        return len(rows) >= _FEWEST_ROWS
-    counts = np.bincount(loaded.target[rows].astype(int), minlength=len(recipe.target.labels))
-    return len(rows) >= _FEWEST_ROWS and counts.min() >= _MIN_FOLDS
+    if len(rows) < _FEWEST_ROWS or _count_rarest(recipe, loaded, rows) < _MIN_FOLDS:
+        return False
+    try:
+        return len(list(_split(recipe, loaded))) > 0
+    except DataError:
+        return False
 
 
 def race(
@@ -133,26 +134,38 @@ def with_family(recipe: Recipe, family: str, rows: int) -> Recipe:
 
 
 def _split(recipe: Recipe, loaded: LoadedRows) -> Iterator[tuple[Rows, Rows]]:
-    """Yield the rows to fit and to measure of each fold."""
+    """Yield the rows to fit and to measure of each fold, by the split of the recipe.
+
+    Raise `DataError` if there are too few rows, groups or times.
+    """
+    splitter = create_splitter(recipe, loaded.table, loaded.target)
     rows = loaded.parts.outside_test
     if len(rows) > _MOST_ROWS:
         rows = np.sort(np.random.default_rng(recipe.seed).choice(rows, _MOST_ROWS, replace=False))
-    target = loaded.target[rows]
     count = _FOLDS
-    if recipe.is_classification:
-        count = min(count, int(np.bincount(target.astype(int)).min()))
-    pairs = folds(target, count, recipe.seed, classes=recipe.is_classification)
-    for fitting, measuring in islice(pairs, 1 if len(rows) >= _ONE_FOLD_FROM else None):
-        yield rows[fitting], rows[measuring]
+    count = min(count, _count_rarest(recipe, loaded, rows))
+    if splitter.groups is not None:
+        count = min(count, len(np.unique(splitter.groups[rows])))
+    pairs = list(splitter.folds(rows, max(count, _MIN_FOLDS)))
+    # In the order of time, the last fold is the newest, and has the most rows to fit.
+    yield from pairs[-1:] if len(rows) >= _ONE_FOLD_FROM else pairs
+
+
+def _count_rarest(recipe: Recipe, loaded: LoadedRows, rows: Rows) -> int:
+    """Return the number of rows of the rarest label, or of all rows for a value."""
+    if not recipe.is_classification:
+        return len(rows)
+    labels = len(recipe.target.labels)
+    return int(np.bincount(loaded.target[rows].astype(int), minlength=labels).min())
 
 
 def _measure(recipe: Recipe, loaded: LoadedRows, parts: list[tuple[Rows, Rows]]) -> Candidate:
     started = time.perf_counter()
     losses, predictions = [], []
-    classes, split = recipe.is_classification, recipe.split
-    share = split.validation / (1 - split.test)
+    splitter = create_splitter(recipe, loaded.table, loaded.target)
+    share = recipe.split.validation / (1 - recipe.split.test)
     for fitting, measuring in parts:
-        training, validation = hold_out(fitting, loaded.target, share, recipe.seed, classes=classes)
+        training, validation = splitter.hold_out(fitting, share)
         data = encode(loaded.table, recipe, training)
         fitted = fit_model(recipe, data, training, validation)
         predictions.append(fitted.predictor.predict(data.features[measuring]))

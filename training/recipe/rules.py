@@ -130,6 +130,7 @@ _RULES: Rules = [
         (r.split.test == 0 and r.split.folds == 0) != r.split.unmeasured
         and "split: set test or folds to measure the model, or set unmeasured = true"
     ),
+    lambda r: r.split.find_key_problem(r.target.column) or False,
     lambda r: (
         not r.target.labels
         and "regression" not in r.family.tasks
