@@ -16,7 +16,7 @@ from service.bundle.versions import list_model_names, require_versions
 from service.imaging.preprocess import create_example_image
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
-from training.data.csv import UNKNOWN, read_csv
+from training.data.csv import UNKNOWN, format_path, read_csv, readable_name
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.metrics import HEADLINES, describe_below_baseline
@@ -67,8 +67,10 @@ def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     Raise `DataError` if the file is not a table that a model can be trained on.
     """
     table = read_csv(csv, UNKNOWN)
-    drafted = draft(table, str(csv), target, name or derive_model_name(csv.stem), family)
-    print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
+    drafted = draft(
+        table, format_path(csv), target, name or derive_model_name(Path(table.name).stem), family
+    )
+    print_line(f"{table.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
     print_line(_format_columns(drafted))
     return drafted.recipe
 
@@ -114,7 +116,9 @@ def evaluate(
     """
     published = open_measurable(models, model, target, values)
     rows, metrics = measure_on(published, csv)
-    print_line(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
+    print_line(
+        f"{published.manifest.name}/{published.version} on {rows} rows of {readable_name(csv)}:"
+    )
     for metric, value in metrics.items():
         print_line(f"  {metric:<28} {value:.6g}")
 

@@ -2,10 +2,12 @@
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import polars as pl
 
@@ -31,6 +33,7 @@ from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
 
+_FILE_URI = "file://"
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 24
 _SAMPLE_CHARACTERS = 1 << 18
@@ -58,6 +61,26 @@ UNKNOWN = Layout(number_format=None, missing=("",))
 
 UNCHANGED = Layout(stripped=False)
 """Cells as the file has them, for a model that was not trained here."""
+
+
+def format_path(path: Path) -> str:
+    """Return the path of a file in a recipe, which is UTF-8: another name becomes a file: URI."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return str(path)
+
+
+def parse_path(text: str) -> Path:
+    """Return the path of a file in a recipe, the reverse of `format_path`."""
+    encoded = text.removeprefix(_FILE_URI)
+    return Path(text if encoded == text else os.fsdecode(unquote_to_bytes(encoded)))
+
+
+def readable_name(path: Path) -> str:
+    """Return the name of a file with a replacement for each byte that is not UTF-8."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def create_layout(data: Data) -> Layout:
@@ -111,7 +134,7 @@ def read_csv(
         csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
     )
     return Table(
-        name or path.name,
+        name or readable_name(path),
         cleaned if layout.stripped else frame,
         digest,
         number_format,
@@ -254,9 +277,10 @@ def _hash_file(path: Path) -> str:
 
 
 def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    source: Path | bytes = path
+    # Not the path, in which Polars expands patterns, and which it requires to be valid UTF-8.
+    source = path.read_bytes()
     if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
-        source = path.read_bytes().decode(csv_dialect.encoding, errors="replace").encode()
+        source = source.decode(csv_dialect.encoding, errors="replace").encode()
     try:
         return pl.read_csv(
             source,
@@ -266,7 +290,6 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
             quote_char=csv_dialect.quote,
             eol_char=csv_dialect.line_end[-1],
             skip_lines=int(csv_dialect.declared),
-            glob=False,
         )
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; a table needs a header and rows.") from None
