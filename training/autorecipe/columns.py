@@ -35,7 +35,8 @@ _DATES = (
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
 )
 _DATE = "a date or time; to use it, split it into numeric columns"
-_CODE = r"^0\d"
+CODE = r"^0\d"
+"""Cells that are codes, in which a leading zero matters, not numbers."""
 _LONG_CODE = r"^\d{17,}$"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
@@ -138,7 +139,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
         return unusable(_DATE)
     column = parse_numbers(known, table.number_format)
-    codes = known.str.contains(_CODE).any()
+    codes = known.str.contains(CODE).any()
     if column.numeric and not codes:
         return _infer_numeric(name, known, column, missing)
     return _infer_category(name, known, column, missing)

@@ -6,8 +6,8 @@ import polars as pl
 
 from service.bundle.manifest import BINARY
 from service.spelling import join_names
-from service.tabletext import MISSING
-from training.autorecipe.columns import ParsedNumbers, parse_numbers
+from service.tabletext import MISSING, NumberFormat
+from training.autorecipe.columns import CODE, ParsedNumbers, parse_numbers
 from training.data.numbers import as_numbers
 from training.data.table import Table
 from training.errors import DataError
@@ -63,7 +63,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     if not wordless or classification:
         return _infer_labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
-    if len(counts) > few or regression:
+    if distinct > few or regression:
         return _infer_quantity(column, parsed.cells)
     return _infer_labels(
         table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
@@ -108,7 +108,8 @@ def _infer_labels(
     table: Table, column: str, counts: pl.DataFrame, note: str = ""
 ) -> InferredTarget:
     total, spellings = int(counts["count"].sum()), len(counts)
-    counts = _merge_spellings(counts)
+    ignore_case = counts[_LABEL].str.to_lowercase().n_unique() < spellings
+    counts = _merge_spellings(counts, table.number_format)
     retained = {word: count for word, count in counts.iter_rows() if count >= _MIN_ROWS}
     skipped = [word for word in counts[_LABEL] if word not in retained]
     if len(counts) == BINARY and counts["count"].min() != 1:
@@ -126,7 +127,8 @@ def _infer_labels(
         some = join_names(skipped, _SHOWN)
         remarks.append(f"Labels with fewer than {_MIN_ROWS} rows are dropped: {some}.")
     if len(counts) < spellings:
-        remark = f"{column}: {spellings} spellings, some of which only differ in case"
+        alike = "only differ in case" if ignore_case else "are the same number"
+        remark = f"{column}: {spellings} spellings, some of which {alike}"
         remarks.append(f"{remark}, are read as {len(counts)} labels.")
     rarest = min(retained, key=lambda word: retained[word])
     rare = len(retained) == BINARY and retained[rarest] < RARE * total
@@ -134,17 +136,22 @@ def _infer_labels(
     target = Target(
         column=column,
         labels=labels,
-        ignore_case=len(counts) < spellings,
+        ignore_case=ignore_case,
         others="drop" if skipped else "reject",
     )
     return InferredTarget(target, remarks, rare)
 
 
-def _merge_spellings(counts: pl.DataFrame) -> pl.DataFrame:
-    """Merge labels that only differ in case, in their most frequent spelling."""
-    most = pl.col(_LABEL).sort_by("count", descending=True).first()
+def _merge_spellings(counts: pl.DataFrame, number_format: NumberFormat) -> pl.DataFrame:
+    """Merge labels that only differ in case or as 1 and 1.0 do, in the most frequent spelling."""
+    words = counts[_LABEL]
+    folded = words.str.to_lowercase()
+    if not words.str.contains(CODE).any():
+        numbers = as_numbers(words, number_format)
+        folded = numbers.cast(pl.String).zip_with(numbers.is_not_null(), folded)
+    order = pl.struct(-pl.col("count").cast(pl.Int64), pl.col(_LABEL).str.len_chars())
     return (
-        counts.group_by(pl.col(_LABEL).str.to_lowercase().alias("folded"), maintain_order=True)
-        .agg(most, pl.col("count").sum())
+        counts.group_by(folded.alias("folded"), maintain_order=True)
+        .agg(pl.col(_LABEL).sort_by(order).first(), pl.col("count").sum())
         .select(_LABEL, "count")
     )

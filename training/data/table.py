@@ -152,8 +152,7 @@ def with_target(table: Table, target: Target) -> Table:
     cells = table.column(target.column)
     usable = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
     if target.labels and target.others == "drop":
-        folded_cells, values = _fold_case(cells, target)
-        usable &= folded_cells.is_in(values)
+        usable &= _find_labels(table, cells, target).is_not_null()
     if not usable.any():
         raise DataError(f"{table.name}: no row has a usable value of the target {target.column!r}.")
     return table.filter(usable)
@@ -194,26 +193,34 @@ def encode_target(table: Table, target: Target) -> Floats:
     cells = table.column(target.column)
     if not target.labels:
         return _numbers(table, cells, target.affix)
-    folded_cells, values = _fold_case(cells, target)
-    codes = folded_cells.replace_strict(
-        values, range(len(values)), default=None, return_dtype=pl.Float64
-    )
+    codes = _find_labels(table, cells, target)
     if codes.null_count():
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
             f"{table.location(row)}: the target {target.column!r} is {cells[row]!r}, which "
-            f"is not one of {', '.join(values)}. Add it to target.values and target.labels, "
+            f"is not one of {', '.join(target.values or target.labels)}. Add it to target.values and target.labels, "
             'or set target.others = "drop".'
         )
     return codes.to_numpy()
 
 
-def _fold_case(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
-    """Return the cells and the labels' values, in lower case if the target ignores case."""
+def _find_labels(table: Table, cells: pl.Series, target: Target) -> pl.Series:
+    """Return the position of each cell's label, ``[rows]``, null if it is none.
+
+    Without an equal label, a number is the label of the same number: 1.0 is 1.
+    """
     values = target.values or target.labels
-    if not target.ignore_case:
-        return cells, values
-    return cells.str.to_lowercase(), [value.lower() for value in values]
+    if target.ignore_case:
+        cells, values = cells.str.to_lowercase(), [value.lower() for value in values]
+    codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    numbers = as_numbers(pl.Series(values), table.number_format)
+    by_label = {number: k for k, number in enumerate(numbers) if number is not None}
+    if len(by_label) < numbers.count() or not by_label or not codes.has_nulls():
+        return codes
+    by_number = as_numbers(cells, table.number_format).replace_strict(
+        by_label, default=None, return_dtype=pl.Float64
+    )
+    return codes.fill_null(by_number)
 
 
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:

@@ -1,0 +1,52 @@
+"""Inferred targets: which cells are one label, and which words are labels."""
+
+from pathlib import Path
+
+import pytest
+
+from training.autorecipe.draft import Draft, draft
+from training.data.csv import UNKNOWN, create_layout, read_csv
+from training.data.table import encode_target, with_target
+
+
+def _draft(folder: Path, cells: list[str]) -> Draft:
+    """Draft a recipe for a table with these cells as the target `y`."""
+    path = folder / "table.csv"
+    lines = [f"{k % 17},{cell}" for k, cell in enumerate(cells)]
+    path.write_text("\n".join(["x,y", *lines, ""]), encoding="utf-8")
+    return draft(read_csv(path, UNKNOWN), str(path), "y", "table", None)
+
+
+def _encode(drafted: Draft) -> list[float]:
+    """The target of each row, as the drafted recipe reads the table."""
+    recipe = drafted.recipe
+    table = read_csv(Path(str(recipe.data.file)), create_layout(recipe.data))
+    return encode_target(with_target(table, recipe.target), recipe.target).tolist()
+
+
+@pytest.mark.parametrize(
+    ("spellings", "labels", "positions"),
+    [
+        (["0", "0.0", "1", "1.0"], ["0", "1"], [0, 0, 1, 1]),
+        (["1.0", "1", "2.0", "2", "3.0", "3"], ["1", "2", "3"], [0, 0, 1, 1, 2, 2]),
+        (["-1", "-1.0", "+1", "1"], ["-1", "1"], [0, 0, 1, 1]),
+        (["low", "1", "1.0", "high"], ["1", "high", "low"], [2, 0, 0, 1]),
+        (["01", "1", "02"], ["01", "1", "02"], [0, 1, 2]),
+    ],
+)
+def test_labels_of_the_same_number_are_one_label(
+    tmp_path: Path, spellings: list[str], labels: list[str], positions: list[int]
+) -> None:
+    """1 and 1.0 are one label, unless leading zeros show that the labels are codes."""
+    drafted = _draft(tmp_path, spellings * 20)
+
+    assert drafted.recipe.target.labels == labels
+    assert _encode(drafted) == [float(position) for position in positions] * 20
+
+
+def test_a_class_in_another_notation_is_not_dropped(tmp_path: Path) -> None:
+    """Rare labels are dropped, but not the rare spelling of a frequent one."""
+    drafted = _draft(tmp_path, [*["1", "2"] * 30, "2.0", "7"])
+
+    assert drafted.recipe.target.labels == ["1", "2"]
+    assert _encode(drafted) == [*[0.0, 1.0] * 30, 1.0]
