@@ -198,8 +198,8 @@ def encode_target(table: Table, target: Target) -> Floats:
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
             f"{table.location(row)}: the target {target.column!r} is {cells[row]!r}, which "
-            f"is not one of {', '.join(target.values or target.labels)}. Add it to target.values and target.labels, "
-            'or set target.others = "drop".'
+            f"is not one of {', '.join(target.values or target.labels)}. Add it to "
+            'target.values and target.labels, or set target.others = "drop".'
         )
     return codes.to_numpy()
 
