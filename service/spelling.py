@@ -29,6 +29,11 @@ def join_names(
     return f"{text} and {more:,} more" if more > 0 else text
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 row, 2 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the known word that ``word`` is most likely a misspelling of, if one is close enough.
 

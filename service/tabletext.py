@@ -6,6 +6,7 @@ Training and the service both read tables by these rules.
 import csv
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -219,9 +220,17 @@ def is_title(row: Sequence[str | None]) -> bool:
 
 
 def column_name(number: int, cell: str | None = None) -> str:
-    """Return the name of a column, counted from 1, on one line; without one, one of its number."""
+    """Return the name of a column, counted from 1, on one line; without one, one of its number.
+
+    Letters with accents are composed (NFC), as some systems write them as two characters.
+    """
     lines = filter(None, map(str.strip, (cell or "").splitlines()))
-    return " ".join(lines) or f"column_{number}"
+    return compose(" ".join(lines)) or f"column_{number}"
+
+
+def compose(name: str) -> str:
+    """Return a name with composed letters (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _find_quote(lines: Sequence[str]) -> str:

@@ -4,8 +4,10 @@ import csv
 import io
 import random
 import tomllib
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,7 @@ from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 from training.run import run
 
+Form = Literal["NFC", "NFD"]
 ROWS = 120
 MESSY = {
     "income": ["unknown", "n/a", *['"${:,}"'] * 8],
@@ -249,6 +252,24 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
     assert faults == []
     np.testing.assert_array_equal(numbers, data.features)
     assert named.tolist() == [[0.5, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["größe", "Ångström", "prénom"])
+@pytest.mark.parametrize(("training", "served"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_accents_are_read_in_either_form(
+    tmp_path: Path, name: str, training: Form, served: Form
+) -> None:
+    """Some systems write ö as one character, others as two."""
+    table = columns(",", (name, small), ("y", small))
+    path = tmp_path / "table.csv"
+    path.write_text(unicodedata.normalize(training, table), encoding="utf-8")
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, unicodedata.normalize(served, table).encode())
+
+    assert faults == []
+    assert codec.example.keys() == {name}
+    np.testing.assert_array_equal(numbers, data.features)
 
 
 def test_cells_in_another_notation_than_in_training_are_read_or_reported(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from service.tabletext import (
     Decimal,
     begins_like_json,
     column_name,
+    compose,
     count_titles,
     find_codec,
     find_marked_codec,
@@ -232,7 +233,7 @@ def _read_header(
             "Line 1 opens a quote and never closes it; it must name the columns, such as "
             + dialect.separator.join(names)
         )
-    known, rows = {*names, *(trained.columns or ())}, first[-1:]
+    known, rows = {*map(compose, names), *(trained.columns or ())}, first[-1:]
     while len(rows) < MAX_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
         following = records.take(1)
         if not following or following[0].error is not None:
@@ -286,7 +287,10 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
             f"Line {line} names {len(cells):,} columns, and at most {_MAX_COLUMNS:,} are read; "
             "send only those of features and the columns to return."
         )
+    # A model of another library may have names that are not composed.
+    composed = {compose(feature.name): feature.name for feature in features}
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
+    names = [composed.get(name, name) for name in names]
     counts = Counter(names)
     lacking = [feature for feature in features if feature.name not in counts]
     repeated = [feature for feature in features if counts[feature.name] > 1]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from service.tabletext import NumberFormat, resembles_number
 from service.values import are_exact_integers
 from training.data.numbers import as_numbers, common_affix
@@ -37,7 +37,7 @@ _DATES = (
 _DATE = "a date or time; to use it, split it into numeric columns"
 CODE = r"^0\d"
 """Cells that are codes, in which a leading zero matters, not numbers."""
-_LONG_CODE = r"^\d{17,}$"
+_LONG_CODE = r"^-?\d{17,}$"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
@@ -111,9 +111,14 @@ def parse_numbers(known: pl.Series, number_format: NumberFormat) -> ParsedNumber
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())
-        notes.append(f"read without {affix!r}" + (f", missing in {without} cells" * bool(without)))
+        notes.append(
+            f"read without {affix!r}"
+            + (f", missing in {format_count(without, 'cell')}" * bool(without))
+        )
     if numeric and non_numeric:
-        notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
+        are = "is not a number" if len(others) == 1 else "are not numbers"
+        values = "a missing value" if len(others) == 1 else "missing values"
+        notes.append(f"{format_count(len(others), 'cell')} {are} ({some}), read as {values}")
     if not numeric and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
     number_like = sum(map(resembles_number, known)) if share < _HALF else 0
@@ -151,15 +156,18 @@ def _infer_numeric(
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
-    if distinct <= 1:
-        return unusable("; ".join(filter(None, ("constant", column.note))))
     if known.str.contains(_LONG_CODE).any():
         return unusable("an identifier: numbers of many digits")
+    if distinct <= 1:
+        return unusable("; ".join(filter(None, ("constant", column.note))))
     whole = bool(are_exact_integers(numbers.to_numpy()).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return unusable("an identifier")
     if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():
         return unusable("a row number")
+    in_32_bits = numbers.cast(pl.Float32).n_unique()
+    if in_32_bits == 1 or distinct - in_32_bits > _HALF * distinct:
+        return unusable(f"{distinct} numbers that are {in_32_bits} in 32 bits")
     missing += len(known) - len(numbers)
     kind: Kind = "integer" if whole else "number"
     return InferredColumn(

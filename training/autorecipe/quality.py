@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 from sklearn.tree import DecisionTreeClassifier
 
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
+from training.data.csv import FALLBACK
 from training.data.numbers import as_numbers
 from training.data.table import Floats, Rows, Table
 from training.recipe.table import Feature, ModelCard, Recipe
@@ -62,7 +63,9 @@ def describe_format(table: Table) -> list[str]:
     )
     header = "The first line names the columns."
     if csv_format.titles:
-        header = f"{csv_format.titles} title lines are skipped; the next line names the columns."
+        titles = format_count(csv_format.titles, "title line")
+        are = "is" if csv_format.titles == 1 else "are"
+        header = f"{titles} {are} skipped; the next line names the columns."
     if not csv_format.header:
         header = (
             "The first line is data, so the columns are named column_1 to "
@@ -71,6 +74,10 @@ def describe_format(table: Table) -> list[str]:
     cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    if csv_format.encoding == FALLBACK:
+        remarks.append(
+            "The file is not UTF-8. If letters are wrong in the names above, save it in UTF-8."
+        )
     if csv_format.ambiguous:
         hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
         remarks.append(
@@ -99,7 +106,10 @@ def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
     """Count rows without a target, and duplicates."""
     remarks = []
     if len(target) < all_rows:
-        remarks.append(f"{all_rows - len(target)} rows have no valid target and are skipped.")
+        skipped = all_rows - len(target)
+        have, are = ("has", "is") if skipped == 1 else ("have", "are")
+        rows = format_count(skipped, "row")
+        remarks.append(f"{rows} {have} no valid target and {are} skipped.")
     repeated = len(target) - table.frame.n_unique()
     if repeated:
         remarks.append(f"Duplicate rows: {repeated}; the test set may contain training rows.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from service.bundle.manifest import BINARY
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from service.tabletext import MISSING, NumberFormat
 from training.autorecipe.columns import CODE, ParsedNumbers, parse_numbers
 from training.data.numbers import as_numbers
@@ -18,6 +18,8 @@ _MAX_CLASSES = 50
 _MAX_CLASSES_OF_NUMBERS = 10
 _MIN_ROWS = 5
 _SHOWN = 10
+# A table with more negative numbers than this share has them on purpose.
+_FEW_NEGATIVE = 0.01
 _NONE = "None"
 _LABEL = "label"
 RARE = 0.35
@@ -59,12 +61,12 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
     if parsed.numeric and not wordless and many:
-        return _infer_quantity_with_words(column, parsed)
+        return _infer_quantity_with_words(table, column, parsed)
     if not wordless or classification:
         return _infer_labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if distinct > few or regression:
-        return _infer_quantity(column, parsed.cells)
+        return _infer_quantity(table, column, parsed.cells)
     return _infer_labels(
         table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
     )
@@ -85,19 +87,33 @@ def find_missing_words(table: Table, column: str) -> list[str]:
     return list(MISSING)
 
 
-def _infer_quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
-    target = _infer_quantity(column, parsed.cells.drop_nulls())
+def _infer_quantity_with_words(table: Table, column: str, parsed: ParsedNumbers) -> InferredTarget:
+    target = _infer_quantity(table, column, parsed.cells)
     update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
 
 
-def _infer_quantity(column: str, numbers: pl.Series) -> InferredTarget:
-    if min(numbers) < 0 or _compute_skewness(numbers) < 1 or _compute_skewness(numbers.log1p()) > 1:
+def _infer_quantity(table: Table, column: str, numbers: pl.Series) -> InferredTarget:
+    """Infer a target of numbers, one for each cell that is not missing."""
+    positive = numbers.filter(numbers >= 0)
+    if _compute_skewness(positive) < 1 or _compute_skewness(positive.log1p()) > 1:
         return InferredTarget(Target(column=column), [])
-    remark = f"{column}: its distribution is right-skewed, so its logarithm is fitted."
-    return InferredTarget(Target(column=column, log=True), [remark])
+    negative = (numbers < 0).arg_true()
+    if not len(negative):
+        remark = f"{column}: its distribution is right-skewed, so its logarithm is fitted."
+        return InferredTarget(Target(column=column, log=True), [remark])
+    remarks = []
+    if len(negative) <= _FEW_NEGATIVE * len(numbers):
+        rows = table.column(column).is_not_null().arg_true().gather(negative)
+        some = join_names([str(table.row_number(row)) for row in rows], _SHOWN)
+        remarks.append(
+            f"{column}: its distribution is right-skewed, but its logarithm is not fitted, because "
+            f"of {format_count(len(negative), 'negative number')} (row {some}). If that is an "
+            "error, correct it and train again."
+        )
+    return InferredTarget(Target(column=column), remarks)
 
 
 def _compute_skewness(numbers: pl.Series) -> float:

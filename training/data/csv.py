@@ -33,6 +33,9 @@ from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
 
+FALLBACK = "cp1252"
+"""The encoding of a file that is not UTF-8 and has no mark."""
+
 _FILE_URI = "file://"
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 24
@@ -190,7 +193,7 @@ def _detect_format(path: Path, layout: Layout) -> CsvDialect:
 def _find_encoding(path: Path, specified: str | None) -> str:
     """Return the codec of the file's byte-order mark, of the specified encoding, or of its bytes.
 
-    Without any, it is cp1252 if the file is not valid UTF-8.
+    Without any, it is `FALLBACK` if the file is not valid UTF-8.
 
     Raises:
         DataError: the encoding is not known, or the file has another type or is not text.
@@ -217,7 +220,7 @@ def _find_encoding(path: Path, specified: str | None) -> str:
             f"{path} is not a CSV file: its bytes are not text. "
             "Save the table as CSV (spreadsheet formats are not supported)."
         )
-    return codec if codec != "utf-8" or _is_utf8(path) else "cp1252"
+    return codec if codec != "utf-8" or _is_utf8(path) else FALLBACK
 
 
 def _is_utf8(path: Path) -> bool:
@@ -259,6 +262,11 @@ def _hash_file(path: Path) -> str:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the path of a CSV file.")
+    if path.exists() and not path.is_file():
+        raise DataError(
+            f"{path} is a stream, which can only be read once; save it to a file, and give the "
+            "path of that."
+        )
     digest, line = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

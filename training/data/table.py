@@ -11,7 +11,7 @@ import polars as pl
 
 from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name, join_names
-from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, lower_words
+from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, compose, lower_words
 from training.data.numbers import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
@@ -72,6 +72,8 @@ class Table:
         Raises:
             DataError: there is no such column.
         """
+        if name not in self.frame.columns and compose(name) in self.frame.columns:
+            name = compose(name)
         if name not in self.frame.columns:
             near = closest_name(name, self.frame.columns)
             hint = f" (did you mean {near!r}?)" if near else ""

@@ -1,5 +1,6 @@
 """Inferred targets: which cells are one label, and which words are labels."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def _encode(drafted: Draft) -> list[float]:
     """The target of each row, as the drafted recipe reads the table."""
     recipe = drafted.recipe
     table = read_csv(Path(str(recipe.data.file)), create_layout(recipe.data))
-    return encode_target(with_target(table, recipe.target), recipe.target).tolist()
+    return list(encode_target(with_target(table, recipe.target), recipe.target))
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,23 @@ def test_a_class_in_another_notation_is_not_dropped(tmp_path: Path) -> None:
 
     assert drafted.recipe.target.labels == ["1", "2"]
     assert _encode(drafted) == [*[0.0, 1.0] * 30, 1.0]
+
+
+@pytest.mark.parametrize("cell", ["-1", "-0.01", "-3000000"])
+def test_a_few_negative_numbers_in_a_skewed_target_are_reported(tmp_path: Path, cell: str) -> None:
+    """They may be errors, since without them the logarithm would be fitted."""
+    cells = [f"{math.expm1(k % 40 / 10):.4f}" for k in range(400)]
+    positive = _draft(tmp_path, cells)
+    cells[41] = cell
+    drafted = _draft(tmp_path, cells)
+
+    assert positive.recipe.target.log
+    assert not drafted.recipe.target.log
+    assert [text for text in drafted.remarks if "1 negative number (row 42)" in text]
+
+
+def test_a_target_with_many_negative_numbers_has_no_remark(tmp_path: Path) -> None:
+    """They are no errors."""
+    cells = [f"{math.expm1(k % 40 / 10) * (-1) ** (k % 9 == 0):.4f}" for k in range(400)]
+
+    assert not [text for text in _draft(tmp_path, cells).remarks if "negative" in text]
