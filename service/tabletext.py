@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -332,6 +332,22 @@ def lower_words(words: Collection[str]) -> frozenset[str]:
     Columns of categories compare the case too: "none" may be a category and "None" missing.
     """
     return frozenset(map(str.lower, words))
+
+
+def find_word(text: str, words: Container[str], missing: Collection[str]) -> str | None:
+    """Return a word of a table or a request; None if it is one for a missing value.
+
+    One of the known words may have blanks around it, or mean a missing value elsewhere.
+
+    Args:
+        text: as it is sent.
+        words: that are known.
+        missing: the words for missing values.
+    """
+    if text in words:
+        return text
+    stripped = text.strip()
+    return None if stripped in missing and stripped not in words else stripped
 
 
 def plain_number(

@@ -10,13 +10,21 @@ import orjson
 
 from service.bundle.features import WHOLE_MAX
 from service.spelling import LONGEST_WORD, closest_name, format_suggestion, join_names
-from service.tabletext import INFINITY, find_marks, possible_numbers, split_affix
+from service.tabletext import (
+    INFINITY,
+    MISSING,
+    find_marks,
+    lower_words,
+    possible_numbers,
+    split_affix,
+)
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
 """The largest number that rounds to a finite 32-bit one."""
 LARGEST_WHOLE = f"The largest whole number is {WHOLE_MAX:,}."
 """The hint for a larger one."""
 _MOST_DIGITS = 18
+_MISSING = lower_words(MISSING)
 
 
 def is_number(value: object, largest: float = MAX_ROUNDED_TO_FLOAT32) -> TypeGuard[float]:
@@ -63,6 +71,8 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
 def _hint_for_text(text: str) -> str:
     if text.casefold().lstrip("+-") in ("nan", *INFINITY):
         return "NaN and infinity are not accepted; send null where a value may be missing."
+    if text.lower() in _MISSING:
+        return "Send null where a value may be missing."
     hint = None if len(text) > LONGEST_WORD else _hint_for_number(text)
     return hint or "Send a JSON number, without quotes or unit."
 

@@ -17,6 +17,8 @@ from service.__main__ import main as serve
 from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
 from service.codecs.features import FeatureCodec
+from service.errors import InvalidInput
+from service.tabletext import MISSING
 from tests.conftest import StartApp
 from training.__main__ import main as train
 from training.autorecipe.draft import draft
@@ -237,6 +239,31 @@ def test_a_model_whose_recipe_has_a_missing_value_as_category_can_be_measured(
     assert model.recipe.features == recipe.features
     assert rows == 60
     assert metrics["rmse"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("word", ["Male", " Male", "NA", "", "None", "?", "  ", "nan", "other"])
+@pytest.mark.parametrize(
+    "known", [("Male", "Female"), ("Male", "Female", ""), ("Male", "Female", "NA")]
+)
+def test_a_word_is_the_same_in_every_protocol(
+    tmp_path: Path, known: tuple[str, ...], word: str
+) -> None:
+    """A cell of a table, and a string in JSON with blanks around it or not."""
+    path = tmp_path / "table.csv"
+    path.write_text(columns(",", ("x", one_of(*known)), ("y", small)))
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    cells, faults = rows_of(codec, f"x,z\n{word},1\n".encode())
+
+    if faults:
+        with pytest.raises(InvalidInput):
+            codec.decode_rows([{"x": word}])
+    else:
+        np.testing.assert_array_equal(codec.decode_rows([{"x": word}]), cells)
+        np.testing.assert_array_equal(codec.decode_rows([[word]]), cells)
+    column = data.columns[0]
+    is_missing = word.strip() in MISSING and word not in column.categories
+    assert bool(faults) == (is_missing and not column.feature.optional)
 
 
 def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:

@@ -17,18 +17,18 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.codecs.messages import describe, suggest_category, value_problem
-from service.codecs.rows import create_converter
+from service.codecs.rows import create_converter, missing_words
 from service.errors import InvalidRequest, Problem
 from service.spelling import LONGEST_WORD
 from service.tabletext import (
     INFINITY,
-    MISSING,
     POINT,
     TRUTHS,
     Decimal,
     Marks,
     NumberFormat,
     find_marks,
+    find_word,
     lower_words,
     plain_number,
     possible_numbers,
@@ -66,7 +66,7 @@ class CellReader:
         self._categories = frozenset(
             feature.categories if isinstance(feature, CategoryFeature) else ()
         )
-        words = {"", *(MISSING if feature.missing is None else feature.missing)}
+        words = missing_words(feature)
         self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(
@@ -95,22 +95,12 @@ class CellReader:
         """Return the JSON value of a cell: None if it is missing, its text if it is invalid."""
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
-            return self._word(cell, text)
+            return find_word(cell, self._categories, self._missing)
         if text.lower() in self._missing:
             return None
         if isinstance(feature, BooleanFeature):
             return TRUTHS.get(text.lower(), text)
         return self._number(text)
-
-    def _word(self, cell: str, text: str) -> str | None:
-        """Return the category of a cell, with or without the blanks around it.
-
-        A category of the manifest may begin with a blank, or be a word that means a missing value
-        elsewhere.
-        """
-        if cell in self._categories:
-            return cell
-        return None if text in self._missing and text not in self._categories else text
 
     def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""

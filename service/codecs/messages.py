@@ -21,7 +21,8 @@ from service.bundle.features import (
     Range,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
-from service.spelling import closest_name, join_names
+from service.spelling import LONGEST_WORD, closest_name, join_names
+from service.tabletext import NumberFormat, plain_number
 from service.values import (
     LARGEST_WHOLE,
     format_number,
@@ -151,10 +152,24 @@ def _type_hint(feature: Feature, value: object) -> str | None:
     if isinstance(feature, BooleanFeature):
         return "Send true or false without quotes."
     if not isinstance(feature, CategoryFeature):
-        return not_a_number(value, whole=isinstance(feature, IntegerFeature))
+        written = _read_number(feature, value)
+        return written or not_a_number(value, whole=isinstance(feature, IntegerFeature))
     if isinstance(value, bool | float) or not isinstance(value, int | str):
         return "Send it as a string."
     return suggest_category(str(value), feature)
+
+
+def _read_number(feature: NumericFeature, value: object) -> str | None:
+    """Say what to send instead of a number in the notation of the training table."""
+    if feature.decimal is None or not isinstance(value, str) or len(value) > LONGEST_WORD:
+        return None
+    text, number_format = value.strip(), NumberFormat(feature.decimal, feature.thousands or "")
+    plain = plain_number(text, number_format, feature.affix)
+    if plain is None or plain == text:
+        return None
+    return (
+        f"Send {plain} without the quotes, which is {text} in the notation of the training table."
+    )
 
 
 def suggest_category(text: str, feature: CategoryFeature) -> str | None:

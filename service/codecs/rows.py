@@ -25,6 +25,7 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
+from service.tabletext import MISSING, find_word
 from service.values import (
     format_value,
     is_integer,
@@ -203,9 +204,15 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
     return lambda value: math.nan if value is None else convert(value)
 
 
+def missing_words(feature: Feature) -> frozenset[str]:
+    """Return the words for missing values of a feature; an empty one always is."""
+    return frozenset(("", *(MISSING if feature.missing is None else feature.missing)))
+
+
 def _category_converter(feature: CategoryFeature) -> Convert:
     positions = {word: float(position) for position, word in enumerate(feature.categories)}
     unseen = UNSEEN if feature.unseen == "other" else None
+    missing, absent = missing_words(feature), math.nan if feature.optional else None
 
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.
@@ -214,9 +221,8 @@ def _category_converter(feature: CategoryFeature) -> Convert:
             value = str(int(value))
         if not isinstance(value, str):
             return None
-        # As it is first: a category may begin or end with a blank.
-        position = positions.get(value)
-        return positions.get(value.strip(), unseen) if position is None else position
+        word = find_word(value, positions, missing)
+        return absent if word is None else positions.get(word, unseen)
 
     return convert
 

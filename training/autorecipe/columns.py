@@ -19,7 +19,7 @@ _MOSTLY_WITH_FEW_WORDS = 0.8
 _FEW_WORDS = 5
 _HALF = 0.5
 _SHOWN = 5
-_MAX_CATEGORIES = 100
+MAX_CATEGORIES = 100
 _MIN_ROWS_PER_CATEGORY = 2
 _MIN_NUMBERED_ROWS = 20
 _MIN_FILLED_CELLS = 10
@@ -184,7 +184,7 @@ def _infer_category(
         return unusable("an identifier")
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
-    if distinct > _MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+    if distinct > MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
         note = f"{distinct} different words are too many for categories"
         return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]

@@ -7,6 +7,7 @@ import polars as pl
 from sklearn.tree import DecisionTreeClassifier
 
 from service.spelling import format_count, join_names
+from service.tabletext import MISSING
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.csv import FALLBACK
@@ -88,18 +89,31 @@ def describe_format(table: Table) -> list[str]:
 
 
 def describe_missing(table: Table, missing: Sequence[str]) -> list[str]:
-    """List the words that are read as missing values, with their columns."""
+    """List the words that are read as missing values, and those that are not, by column."""
+    words = [word for word in MISSING if word not in missing]
+    remarks = []
+    if some := _find_cells(table, missing):
+        remarks.append(f"Words read as missing values: {some}.")
+    if some := _find_cells(table, words):
+        remarks.append(
+            f"Read as words, because they are as frequent as others: {some}. If they are missing "
+            "values, add them to data.missing in the recipe."
+        )
+    return remarks
+
+
+def _find_cells(table: Table, words: Sequence[str]) -> str:
+    """Return the first columns with these words, each with the number of its cells."""
     counts = {
-        column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
+        column.name: column.filter(column.is_in(words)).alias("word").value_counts(sort=True)
         for column in table.frame
     }
     positions = [
         f"{word!r} in {name} ({times:,})"
-        for name, words in counts.items()
-        for word, times in words.iter_rows()
+        for name, found in counts.items()
+        for word, times in found.iter_rows()
     ]
-    some = join_names(positions, _SHOWN)
-    return [f"Words read as missing values: {some}."] if positions else []
+    return join_names(positions, _SHOWN)
 
 
 def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:

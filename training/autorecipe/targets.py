@@ -6,8 +6,8 @@ import polars as pl
 
 from service.bundle.manifest import BINARY
 from service.spelling import format_count, join_names
-from service.tabletext import MISSING, NumberFormat
-from training.autorecipe.columns import CODE, ParsedNumbers, parse_numbers
+from service.tabletext import MISSING, TRUTHS, NumberFormat
+from training.autorecipe.columns import CODE, MAX_CATEGORIES, ParsedNumbers, parse_numbers
 from training.data.numbers import as_numbers
 from training.data.table import Table
 from training.errors import DataError
@@ -21,6 +21,9 @@ _SHOWN = 10
 # A table with more negative numbers than this share has them on purpose.
 _FEW_NEGATIVE = 0.01
 _NONE = "None"
+# Of the words for missing values, those that are words in some tables.
+_WORDS = ("NA", _NONE)
+_HALF = 0.5
 _LABEL = "label"
 RARE = 0.35
 
@@ -72,19 +75,45 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     )
 
 
-def find_missing_words(table: Table, column: str) -> list[str]:
-    """Return the words for missing values; without ``None``, if that is a frequent label.
+def find_missing_words(table: Table, target: str) -> list[str]:
+    """Return the words for missing values, without those that the table has among its words.
+
+    ``NA`` may be North America, and ``None`` a kind of roof. Either is such a word if it is about
+    as frequent as the others of its column, and in no column of numbers. ``None`` is also one if it
+    is a label of several rows.
 
     Args:
         table: the complete table, with only blank cells missing.
-        column: the target's name.
+        target: the target's name.
     """
-    cells = table.column(column).drop_nulls()
+    return [word for word in MISSING if word not in _WORDS or not _is_word(table, word, target)]
+
+
+def _is_word(table: Table, word: str, target: str) -> bool:
+    counts = {cells.name: int((cells == word).sum()) for cells in table.frame}
+    label = counts[target] >= _MIN_ROWS and _has_words(table, target, _MAX_CLASSES)
+    if label and word == _NONE:
+        return True
+    names = [name for name, count in counts.items() if count]
+    return bool(names) and all(
+        _has_words(table, name, MAX_CATEGORIES) and _is_frequent(table.column(name), word)
+        for name in names
+    )
+
+
+def _has_words(table: Table, name: str, most: int) -> bool:
+    """Return whether a column has words, at most this many, next to those for missing values."""
+    cells = table.column(name).drop_nulls()
     known = cells.filter(~cells.is_in(MISSING))
-    label = (cells == _NONE).sum() >= _MIN_ROWS and 0 < known.n_unique() <= _MAX_CLASSES
-    if label and not parse_numbers(known, table.number_format).numeric:
-        return [word for word in MISSING if word != _NONE]
-    return list(MISSING)
+    if not 0 < known.n_unique() <= most or set(known.str.to_lowercase()) <= TRUTHS.keys():
+        return False
+    return not parse_numbers(known, table.number_format).numeric
+
+
+def _is_frequent(cells: pl.Series, word: str) -> bool:
+    known = cells.filter(~cells.is_in(MISSING))
+    count = int((cells == word).sum())
+    return count >= max(_MIN_ROWS, _HALF * len(known) / max(known.n_unique(), 1))
 
 
 def _infer_quantity_with_words(table: Table, column: str, parsed: ParsedNumbers) -> InferredTarget:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from service.tabletext import MISSING
 from training.autorecipe.draft import Draft, draft
+from training.autorecipe.targets import find_missing_words
 from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.table import encode_target, with_target
 
@@ -71,3 +73,30 @@ def test_a_target_with_many_negative_numbers_has_no_remark(tmp_path: Path) -> No
     cells = [f"{math.expm1(k % 40 / 10) * (-1) ** (k % 9 == 0):.4f}" for k in range(400)]
 
     assert not [text for text in _draft(tmp_path, cells).remarks if "negative" in text]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"zone": ["APAC", "EUR", "LATAM", "NA"]}, {"NA"}),
+        ({"roof": ["Gable", "None"], "price": ["1.5", "2"]}, {"None"}),
+        ({"zone": ["EUR", "NA"], "land": ["DE", "NA"]}, {"NA"}),
+        ({"zone": ["EUR", "NA"], "size": ["1.5", "2", "3", "4", "5", "6", "NA"]}, set()),
+        ({"zone": [*["EUR", "LATAM"] * 15, "NA"]}, set()),
+        ({"paid": ["true", "false", "NA"]}, set()),
+        ({"zone": ["EUR", "N/A"]}, set()),
+    ],
+)
+@pytest.mark.parametrize("is_target", [True, False])
+def test_a_word_for_missing_values_may_be_a_word(
+    tmp_path: Path, columns: dict[str, list[str]], words: set[str], *, is_target: bool
+) -> None:
+    """If it is as frequent as the others of its column, and in no column of numbers."""
+    path = tmp_path / "table.csv"
+    cells = [[choices[k % len(choices)] for choices in columns.values()] for k in range(120)]
+    lines = [f"{k % 7},{','.join(row)},{k % 11}" for k, row in enumerate(cells)]
+    path.write_text("\n".join(["x," + ",".join(columns) + ",y", *lines, ""]))
+
+    missing = find_missing_words(read_csv(path, UNKNOWN), next(iter(columns)) if is_target else "y")
+
+    assert set(MISSING) - set(missing) == words
