@@ -5,27 +5,33 @@ import io
 import random
 import tomllib
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from service.__main__ import main as serve
 from service.bundle.features import FeaturesInput
-from service.codecs.csv_header import open_csv
 from service.codecs.features import FeatureCodec
 from service.errors import InvalidInput
 from service.tabletext import MISSING
 from tests.conftest import StartApp
+from tests.tables import (
+    ROWS,
+    columns,
+    drafted,
+    grouped,
+    one_of,
+    rows_of,
+    small,
+    small_with_comma,
+)
 from training.__main__ import main as train
-from training.autorecipe.draft import draft
 from training.cli import new, write_recipe
-from training.data.csv import UNKNOWN, create_layout, read_csv
+from training.data.csv import create_layout, read_csv
 from training.data.sources import Folders, load
-from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.data.table import Dataset, encode, encode_features
 from training.errors import RecipeError
 from training.evaluation.published import measure_on, open_model
 from training.export.manifest import describe_input
@@ -34,7 +40,6 @@ from training.recipe.table import Recipe
 from training.run import run
 
 Form = Literal["NFC", "NFD"]
-ROWS = 120
 MESSY = {
     "income": ["unknown", "n/a", *['"${:,}"'] * 8],
     "share": ["{} %"],
@@ -88,36 +93,6 @@ def messy(separator: str = ";", spellings: dict[str, list[str]] = MESSY) -> str:
     return "\n".join(lines) + "\n"
 
 
-def columns(separator: str, *names_and_cells: tuple[str, Callable[[random.Random], str]]) -> str:
-    """A table of made-up cells."""
-    chance = random.Random(5)  # noqa: S311 - a table, not a secret
-    rows = [[name for name, _ in names_and_cells]]
-    rows += [[cell(chance) for _, cell in names_and_cells] for _ in range(ROWS)]
-    return "\n".join(separator.join(row) for row in rows) + "\n"
-
-
-def grouped(mark: str, decimal: str = ".") -> Callable[[random.Random], str]:
-    """Numbers with two decimals and a thousands mark."""
-
-    def cell(chance: random.Random) -> str:
-        text = f"{chance.randrange(100, 99_999_999) / 100:,.2f}"
-        return text.translate({ord(","): mark, ord("."): decimal})
-
-    return cell
-
-
-def small(chance: random.Random) -> str:
-    return f"{chance.random():.2f}"
-
-
-def small_with_comma(chance: random.Random) -> str:
-    return small(chance).replace(".", ",")
-
-
-def one_of(*words: str) -> Callable[[random.Random], str]:
-    return lambda chance: chance.choice(words)
-
-
 TABLES: dict[str, bytes] = {
     "everything": messy().encode("utf-8-sig"),
     "everything, with commas": messy(",", MESSY | {"amount": ["{}.5"]}).encode("utf-8-sig"),
@@ -161,27 +136,6 @@ TABLES: dict[str, bytes] = {
     "a declared separator": ("sep=|\n" + columns("|", ("a", small), ("y", small))).encode(),
     "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
 }
-
-
-def rows_of(codec: FeatureCodec, body: bytes) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """The numbers that the service reads in a table, and the messages of invalid rows."""
-    reader, _ = open_csv(body, codec, whole=False, longest=1 << 20)
-    reader.end()
-    numbers, errors = [], []
-    while (batch := reader.take(4096)) is not None:
-        numbers.append(batch.matrix)
-        errors += [error.message for error in batch.errors.values()]
-    return np.concatenate(numbers), errors
-
-
-def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, FeatureCodec]:
-    """A table as its drafted recipe reads it, and the codec by its manifest."""
-    recipe = draft(read_csv(path, UNKNOWN), str(path), target, "table", None).recipe
-    whole = load(recipe.data, Folders(None, folder))
-    table = with_target(whole, recipe.target)
-    data = encode(table, recipe, np.arange(table.frame.height))
-    described = describe_input(data, data.features).model_dump_json(exclude_none=True)
-    return table, data, FeatureCodec(FeaturesInput.model_validate_json(described))
 
 
 @pytest.mark.parametrize("name", TABLES)

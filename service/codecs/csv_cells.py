@@ -4,6 +4,7 @@ The marks that the numbers of a table are written with are found first.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -43,6 +44,8 @@ _NumericCell = tuple[int, str, NumberFormat | None]
 
 # The number of an invalid cell. Every rule on values rejects it, and the cell is decoded singly.
 INVALID = np.inf
+
+_DECIMALS: Sequence[Decimal] = (".", ",")
 
 # Limits of the cache of a column of words.
 _MAX_CACHED, _LONGEST_CACHED = 10_000, 100
@@ -181,8 +184,8 @@ def find_number_formats(
 ) -> Sequence[NumberFormat]:
     """Return the marks of each feature's numbers in a table, by its first rows.
 
-    They are those that training read, unless the client states a decimal mark, or another decimal
-    mark makes more cells numbers.
+    They are those that training read, unless the client states a decimal mark, or the table has
+    another one.
 
     Args:
         rows: each with its line.
@@ -198,17 +201,26 @@ def find_number_formats(
     cells: Iterable[_NumericCell] = _numeric_cells(rows, columns, features)
     if decimal is None and any(trained):
         cells = list(cells)
-        counts = [
-            sum(
-                plain_number(text, number_format or own or POINT) is not None
-                for _, text, own in cells
-            )
-            for number_format in (None, NumberFormat("."), NumberFormat(","))
-        ]
-        if counts[0] == max(counts):
+        if _reads_as_trained(cells):
             return [number_format or POINT for number_format in trained]
     found = NumberFormat(decimal or find_decimal(((k, text) for k, text, _ in cells), separator))
     return [own if own and own.decimal == found.decimal else found for own in trained]
+
+
+def _reads_as_trained(cells: Sequence[_NumericCell]) -> bool:
+    """Return whether a table has the marks of training.
+
+    More cells must have these marks than are only numbers with another decimal mark: one 1234.5 is
+    an error in a table where 12.000 is twelve thousand, and is no reason to read that as twelve.
+    """
+    others: Counter[str] = Counter()
+    marked = 0
+    for _, text, own in cells:
+        if plain_number(text, own or POINT) is not None:
+            marked += not text.lstrip("+-").isdecimal()
+        else:
+            others.update(d for d in _DECIMALS if plain_number(text, NumberFormat(d)) is not None)
+    return max(others.values(), default=0) <= marked
 
 
 def _numeric_cells(
