@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 SEPARATORS = ",;\t|"
+Escape = Literal["\\"]
 
 _SAMPLE_LINES = 50
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
@@ -91,7 +92,7 @@ Thousands = Literal["", ",", ".", " ", "'"]
 _BLANKS = " \u00a0\u2009\u202f"
 _APOSTROPHES = "'\u2019"
 _MARKS = f".,{_APOSTROPHES}{_BLANKS}"
-_USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
+USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
 
 # Patterns for `re` and for Polars: text next to a number, and digits with any marks between them.
 CURRENCY = (
@@ -111,7 +112,6 @@ _GROUPED = re.compile(
     r"(?:(?!(?P=thousands))(?P<decimal>[.,])[0-9]*+)?"
 )
 _GROUP_DIGITS = 3
-_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
 _NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -120,7 +120,8 @@ class CsvDialect:
     """The format of a CSV file.
 
     ``marked`` says whether it begins with a byte-order mark, which some spreadsheets need;
-    ``declared`` whether its first line is a spreadsheet's ``sep=;``, which is no row.
+    ``declared`` whether its first line is a spreadsheet's ``sep=;``, which is no row. ``escape``
+    is what precedes a quote inside a cell, where it is not doubled.
     """
 
     encoding: str
@@ -129,6 +130,7 @@ class CsvDialect:
     line_end: str
     marked: bool = False
     declared: bool = False
+    escape: Escape | None = None
 
 
 class CsvRows(Protocol):
@@ -143,14 +145,21 @@ class CsvRows(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def read_rows(lines: Iterable[str], separator: str, quote: str, *, strict: bool = False) -> CsvRows:
+def read_rows(
+    lines: Iterable[str],
+    separator: str,
+    quote: str,
+    *,
+    strict: bool = False,
+    escape: str | None = None,
+) -> CsvRows:
     """Read rows by the rules of the csv module, with cells of any length.
 
     Training and the service limit the length of lines and records themselves. The module's own
     limit applies to the whole process, so it is always set to the same value.
     """
     csv.field_size_limit(sys.maxsize)
-    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict)
+    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict, escapechar=escape)
 
 
 def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rename it
@@ -162,6 +171,7 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
     separator: str | None = None,
     quote: str | None = None,
     separators: str = SEPARATORS,
+    escape: Escape | None = None,
 ) -> CsvDialect:
     """Detect the dialect of a table by its first lines.
 
@@ -173,9 +183,11 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
         separator: None to detect it.
         quote: None to detect it.
         separators: the candidates.
+        escape: None to detect it.
     """
     line_end = "\n" if "\n" in text or "\r" not in text else "\r"
-    lines = [line for line in text.split(line_end) if line.strip()][:_SAMPLE_LINES]
+    all_lines = [line for line in text.split(line_end) if line.strip()]
+    lines = all_lines[:_SAMPLE_LINES]
     declaration = _DECLARATION.fullmatch(lines[0])
     if declaration:
         separator = separator or declaration[1]
@@ -183,7 +195,9 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
     quote = quote or _find_quote(lines)
     separator = separator or _find_separator(lines, names, quote, separators)
     end = "\r\n" if "\r\n" in text else line_end
-    return CsvDialect(encoding, separator, quote, end, marked, declaration is not None)
+    if f"\\{quote}" in text:
+        escape = escape or _find_escape(all_lines, separator, quote)
+    return CsvDialect(encoding, separator, quote, end, marked, declaration is not None, escape)
 
 
 def begins_like_json(text: str) -> bool:
@@ -238,6 +252,24 @@ def _find_quote(lines: Sequence[str]) -> str:
     text = "\n".join(lines)
     single = sum(text.count(f"{mark}'") + text.count(f"'{mark}") for mark in SEPARATORS)
     return "'" if '"' not in text and single >= len(lines) else '"'
+
+
+def _find_escape(lines: Sequence[str], separator: str, quote: str) -> Escape | None:
+    r"""Return a backslash if lines with ``\"`` are rather rows with it as the escape than without.
+
+    A row may continue in the next line, which is better than a quote at the wrong position.
+    """
+
+    def fitness(line: str, escape: str | None) -> int:
+        try:
+            next(read_rows([line], separator, quote, strict=True, escape=escape))
+        except csv.Error as error:
+            return int("unexpected end" in str(error))
+        return 2
+
+    escaped = [line for line in lines if f"\\{quote}" in line][:_SAMPLE_LINES]
+    balance = sum(fitness(line, "\\") - fitness(line, None) for line in escaped)
+    return "\\" if balance > 0 else None
 
 
 def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, separators: str) -> str:
@@ -334,6 +366,11 @@ def lower_words(words: Collection[str]) -> frozenset[str]:
     return frozenset(map(str.lower, words))
 
 
+def missing_words(listed: Collection[str] | None) -> frozenset[str]:
+    """Return the words for missing values that a manifest lists; an empty cell always is one."""
+    return frozenset(("", *(MISSING if listed is None else listed)))
+
+
 def find_word(text: str, words: Container[str], missing: Collection[str]) -> str | None:
     """Return a word of a table or a request; None if it is one for a missing value.
 
@@ -363,7 +400,7 @@ def plain_number(
     if affix:
         text = remove_affix(text, affix)
     if number_format.thousands:
-        text = text.translate(_USUAL_MARKS)
+        text = text.translate(USUAL_MARKS)
         grouped = _GROUPED.fullmatch(text)
         if (
             grouped is not None
@@ -381,7 +418,7 @@ def plain_number(
 def find_marks(text: str) -> Marks | None:
     """Return the marks in a number that may have any; None if the text is no number."""
     if not text.isascii():
-        text = text.translate(_USUAL_MARKS)
+        text = text.translate(USUAL_MARKS)
     if grouped := _GROUPED.fullmatch(text):
         thousands, decimal = grouped["thousands"], grouped["decimal"] or ""
         if not decimal and thousands in ".," and text.count(thousands) == 1:
@@ -398,26 +435,6 @@ def find_marks(text: str) -> Marks | None:
 def resembles_number(text: str) -> bool:
     """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
     return _NUMBER_LIKE.fullmatch(text) is not None
-
-
-def possible_numbers(text: str, marks: Marks) -> list[str]:
-    """Return what a number with these marks can mean, in the notation of Python.
-
-    An ambiguous one has two meanings: without thousands marks, and with decimals.
-    """
-    text = text.translate(_USUAL_MARKS)
-    meanings = [text.replace(marks.thousands, "")]
-    if marks.ambiguous:
-        meanings.append(text)
-    return [meaning.replace(",", ".") for meaning in meanings]
-
-
-def split_affix(text: str) -> tuple[str, str] | None:
-    """Return a number with any marks and the text after it; None if there is no text next to it."""
-    found = _WITH_AFFIX.fullmatch(text)
-    if found is None or found[1] == text or find_marks(found[1]) is None:
-        return None
-    return found[1], found[2] or ""
 
 
 def remove_affix(text: str, affix: str) -> str:

@@ -1,6 +1,7 @@
 """Single values in requests: which are numbers, and how messages show them."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TypeGuard
 
@@ -11,12 +12,15 @@ import orjson
 from service.bundle.features import WHOLE_MAX
 from service.spelling import LONGEST_WORD, closest_name, format_suggestion, join_names
 from service.tabletext import (
+    CURRENCY,
+    DIGITS,
     INFINITY,
     MISSING,
+    UNIT,
+    USUAL_MARKS,
+    Marks,
     find_marks,
     lower_words,
-    possible_numbers,
-    split_affix,
 )
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
@@ -24,6 +28,8 @@ MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
 LARGEST_WHOLE = f"The largest whole number is {WHOLE_MAX:,}."
 """The hint for a larger one."""
 _MOST_DIGITS = 18
+# Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
+_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
 _MISSING = lower_words(MISSING)
 
 
@@ -99,6 +105,26 @@ def _hint_for_number(text: str) -> str | None:
         what = "percent sign" if after == "%" else "unit"
         return f"Send {number} without the {what} and the quotes."
     return None
+
+
+def possible_numbers(text: str, marks: Marks) -> list[str]:
+    """Return what a number with these marks can mean, in the notation of Python.
+
+    An ambiguous one has two meanings: without thousands marks, and with decimals.
+    """
+    text = text.translate(USUAL_MARKS)
+    meanings = [text.replace(marks.thousands, "")]
+    if marks.ambiguous:
+        meanings.append(text)
+    return [meaning.replace(",", ".") for meaning in meanings]
+
+
+def split_affix(text: str) -> tuple[str, str] | None:
+    """Return a number with any marks and the text after it; None if there is no text next to it."""
+    found = _WITH_AFFIX.fullmatch(text)
+    if found is None or found[1] == text or find_marks(found[1]) is None:
+        return None
+    return found[1], found[2] or ""
 
 
 def parse_integer(text: str) -> int | None:

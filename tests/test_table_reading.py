@@ -134,6 +134,18 @@ TABLES: dict[str, bytes] = {
     .encode(),
     "titles": ("Report;;\n;;\n" + columns(";", ("a", small), ("b", small), ("y", small))).encode(),
     "a declared separator": ("sep=|\n" + columns("|", ("a", small), ("y", small))).encode(),
+    "escaped quotes": columns(
+        ",", ("w", one_of(r'"say \"hi\""', r'"6\""', '"plain"', r'"a\"\\,b"')), ("y", small)
+    ).encode(),
+    "escaped single quotes": columns(
+        ";", ("w", one_of(r"'it\'s; so'", "'b'")), ("v", one_of("'c'", "'d'")), ("y", small)
+    ).encode(),
+    "backslashes before closing quotes": columns(
+        ",", ("w", one_of(r'"C:\a, b\"', r'"D:\"', '"E:"')), ("y", small)
+    ).encode(),
+    "escaped quotes and line ends": columns(
+        ",", ("w", one_of('"a \\"b\nc\\" d"', '"x\ny"', r"e\"f")), ("y", small)
+    ).encode(),
     "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
 }
 

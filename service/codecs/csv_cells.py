@@ -18,7 +18,7 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.codecs.messages import describe, suggest_category, value_problem
-from service.codecs.rows import create_converter, missing_words
+from service.codecs.rows import create_converter
 from service.errors import InvalidRequest, Problem
 from service.spelling import LONGEST_WORD
 from service.tabletext import (
@@ -31,12 +31,11 @@ from service.tabletext import (
     find_marks,
     find_word,
     lower_words,
+    missing_words,
     plain_number,
-    possible_numbers,
     remove_affix,
-    split_affix,
 )
-from service.values import format_value, is_number, not_a_number
+from service.values import format_value, is_number, not_a_number, possible_numbers, split_affix
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.
@@ -69,7 +68,7 @@ class CellReader:
         self._categories = frozenset(
             feature.categories if isinstance(feature, CategoryFeature) else ()
         )
-        words = missing_words(feature)
+        words = missing_words(feature.missing)
         self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(

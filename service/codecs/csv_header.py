@@ -185,6 +185,7 @@ def _sniff_dialect(
         names=trained.columns or [feature.name for feature in codec.features],
         quote=quote,
         separators=SEPARATORS + (trained.separator or ""),
+        escape=trained.escape,
     )
     return dialect, fallback
 
@@ -224,7 +225,7 @@ def _read_header(
 ) -> _Header:
     """Read the header below any titles."""
     names = [feature.name for feature in codec.features]
-    records = Records(lines, dialect.separator, dialect.quote)
+    records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
     first = records.take(1 + dialect.declared)
     if not first:
         lines.require_next()
@@ -254,7 +255,7 @@ def _names_any(record: Record, known: set[str]) -> bool:
 def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:
     """Return the cells of the first rows below the header, each with its line."""
     sample = [line + "\n" for line in lines.waiting[:_SAMPLE_ROWS]]
-    reader = read_rows(sample, dialect.separator, dialect.quote)
+    reader = read_rows(sample, dialect.separator, dialect.quote, escape=dialect.escape)
     rows: list[tuple[int, list[str]]] = []
     with suppress(csv.Error):  # the reader of rows reports it
         rows.extend((lines.taken + reader.line_num, row) for row in reader if row)

@@ -140,11 +140,14 @@ class Records:
     more than three times.
     """
 
-    def __init__(self, lines: Lines, separator: str, quote: str = '"') -> None:
+    def __init__(
+        self, lines: Lines, separator: str, quote: str = '"', escape: str | None = None
+    ) -> None:
         self._lines = lines
         self._separator = separator
         self._quote = quote
-        self._opens, self._stays_open = quote_patterns(separator, quote)
+        self._escape = escape
+        self._opens, self._stays_open = quote_patterns(separator, quote, escape)
         # Of the next record: the lines scanned so far, their characters, and whether a quote is
         # open after them.
         self._scanned = self._size = 0
@@ -212,17 +215,28 @@ class Records:
             return RowError(f"{position}: {_NEVER_CLOSED}", _INVALID)
         ended = [f"{line}\n" for line in lines]
         try:
-            return next(read_rows(ended, self._separator, self._quote, strict=True))
+            return next(
+                read_rows(ended, self._separator, self._quote, strict=True, escape=self._escape)
+            )
         except csv.Error as error:
             reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
             return RowError(f"{position}: {reason}", _INVALID)
 
 
-def quote_patterns(separator: str, quote: str = '"') -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a line that opens a quote, and of one that leaves an open quote open."""
+def quote_patterns(
+    separator: str, quote: str = '"', escape: str | None = None
+) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return patterns of a line that opens a quote, and of one that leaves an open quote open.
+
+    ``escape`` is what precedes a quote that neither opens nor closes a cell.
+    """
     mark, q = re.escape(separator), re.escape(quote)
-    rest = rf"[^{q}]*+(?:{q}{q}[^{q}]*+)*+"  # of a cell in quotes, up to the quote that closes it
-    cells = rf"(?:(?:{q}{rest}{q}|[^{q}{mark}][^{mark}]*+)?+{mark})*+"
+    e = re.escape(escape or "")
+    pair = rf"|{e}.?" if escape else ""
+    # Of a cell in quotes, up to the quote that closes it.
+    rest = rf"[^{q}{e}]*+(?:(?:{q}{q}{pair})[^{q}{e}]*+)*+"
+    unquoted = rf"(?:[^{q}{mark}{e}]{pair})(?:[^{mark}{e}]++{pair})*+"
+    cells = rf"(?:(?:{q}{rest}{q}|{unquoted})?+{mark})*+"
     opened = rf"{q}{rest}\Z"
     return re.compile(cells + opened), re.compile(rf"{rest}(?:\Z|{q}{mark}{cells}{opened})")
 
@@ -282,9 +296,11 @@ class CsvReader(TableReader):
     ) -> None:
         super().__init__(codec, lines)
         self._separator, self._quote = dialect.separator, dialect.quote
+        # Of the lines in which a separator may not separate cells.
+        self._special = dialect.escape or dialect.quote
         self._width = width
         self._least_width = least_width
-        self._records = Records(lines, dialect.separator, dialect.quote)
+        self._records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
         self._most_lines = MAX_SLOW_ROWS
@@ -292,7 +308,8 @@ class CsvReader(TableReader):
 
     def take(self, most: int) -> RowBatch | None:
         """Return the next complete rows, as `TableReader.take` does."""
-        has_quote = self._quote in "\n".join(self._lines.waiting[:most])
+        text = "\n".join(self._lines.waiting[:most])
+        has_quote = self._quote in text or self._special in text
         if self._pending or self._records.is_partial or has_quote:
             records = self._pending or self._records.take(most)
             if records:

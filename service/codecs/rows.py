@@ -25,7 +25,7 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.tabletext import MISSING, find_word
+from service.tabletext import find_word, missing_words
 from service.values import (
     format_value,
     is_integer,
@@ -204,15 +204,10 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
     return lambda value: math.nan if value is None else convert(value)
 
 
-def missing_words(feature: Feature) -> frozenset[str]:
-    """Return the words for missing values of a feature; an empty one always is."""
-    return frozenset(("", *(MISSING if feature.missing is None else feature.missing)))
-
-
 def _category_converter(feature: CategoryFeature) -> Convert:
     positions = {word: float(position) for position, word in enumerate(feature.categories)}
     unseen = UNSEEN if feature.unseen == "other" else None
-    missing, absent = missing_words(feature), math.nan if feature.optional else None
+    missing, absent = missing_words(feature.missing), math.nan if feature.optional else None
 
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.

@@ -11,10 +11,9 @@ from service.tabletext import (
     NumberFormat,
     find_marks,
     plain_number,
-    possible_numbers,
     resembles_number,
-    split_affix,
 )
+from service.values import possible_numbers, split_affix
 
 NUMBER_FORMATS = [
     NumberFormat(),

@@ -134,7 +134,13 @@ def read_csv(
     if number_format is None:
         number_format, ambiguous = detect_number_format(cleaned, csv_dialect.separator)
     csv_format = DetectedCsvFormat(
-        csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
+        csv_dialect.separator,
+        csv_dialect.quote,
+        csv_dialect.encoding,
+        header,
+        titles,
+        ambiguous,
+        csv_dialect.escape,
     )
     return Table(
         name or readable_name(path),
@@ -285,6 +291,8 @@ def _hash_file(path: Path) -> str:
 
 
 def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
+    if csv_dialect.escape:
+        return _parse_row_by_row(path, csv_dialect)
     # Not the path, in which Polars expands patterns, and which it requires to be valid UTF-8.
     source = path.read_bytes()
     if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
@@ -306,7 +314,7 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
 
 
 def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    """Parse with Python's csv module, which is slow but accepts quotes inside unquoted cells.
+    """Parse with Python's csv module, which is slow but accepts quotes inside cells.
 
     Raises:
         DataError: a row is invalid; the message has its line.
@@ -315,7 +323,13 @@ def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
     with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
         if csv_dialect.declared:
             file.readline()
-        rows = read_rows(file, csv_dialect.separator, csv_dialect.quote, strict=True)
+        rows = read_rows(
+            file,
+            csv_dialect.separator,
+            csv_dialect.quote,
+            strict=True,
+            escape=csv_dialect.escape,
+        )
         start = 1 + csv_dialect.declared
         try:
             for row in rows:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ class DetectedCsvFormat:
     """The number of title lines above the header."""
     ambiguous: str = ""
     """A cell whose mark can be a decimal or a thousands mark, if the file does not decide."""
+    escape: Literal["\\"] | None = None
+    """What precedes a quote inside a cell, if that is not doubled."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ def recorded_format(table: Table) -> TableFormat | None:
     recorded = TableFormat(
         separator=None if csv_format.separator in SEPARATORS else csv_format.separator,
         quote=None if csv_format.quote == '"' else csv_format.quote,
+        escape=csv_format.escape,
         encoding=None if utf else csv_format.encoding,
         columns=None if csv_format.header else table.frame.columns,
     )
