@@ -220,14 +220,18 @@ def quote_cell(cell: str, separator: str, quote: str = '"') -> str:
 
 
 def count_titles(rows: Sequence[Sequence[str | None]]) -> int:
-    """Return the number of titles above the header, among the first ten rows of a table."""
-    return next((k for k, row in enumerate(rows[:MAX_TITLES]) if not is_title(row)), 0)
+    """Return the number of titles above the header, among the first ten rows of a table.
+
+    A title is one cell in a table of three columns or more, with or without empty cells after it.
+    """
+    rows = rows[:MAX_TITLES]
+    if max(map(len, rows), default=0) < _TITLED_WIDTH:
+        return 0
+    return next((k for k, row in enumerate(rows) if not may_be_title(row)), 0)
 
 
-def is_title(row: Sequence[str | None]) -> bool:
-    """Return whether a row has three cells or more, of which at most one is not empty."""
-    if len(row) < _TITLED_WIDTH:
-        return False
+def may_be_title(row: Sequence[str | None]) -> bool:
+    """Return whether at most one cell of a row is not empty."""
     # Stops at the second one, since a row may have hundreds of thousands of cells.
     filled = (True for cell in row if cell and cell.strip())
     return not (next(filled, False) and next(filled, False))

@@ -146,6 +146,24 @@ TABLES: dict[str, bytes] = {
     "escaped quotes and line ends": columns(
         ",", ("w", one_of('"a \\"b\nc\\" d"', '"x\ny"', r"e\"f")), ("y", small)
     ).encode(),
+    "titles of one cell": b"Report\n\nby me\n"
+    + columns(",", ("a", small), ("b", one_of("u", "v")), ("y", small)).encode(),
+    "a separator after each row": columns(",", ("a", small), ("", lambda _: ""), ("y", small))
+    .replace("\n", ",\n")
+    .replace("y,", "y", 1)
+    .encode(),
+    "separators after some rows": columns(
+        ";", ("a", small), ("b", one_of("u", '"v;w"')), ("y", one_of("1.5;;", "2.5", "0.5;"))
+    ).encode(),
+    "names of several columns": columns(
+        ",", ("a", small), ("a", one_of("u", "v")), ("b", small), ("b", small), ("y", small)
+    ).encode(),
+    "a name that has a number": columns(
+        ",", ("a", small), ("a_2", small), ("a", one_of("u", "v")), ("y", small)
+    ).encode(),
+    "names of unused columns": columns(
+        ",", ("a", small), ("a", lambda _: "1"), ("b", lambda _: ""), ("b", small), ("y", small)
+    ).encode(),
     "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
 }
 

@@ -161,6 +161,10 @@ class TableFormat(StrictModel):
     columns: list[str] | None = Field(
         default=None, description="names of all columns, if the table has no header"
     )
+    repeated: list[str] | None = Field(
+        default=None,
+        description="names that several columns have; those after the first are name_2 and so on",
+    )
 
 
 class FeaturesInput(StrictModel):

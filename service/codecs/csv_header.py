@@ -15,7 +15,7 @@ from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
-from service.spelling import closest_name, join_names
+from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
     MAX_TITLES,
     SEPARATORS,
@@ -28,7 +28,7 @@ from service.tabletext import (
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
-    is_title,
+    may_be_title,
     read_rows,
     resembles_number,
     sniff,
@@ -235,7 +235,9 @@ def _read_header(
             + dialect.separator.join(names)
         )
     known, rows = {*map(compose, names), *(trained.columns or ())}, first[-1:]
-    while len(rows) < MAX_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
+    while (
+        len(rows) < MAX_TITLES and may_be_title(rows[-1].cells) and not _names_any(rows[-1], known)
+    ):
         following = records.take(1)
         if not following or following[0].error is not None:
             break
@@ -245,7 +247,8 @@ def _read_header(
     cells, rows = record.cells, rows[titles + 1 :]
     if len(cells) == len(trained.columns or ()) and not _names_any(record, known):
         cells, rows = trained.columns or (), [record, *rows]
-    return _Header(cells, find_columns(cells, codec.features, record.line), rows)
+    columns = find_columns(cells, codec.features, record.line, trained.repeated or ())
+    return _Header(cells, columns, rows)
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
@@ -271,13 +274,16 @@ def _least_width(
     return min(width, max([first, *(column + 1 for column in needed)]))
 
 
-def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Mapping[int, int]:
+def find_columns(
+    cells: Sequence[str], features: Sequence[Feature], line: int, repeated: Sequence[str] = ()
+) -> Mapping[int, int]:
     """Find the column of each feature, by the feature's position.
 
     Args:
         cells: of the header.
         features: of the model.
         line: of the header, from 1.
+        repeated: names that several columns of the training table have.
 
     Raises:
         InvalidInput: the column of a feature is missing, misspelled, or repeated.
@@ -292,11 +298,14 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
     composed = {compose(feature.name): feature.name for feature in features}
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
     names = [composed.get(name, name) for name in names]
+    if repeated:
+        numbered = zip(names, number_repeated(names), strict=True)
+        names = [unique if name in repeated else name for name, unique in numbered]
     counts = Counter(names)
     lacking = [feature for feature in features if feature.name not in counts]
-    repeated = [feature for feature in features if counts[feature.name] > 1]
-    if lacking or repeated:
-        _require_columns(names, features, lacking, repeated, line)
+    duplicates = [feature for feature in features if counts[feature.name] > 1]
+    if lacking or duplicates:
+        _require_columns(names, features, lacking, duplicates, line)
     positions = {feature.name: position for position, feature in enumerate(features)}
     return {positions[name]: k for k, name in enumerate(names) if name in positions}
 

@@ -4,6 +4,7 @@ Only the problems that are reported get a message.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +36,12 @@ from service.values import (
 Matrix = npt.NDArray[np.floating]
 """``[rows, columns]`` in the type of the graph's input, float32 or float64."""
 
+SURROGATE = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, in decoded text."""
+_NOT_UTF8 = (
+    "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
+    "example Content-Type: text/csv; charset=windows-1252."
+)
 _NAME_SHOWN = 100
 SURPLUS_SHOWN = 3
 """Surplus cells of a row that its message quotes."""
@@ -242,3 +249,11 @@ def width_error(
         surplus = join_names(cells[width:], SURPLUS_SHOWN, format_value, count - width)
         message += f". Extra cells: {surplus}."
     return RowError(message, InvalidInput.code)
+
+
+def replace_undecoded(texts: list[str], lines: Sequence[int], errors: dict[int, RowError]) -> None:
+    """Add an error for each row with bytes that are not UTF-8, and replace these in its text."""
+    for row, text in enumerate(texts):
+        if SURROGATE.search(text):
+            errors.setdefault(row, RowError(f"Line {lines[row]}: {_NOT_UTF8}", InvalidInput.code))
+            texts[row] = SURROGATE.sub("\ufffd", text)

@@ -75,6 +75,9 @@ def describe_format(table: Table) -> list[str]:
     cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    if csv_format.renamed:
+        some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
+        remarks.append(f"Columns of the same name are numbered: {some}.")
     if csv_format.encoding == FALLBACK:
         remarks.append(
             "The file is not UTF-8. If letters are wrong in the names above, save it in UTF-8."

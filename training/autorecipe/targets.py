@@ -14,7 +14,7 @@ from training.errors import DataError
 from training.recipe.families import TABLE_FAMILIES
 from training.recipe.table import Target
 
-_MAX_CLASSES = 50
+_MAX_CLASSES = 100
 _MAX_CLASSES_OF_NUMBERS = 10
 _MIN_ROWS = 5
 _SHOWN = 10

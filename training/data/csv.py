@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 import polars as pl
 
 from service.filetypes import describe_file_type
+from service.spelling import number_repeated
 from service.tabletext import (
     MAX_TITLES,
     MISSING,
@@ -124,8 +125,9 @@ def read_csv(
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
     if columns is None:
         columns = [column_name(k) for k in range(1, frame.width + 1)]
+    renamed: dict[str, str] = {}
     if header:
-        columns = [column_name(k, cell) for k, cell in enumerate(frame.row(0), 1)]
+        columns, renamed = _name_columns(frame.row(0))
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
@@ -141,6 +143,7 @@ def read_csv(
         titles,
         ambiguous,
         csv_dialect.escape,
+        renamed,
     )
     return Table(
         name or readable_name(path),
@@ -151,6 +154,13 @@ def read_csv(
         missing=layout.missing,
         stripped=layout.stripped,
     )
+
+
+def _name_columns(cells: Sequence[str | None]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the columns, and those in the file of columns that got a number."""
+    named = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
+    columns = number_repeated(named)
+    return columns, {new: old for new, old in zip(columns, named, strict=True) if new != old}
 
 
 def has_header(frame: pl.DataFrame) -> bool:
@@ -314,16 +324,18 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
 
 
 def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    """Parse with Python's csv module, which is slow but accepts quotes inside cells.
+    """Parse with Python's csv module, which is slow but accepts rows of different lengths.
+
+    Short titles and rows get empty cells, and empty cells beyond the header are dropped.
 
     Raises:
         DataError: a row is invalid; the message has its line.
     """
-    lines: list[list[str]] = []
+    rows: list[tuple[int, list[str]]] = []
     with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
         if csv_dialect.declared:
             file.readline()
-        rows = read_rows(
+        lines = read_rows(
             file,
             csv_dialect.separator,
             csv_dialect.quote,
@@ -332,22 +344,26 @@ def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
         )
         start = 1 + csv_dialect.declared
         try:
-            for row in rows:
-                if lines and len(row) > len(lines[0]):
-                    raise DataError(
-                        f"{path}, line {start}: {len(row)} cells where the first row has "
-                        f"{len(lines[0])}. Quote cells that contain {csv_dialect.separator!r}, and "
-                        "remove title lines above the header."
-                    )
-                start = 1 + csv_dialect.declared + rows.line_num
-                lines.append(row)
+            for row in lines:
+                if row:
+                    rows.append((start, row))
+                start = 1 + csv_dialect.declared + lines.line_num
         except csv.Error:
             raise DataError(
                 f"{path}, line {start}: a quote is never closed, or a quote inside a quoted cell "
                 f"is not doubled ({csv_dialect.quote * 2})."
             ) from None
-    names = [column_name(k) for k in range(1, len(lines[0]) + 1)]
-    padded = [[*row, *[None] * (len(names) - len(row))] for row in lines]
+    titles = count_titles([row for _, row in rows[:MAX_TITLES]])
+    width = len(rows[titles][1])
+    for line, row in rows[titles:]:
+        if any(map(str.strip, row[width:])):
+            raise DataError(
+                f"{path}, line {line}: {len(row)} cells where the first row has {width}. Quote "
+                f"cells that contain {csv_dialect.separator!r}, and remove title lines above the "
+                "header."
+            )
+    names = [column_name(k) for k in range(1, width + 1)]
+    padded = [[*row[:width], *[None] * (width - len(row))] for _, row in rows]
     return pl.DataFrame(padded, schema=dict.fromkeys(names, pl.String), orient="row")
 
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ class DetectedCsvFormat:
     """A cell whose mark can be a decimal or a thousands mark, if the file does not decide."""
     escape: Literal["\\"] | None = None
     """What precedes a quote inside a cell, if that is not doubled."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """The names in the file of the columns with a number after it, as that name is repeated."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def recorded_format(table: Table) -> TableFormat | None:
         escape=csv_format.escape,
         encoding=None if utf else csv_format.encoding,
         columns=None if csv_format.header else table.frame.columns,
+        repeated=sorted(set(csv_format.renamed.values())) or None,
     )
     return None if recorded == TableFormat() else recorded
 

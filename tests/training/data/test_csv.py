@@ -216,7 +216,6 @@ def test_the_layout_can_specify_decimal_commas(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"a,b\n", "has a header but no rows"),
-        (b"a,a\n1,2\n", "two columns named 'a'"),
         (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells where the first row has 2"),
         (b'a,b\n1,2\n"3,4\n5,6\n', "line 3: a quote is never closed"),
         (
@@ -244,3 +243,19 @@ def test_a_folder_and_a_missing_file_are_rejected(tmp_path: Path) -> None:
         read_csv(tmp_path)
     with pytest.raises(DataError, match="No such file"):
         read_csv(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("a,a,b", ["a", "a_2", "b"]),
+        ("a,a,a", ["a", "a_2", "a_3"]),
+        ("a,a_2,a", ["a", "a_2", "a_3"]),
+        ("a,a,a_2", ["a", "a_3", "a_2"]),
+    ],
+)
+def test_columns_of_the_same_name_are_numbered(
+    tmp_path: Path, header: str, names: list[str]
+) -> None:
+    """No column gets the name of another one."""
+    assert read_csv(_written(tmp_path, f"{header}\n1,2,3\n")).frame.columns == names
