@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -112,7 +112,9 @@ _GROUPED = re.compile(
     r"(?:(?!(?P=thousands))(?P<decimal>[.,])[0-9]*+)?"
 )
 _GROUP_DIGITS = 3
-_NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
+MINUS = "\u2212"
+# After an amount of money.
+_MAGNITUDES = {"K": "e3", "M": "e6", "B": "e9"}
 
 
 @dataclass(frozen=True)
@@ -375,22 +377,6 @@ def missing_words(listed: Collection[str] | None) -> frozenset[str]:
     return frozenset(("", *(MISSING if listed is None else listed)))
 
 
-def find_word(text: str, words: Container[str], missing: Collection[str]) -> str | None:
-    """Return a word of a table or a request; None if it is one for a missing value.
-
-    One of the known words may have blanks around it, or mean a missing value elsewhere.
-
-    Args:
-        text: as it is sent.
-        words: that are known.
-        missing: the words for missing values.
-    """
-    if text in words:
-        return text
-    stripped = text.strip()
-    return None if stripped in missing and stripped not in words else stripped
-
-
 def plain_number(
     text: str, number_format: NumberFormat = POINT, affix: str | None = None
 ) -> str | None:
@@ -401,8 +387,12 @@ def plain_number(
         number_format: the marks; the thousands mark counts only between groups of three digits.
         affix: a unit or currency that may be at either end of the number.
     """
+    text = plain_sign(text)
+    exponent = ""
     if affix:
-        text = remove_affix(text, affix)
+        text = plain_sign(remove_affix(text, affix))
+        if text[-1:] in _MAGNITUDES and text[-2:-1].isdecimal() and re.fullmatch(CURRENCY, affix):
+            text, exponent = text[:-1], _MAGNITUDES[text[-1]]
     if number_format.thousands:
         text = text.translate(USUAL_MARKS)
         grouped = _GROUPED.fullmatch(text)
@@ -416,11 +406,26 @@ def plain_number(
         if "." in text:
             return None
         text = text.replace(",", ".")
-    return text if _NUMBER.fullmatch(text) else None
+    return f"{text}{exponent}" if _NUMBER.fullmatch(text) else None
+
+
+def plain_sign(text: str) -> str:
+    """Return a negative number with a minus before it: accounting writes (1.75), and others 1.75-.
+
+    The minus may be that of typography.
+    """
+    if text[:1] == MINUS:
+        return f"-{text[1:]}"
+    if text[:1] == "(" and text[-1:] == ")":
+        return f"-{text[1:-1].strip()}"
+    if text[-1:] in ("-", MINUS) and text[:1] not in ("-", "+"):
+        return f"-{text[:-1].rstrip()}"
+    return text
 
 
 def find_marks(text: str) -> Marks | None:
     """Return the marks in a number that may have any; None if the text is no number."""
+    text = plain_sign(text)
     if not text.isascii():
         text = text.translate(USUAL_MARKS)
     if grouped := _GROUPED.fullmatch(text):
@@ -434,11 +439,6 @@ def find_marks(text: str) -> Marks | None:
     whole, point = plain.groups()
     decimal = "" if point is None else text[plain.end("whole")]
     return Marks(decimal, "", len(whole) > _GROUP_DIGITS)
-
-
-def resembles_number(text: str) -> bool:
-    """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
-    return _NUMBER_LIKE.fullmatch(text) is not None
 
 
 def remove_affix(text: str, affix: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -21,6 +21,7 @@ from service.tabletext import (
     Marks,
     find_marks,
     lower_words,
+    plain_sign,
 )
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
@@ -29,6 +30,7 @@ LARGEST_WHOLE = f"The largest whole number is {WHOLE_MAX:,}."
 """The hint for a larger one."""
 _MOST_DIGITS = 18
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
+_NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
 _WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
 _MISSING = lower_words(MISSING)
 
@@ -107,12 +109,33 @@ def _hint_for_number(text: str) -> str | None:
     return None
 
 
+def resembles_number(text: str) -> bool:
+    """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
+    return _NUMBER_LIKE.fullmatch(text) is not None
+
+
+def find_word(text: str, words: Container[str], missing: Collection[str]) -> str | None:
+    """Return a word of a table or a request; None if it is one for a missing value.
+
+    One of the known words may have blanks around it, or mean a missing value elsewhere.
+
+    Args:
+        text: as it is sent.
+        words: that are known.
+        missing: the words for missing values.
+    """
+    if text in words:
+        return text
+    stripped = text.strip()
+    return None if stripped in missing and stripped not in words else stripped
+
+
 def possible_numbers(text: str, marks: Marks) -> list[str]:
     """Return what a number with these marks can mean, in the notation of Python.
 
     An ambiguous one has two meanings: without thousands marks, and with decimals.
     """
-    text = text.translate(USUAL_MARKS)
+    text = plain_sign(text).translate(USUAL_MARKS)
     meanings = [text.replace(marks.thousands, "")]
     if marks.ambiguous:
         meanings.append(text)

@@ -164,6 +164,24 @@ TABLES: dict[str, bytes] = {
     "names of unused columns": columns(
         ",", ("a", small), ("a", lambda _: "1"), ("b", lambda _: ""), ("b", small), ("y", small)
     ).encode(),
+    "signs of accounting": columns(
+        ";",
+        ("a", one_of("\u22125.46", "4.83", "\u22121")),
+        ("b", one_of("(1.75)", "2.5", "($3)", "$4")),
+        ("c", one_of("4.07-", "5.05", "7-")),
+        ("y", small),
+    ).encode(),
+    "signs with thousands": columns(
+        ";", ("a", one_of("(1.234,5)", "2.500", "7,25-", "\u22129")), ("y", small_with_comma)
+    ).encode(),
+    "amounts of money": columns(
+        ",", ("a", one_of("\u20ac14.3M", "\u20ac565K", "\u20ac2B", "(\u20ac7.5K)")), ("y", small)
+    ).encode(),
+    "errors of a spreadsheet": columns(
+        ",", ("a", one_of("#DIV/0!", "#N/A", *"123456789", "-", "n.a.")), ("y", small)
+    ).encode(),
+    "a mark or nothing": columns(",", ("a", one_of("x", "")), ("y", small)).encode(),
+    "codes with E": columns(",", ("a", one_of("12E3", "4E4", "5E1")), ("y", small)).encode(),
     "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
 }
 

@@ -29,13 +29,19 @@ from service.tabletext import (
     Marks,
     NumberFormat,
     find_marks,
-    find_word,
     lower_words,
     missing_words,
     plain_number,
     remove_affix,
 )
-from service.values import format_value, is_number, not_a_number, possible_numbers, split_affix
+from service.values import (
+    find_word,
+    format_value,
+    is_number,
+    not_a_number,
+    possible_numbers,
+    split_affix,
+)
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.

@@ -30,10 +30,9 @@ from service.tabletext import (
     find_unmarked_codec,
     may_be_title,
     read_rows,
-    resembles_number,
     sniff,
 )
-from service.values import format_value, join_values
+from service.values import format_value, join_values, resembles_number
 
 SAMPLE_BYTES = 16 * 1024
 """The bytes of a table that decide its format, unless its first line is longer."""

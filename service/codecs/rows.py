@@ -25,8 +25,9 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
-from service.tabletext import find_word, missing_words
+from service.tabletext import missing_words
 from service.values import (
+    find_word,
     format_value,
     is_integer,
     is_number,

@@ -8,8 +8,8 @@ from typing import Literal
 import polars as pl
 
 from service.spelling import format_count, join_names
-from service.tabletext import NumberFormat, resembles_number
-from service.values import are_exact_integers
+from service.tabletext import NumberFormat
+from service.values import are_exact_integers, resembles_number
 from training.data.numbers import as_numbers, common_affix
 from training.data.table import Table
 from training.recipe.table import Feature
@@ -37,6 +37,11 @@ _DATES = (
 _DATE = "a date or time; to use it, split it into numeric columns"
 CODE = r"^0\d"
 """Cells that are codes, in which a leading zero matters, not numbers."""
+# A number with an exponent has a sign or a point: 12E3 is a code, 1.2E+04 a number.
+_EXPONENT_CODE = r"^\d+E\d+$"
+_MIN_PADDED = 0.02
+# Cells for a missing value: dashes, points, and the errors of spreadsheets.
+_PLACEHOLDER = r"^(?:[-\u2013\u2014]+|\.+|(?i:n\.?\s?a\.?)|#NV|#N/A|#[A-ZÄÖÜ]+(?:/0)?[!?])$"
 _LONG_CODE = r"^-?\d{17,}$"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
@@ -103,9 +108,10 @@ def parse_numbers(known: pl.Series, number_format: NumberFormat) -> ParsedNumber
     others = known.filter(numbers.is_null())
     words = others.alias("word").value_counts()
     non_numeric = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
-    share = numbers.count() / max(len(known), 1)
-    numeric = share >= _MOSTLY or (
-        share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS
+    placeholders = int(others.str.contains(_PLACEHOLDER).sum())
+    share = numbers.count() / max(len(known) - placeholders, 1)
+    numeric = numbers.count() >= max(_HALF * len(known), 1) and (
+        share >= _MOSTLY or (share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS)
     )
     some = join_names(non_numeric, _SHOWN, repr)
     notes = []
@@ -136,7 +142,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     missing, distinct = cells.null_count(), known.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct <= 1:
-        return unusable("constant" if distinct else "empty")
+        return _infer_mark(name, known, missing)
     if len(known) < min(_MIN_FILLED_CELLS, missing):
         return unusable(f"only {len(known)} cells are filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
@@ -144,10 +150,30 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
         return unusable(_DATE)
     column = parse_numbers(known, table.number_format)
-    codes = known.str.contains(CODE).any()
-    if column.numeric and not codes:
+    if column.numeric and not _are_codes(known, column.cells):
         return _infer_numeric(name, known, column, missing)
     return _infer_category(name, known, column, missing)
+
+
+def _infer_mark(name: str, known: pl.Series, missing: int) -> InferredColumn:
+    """Infer the type of a column with one word or none: a mark and empty cells are a category."""
+    if min(missing, len(known)) < _MIN_FILLED_CELLS:
+        note = "constant" if len(known) else "empty"
+        return InferredColumn(name, None, missing, min(len(known), 1), note)
+    return InferredColumn(name, "category", missing, 1, f"{known[0]!r} or empty")
+
+
+def _are_codes(known: pl.Series, numbers: pl.Series) -> bool:
+    """Return whether cells that may be numbers are codes, such as 00501 or 12E3.
+
+    Numbers with leading zeros are, unless some have decimals, or few are padded in another width.
+    """
+    if known.str.contains(_EXPONENT_CODE).sum() > _HALF * len(known):
+        return True
+    padded = int(known.str.contains(CODE).sum())
+    if not padded or not are_exact_integers(numbers.drop_nulls().to_numpy()).all():
+        return False
+    return padded >= _MIN_PADDED * len(known) or known.str.len_chars().n_unique() == 1
 
 
 def _infer_numeric(

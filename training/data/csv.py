@@ -26,9 +26,9 @@ from service.tabletext import (
     find_marked_codec,
     find_unmarked_codec,
     read_rows,
-    resembles_number,
     sniff,
 )
+from service.values import resembles_number
 from training.data.numbers import detect_number_format
 from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError

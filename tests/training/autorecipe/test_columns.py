@@ -57,3 +57,34 @@ def test_numbers_that_are_equal_in_32_bits_are_not_used(cells: list[str], note: 
 
     assert note in column.note
     assert (column.kind is None) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["00", *[f"{k}.5" for k in range(60)]], "number"),
+        (["007", *[f"{k}" for k in range(60)] * 2], "integer"),
+        (["0.50", "00.25", "1.5"] * 20, "number"),
+        (["00501", "10001", "90210"] * 20, "category"),
+        (["00501", *["10001", "90210"] * 60], "category"),
+        (["12E3", "4E4", "6E1"] * 20, "category"),
+        (["12E3", "400", "5E1"] * 20, "category"),
+        (["1.2E+03", "4E+04", "6E-01"] * 20, "number"),
+        (["12E3", *[str(k) for k in range(60)]], "integer"),
+        (["x", None] * 20, "category"),
+        (["1", None, None] * 20, "category"),
+        (["x", *[None] * 40], None),
+        (["1"] * 40, None),
+        (["\u22125.5", "2", "3"] * 20, "number"),
+        (["(5)", "2", "3-"] * 20, "integer"),
+        ([*["#DIV/0!", "#N/A", "#REF!", "#WERT!", "#NUM!", "#NAME?"], *["1.5", "2"] * 8], "number"),
+        (["-", ".", "n.a.", *["1.5", "2", "3", "4"] * 2] * 4, "number"),
+        (["-", "-", "1"] * 20, "category"),
+        (["\u20ac14.3M", "\u20ac565K", "\u20ac2B", "\u20ac80"] * 20, "integer"),
+    ],
+)
+def test_numbers_and_codes_are_distinguished(cells: list[str | None], kind: str | None) -> None:
+    """A column of numbers stays one despite single cells, and codes are categories."""
+    frame = pl.DataFrame({"x": cells}, schema={"x": pl.String})
+
+    assert infer_column(Table("table", frame, "0" * 64), "x").kind == kind
