@@ -200,6 +200,53 @@ def test_every_cell_is_read_as_in_training(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(numbers, data.features)
 
 
+@pytest.mark.parametrize(
+    ("words", "excerpt"),
+    [
+        (["'a'", "b", "c", "d", "e"], "x,z\n'a','a'\n"),
+        (["'a'", "b", "c", "d", "e"], "x,z\n'a',b\nb,'a'\n'a','a'\n"),
+        (["O'Neil", "b", "c", "'d'", "e", "f"], "x,z\n'd','d'\nO'Neil,e\n"),
+        (["\"'a'\"", "b"], "x,z\nb,b\n'a','a'\n'a','a'\n"),
+    ],
+)
+def test_a_few_rows_have_the_quotes_of_training(
+    tmp_path: Path, words: list[str], excerpt: str
+) -> None:
+    """Single quotes that were part of the words are not removed in another part of the table."""
+    table = columns(",", ("x", one_of(*words)), ("z", one_of(*words)), ("y", small))
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, excerpt.encode())
+
+    cells = [line.split(",") for line in excerpt.splitlines()[1:]]
+    assert faults == []
+    assert [
+        [data.columns[k].categories[int(code)] for k, code in enumerate(row)] for row in numbers
+    ] == cells
+
+
+@pytest.mark.parametrize(("low", "high"), [(2**24, 2**25), (10**9, 2 * 10**9), (1, 10**12)])
+def test_whole_numbers_beyond_24_bits_are_read(tmp_path: Path, low: int, high: int) -> None:
+    """The graph rounds them, but they are no errors, whatever rounding makes of the range."""
+    table = columns(
+        ",", ("x", lambda chance: str(chance.randrange(low, high))), ("z", small), ("y", small)
+    )
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, table.encode())
+
+    assert [column.feature.type for column in data.columns] == ["integer", "number"]
+    assert faults == []
+    np.testing.assert_array_equal(numbers, data.features)
+    rows = [line.split(",")[:2] for line in table.splitlines()[1:]]
+    sent = [{"x": int(x), "z": float(z)} for x, z in rows]
+    np.testing.assert_array_equal(codec.decode_rows(sent), data.features)
+
+
 def read_by_recipe(path: Path, text: str, data: str) -> tuple[Dataset, FeatureCodec]:
     """A table of roofs as a recipe reads it, and the codec by the manifest."""
     path.write_text(text, encoding="utf-8")

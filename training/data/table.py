@@ -184,13 +184,20 @@ def recorded_format(table: Table) -> TableFormat | None:
     utf = csv_format.encoding.lower().startswith("utf")
     recorded = TableFormat(
         separator=None if csv_format.separator in SEPARATORS else csv_format.separator,
-        quote=None if csv_format.quote == '"' else csv_format.quote,
+        quote=None if csv_format.quote == '"' and not _has_quotes(table) else csv_format.quote,
         escape=csv_format.escape,
         encoding=None if utf else csv_format.encoding,
         columns=None if csv_format.header else table.frame.columns,
         repeated=sorted(set(csv_format.renamed.values())) or None,
     )
     return None if recorded == TableFormat() else recorded
+
+
+def _has_quotes(table: Table) -> bool:
+    """Return whether cells have single quotes around them, which are the quotes of other tables."""
+    cells = pl.all().str
+    quoted = (cells.starts_with("'") & cells.ends_with("'")).any()
+    return any(table.frame.select(quoted).row(0))
 
 
 def encode_target(table: Table, target: Target) -> Floats:
