@@ -16,6 +16,7 @@ from training.data.table import Floats, Rows, Table
 from training.recipe.table import Feature, ModelCard, Recipe
 
 _SHOWN = 10
+_MIN_SWALLOWED = 2
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {".": "point", ",": "comma", " ": "blank", "'": "apostrophe"}
 _ENCODINGS = {"utf-8-sig": "utf-8 with a byte-order mark"}
@@ -75,6 +76,7 @@ def describe_format(table: Table) -> list[str]:
     cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    remarks += _find_swallowed_rows(table, csv_format.separator)
     if csv_format.renamed:
         some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
         remarks.append(f"Columns of the same name are numbered: {some}.")
@@ -88,6 +90,26 @@ def describe_format(table: Table) -> list[str]:
             f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
             f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
         )
+    return remarks
+
+
+def _find_swallowed_rows(table: Table, separator: str) -> list[str]:
+    """Report cells whose lines are like rows, since a quote before them may not be closed."""
+    remarks = []
+    separators = table.frame.width - 1
+    for cells in table.frame if separators else []:
+        if not cells.str.contains("\n", literal=True).any():
+            continue
+        lines = cells.str.split("\n").list.slice(1)
+        like_rows = lines.list.eval(pl.element().str.count_matches(separator, literal=True)).list
+        found = (like_rows.count_matches(separators) >= _MIN_SWALLOWED).arg_true()
+        if len(found):
+            row = int(found[0])
+            remarks.append(
+                f"{table.location(row)}, column {cells.name!r}: the cell has "
+                f"{format_count(len(lines[row]), 'line')} like rows. If a quote in it is "
+                "not closed, correct it, and train again."
+            )
     return remarks
 
 
