@@ -45,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:  # argparse does not parse overrides after an option
         options.overrides = [*options.overrides, *rest]
+    commands.write_any_letters()
     try:
         options.command(options)
+        commands.flush_lines()
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -144,14 +146,13 @@ def _new(options: Options) -> None:
         candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
         recipe = candidates[0].recipe if candidates else recipe
     path = options.recipe or Path(f"{recipe.name}.toml")
-    is_new = not path.exists()
+    created = commands.write_recipe(recipe, path)
     try:
-        commands.write_recipe(recipe, path)
         _run(recipe, options, own_file=options.csv, candidates=candidates)
     except FitError:
         raise  # its message says how to edit the recipe
-    except (TrainingError, KeyboardInterrupt):
-        if is_new:
+    except BaseException:
+        if created:
             path.unlink(missing_ok=True)
         raise
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from service.bundle.manifest import BINARY
-from service.tabletext import MISSING
+from service.spelling import join_names
+from service.tabletext import MISSING, compose
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
     describe_fit,
@@ -35,6 +36,7 @@ from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
 
+_SHOWN = 10
 _FEW_ROWS = 30
 _SMALL_TABLE = 200
 _MLP_FROM_ROWS = 1000
@@ -99,7 +101,7 @@ def draft(  # noqa: PLR0913 - what the user may choose
     columns = _infer_columns(usable, column, chosen)
     features = [other.feature() for other in columns if other.kind is not None]
     if not features:
-        raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")
+        raise DataError(_describe_unusable(table, column, columns))
 
     family = family or choose_family(len(y), classes=classes)
     split = choose_split(y, chosen, classes=classes)
@@ -151,12 +153,18 @@ def _describe_data(table: Table, file: str) -> dict[str, Any]:
     return data
 
 
+def _describe_unusable(table: Table, target: str, columns: Sequence[InferredColumn]) -> str:
+    reasons = [f"{column.name} ({column.note})" for column in columns]
+    why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
+    return f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
+
+
 def find_target_column(table: Table, target: str) -> str:
     """Return the target by its name, or by its position from 1.
 
     Raise `DataError` if there is no such column.
     """
-    columns = table.frame.columns
+    columns, target = table.frame.columns, compose(target)
     by_position = {str(position): name for position, name in enumerate(columns, 1)}
     return table.column(target if target in columns else by_position.get(target, target)).name
 

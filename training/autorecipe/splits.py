@@ -112,17 +112,30 @@ def _guess(table: Table, target: str, labels: Floats | None) -> ChosenSplit:
     times = [name for name in candidates if _has_times(table.frame[name])]
     usable = [name for name in times if labels is None or _has_old_labels(table, name, labels)]
     ordered = [name for name in usable if _is_ordered(table.frame[name])]
-    for column in ordered[:1]:
-        remark = f"The rows are ordered by {column}, so the newest are the test set. {CHANGE}"
-        return _choose_time(table, column, remark)
     for column in candidates:
-        if column not in times and _identifies_groups(table, column, target):
+        if (
+            column not in times
+            and column not in ordered
+            and _identifies_groups(table, column, target)
+        ):
             return _choose_group(table, column, guessed=True)
     named = [name for name in usable if _names_time(name)]
-    if len(named) == 1:
-        remark = f"{named[0]} is the time of a row, so the newest rows are the test set. {CHANGE}"
-        return _choose_time(table, named[0], remark)
+    for column in [*ordered[:1], *(named if len(named) == 1 else [])]:
+        return ChosenSplit(remarks=[_describe_time(column)])
     return ChosenSplit()
+
+
+def _describe_time(column: str) -> str:
+    """Return a remark on a table whose rows follow each other.
+
+    It is not split by time by default: the model would not be fitted to the newest rows, which
+    predict later ones best.
+    """
+    return (
+        f"The rows follow each other by {column}, and a random split measures predictions between "
+        f"known rows. If the model predicts later rows, use --time {column}: its metrics are then "
+        "those of the newest rows."
+    )
 
 
 def _choose_time(table: Table, column: str, remark: str) -> ChosenSplit:
