@@ -87,8 +87,9 @@ def test_letters_that_the_terminal_lacks_do_not_stop_the_command(
     """They are printed as escape sequences."""
     Path("table.csv").write_text(TABLE.replace("x", "größe", 1), encoding="utf-8")
     printed = io.BytesIO()
+    terminal = io.TextIOWrapper(printed, encoding="ascii")
     with monkeypatch.context() as context:
-        context.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+        context.setattr(sys, "stdout", terminal)
         status = new("--models", "models")
 
     assert status == 0
