@@ -122,7 +122,10 @@ def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known o
     reader, table = _open_reader(codec, options, stream, settings.max_csv_record_bytes)
     has_warnings = options.parameters.warnings
     if has_warnings is None:
-        has_warnings = options.response_form != "csv"
+        # A table gets a column of warnings only from models that predict from unknown words.
+        has_warnings = options.response_form != "csv" or codec.accepts_unseen
+        if has_warnings and options.response_form == "csv":
+            options = replace(options, parameters=replace(options.parameters, warnings=True))
     return ScoringPipeline(
         model,
         reader,

@@ -1,6 +1,7 @@
 """Words in messages: lists of names, and suggestions for misspelled ones."""
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
@@ -27,6 +28,25 @@ def join_names(
     more = (len(names) if count is None else count) - most
     text = ", ".join(map(show, names[:most]))
     return f"{text} and {more:,} more" if more > 0 else text
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return a number with its noun: 1 row, 2 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def number_repeated(names: Sequence[str]) -> list[str]:
+    """Return names without repetition: a second column a is a_2, unless that is another column."""
+    used, numbered, times = set(names), list[str](), Counter[str]()
+    for name in names:
+        times[name] += 1
+        unique = name
+        if times[name] > 1:
+            while (unique := f"{name}_{times[name]}") in used:
+                times[name] += 1
+        used.add(unique)
+        numbered.append(unique)
+    return numbered
 
 
 def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:

@@ -6,12 +6,14 @@ Training and the service both read tables by these rules.
 import csv
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 SEPARATORS = ",;\t|"
+Escape = Literal["\\"]
 
 _SAMPLE_LINES = 50
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
@@ -90,7 +92,7 @@ Thousands = Literal["", ",", ".", " ", "'"]
 _BLANKS = " \u00a0\u2009\u202f"
 _APOSTROPHES = "'\u2019"
 _MARKS = f".,{_APOSTROPHES}{_BLANKS}"
-_USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
+USUAL_MARKS = str.maketrans(dict.fromkeys(_BLANKS, " ") | dict.fromkeys(_APOSTROPHES, "'"))
 
 # Patterns for `re` and for Polars: text next to a number, and digits with any marks between them.
 CURRENCY = (
@@ -110,8 +112,9 @@ _GROUPED = re.compile(
     r"(?:(?!(?P=thousands))(?P<decimal>[.,])[0-9]*+)?"
 )
 _GROUP_DIGITS = 3
-_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
-_NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
+MINUS = "\u2212"
+# After an amount of money.
+_MAGNITUDES = {"K": "e3", "M": "e6", "B": "e9"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ class CsvDialect:
     """The format of a CSV file.
 
     ``marked`` says whether it begins with a byte-order mark, which some spreadsheets need;
-    ``declared`` whether its first line is a spreadsheet's ``sep=;``, which is no row.
+    ``declared`` whether its first line is a spreadsheet's ``sep=;``, which is no row. ``escape``
+    is what precedes a quote inside a cell, where it is not doubled.
     """
 
     encoding: str
@@ -128,6 +132,7 @@ class CsvDialect:
     line_end: str
     marked: bool = False
     declared: bool = False
+    escape: Escape | None = None
 
 
 class CsvRows(Protocol):
@@ -142,14 +147,21 @@ class CsvRows(Protocol):
     def __next__(self) -> list[str]: ...
 
 
-def read_rows(lines: Iterable[str], separator: str, quote: str, *, strict: bool = False) -> CsvRows:
+def read_rows(
+    lines: Iterable[str],
+    separator: str,
+    quote: str,
+    *,
+    strict: bool = False,
+    escape: str | None = None,
+) -> CsvRows:
     """Read rows by the rules of the csv module, with cells of any length.
 
     Training and the service limit the length of lines and records themselves. The module's own
     limit applies to the whole process, so it is always set to the same value.
     """
     csv.field_size_limit(sys.maxsize)
-    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict)
+    return csv.reader(lines, delimiter=separator, quotechar=quote, strict=strict, escapechar=escape)
 
 
 def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rename it
@@ -161,6 +173,7 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
     separator: str | None = None,
     quote: str | None = None,
     separators: str = SEPARATORS,
+    escape: Escape | None = None,
 ) -> CsvDialect:
     """Detect the dialect of a table by its first lines.
 
@@ -172,9 +185,11 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
         separator: None to detect it.
         quote: None to detect it.
         separators: the candidates.
+        escape: None to detect it.
     """
     line_end = "\n" if "\n" in text or "\r" not in text else "\r"
-    lines = [line for line in text.split(line_end) if line.strip()][:_SAMPLE_LINES]
+    all_lines = [line for line in text.split(line_end) if line.strip()]
+    lines = all_lines[:_SAMPLE_LINES]
     declaration = _DECLARATION.fullmatch(lines[0])
     if declaration:
         separator = separator or declaration[1]
@@ -182,7 +197,9 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rena
     quote = quote or _find_quote(lines)
     separator = separator or _find_separator(lines, names, quote, separators)
     end = "\r\n" if "\r\n" in text else line_end
-    return CsvDialect(encoding, separator, quote, end, marked, declaration is not None)
+    if f"\\{quote}" in text:
+        escape = escape or _find_escape(all_lines, separator, quote)
+    return CsvDialect(encoding, separator, quote, end, marked, declaration is not None, escape)
 
 
 def begins_like_json(text: str) -> bool:
@@ -205,23 +222,35 @@ def quote_cell(cell: str, separator: str, quote: str = '"') -> str:
 
 
 def count_titles(rows: Sequence[Sequence[str | None]]) -> int:
-    """Return the number of titles above the header, among the first ten rows of a table."""
-    return next((k for k, row in enumerate(rows[:MAX_TITLES]) if not is_title(row)), 0)
+    """Return the number of titles above the header, among the first ten rows of a table.
+
+    A title is one cell in a table of three columns or more, with or without empty cells after it.
+    """
+    rows = rows[:MAX_TITLES]
+    if max(map(len, rows), default=0) < _TITLED_WIDTH:
+        return 0
+    return next((k for k, row in enumerate(rows) if not may_be_title(row)), 0)
 
 
-def is_title(row: Sequence[str | None]) -> bool:
-    """Return whether a row has three cells or more, of which at most one is not empty."""
-    if len(row) < _TITLED_WIDTH:
-        return False
+def may_be_title(row: Sequence[str | None]) -> bool:
+    """Return whether at most one cell of a row is not empty."""
     # Stops at the second one, since a row may have hundreds of thousands of cells.
     filled = (True for cell in row if cell and cell.strip())
     return not (next(filled, False) and next(filled, False))
 
 
 def column_name(number: int, cell: str | None = None) -> str:
-    """Return the name of a column, counted from 1, on one line; without one, one of its number."""
+    """Return the name of a column, counted from 1, on one line; without one, one of its number.
+
+    Letters with accents are composed (NFC), as some systems write them as two characters.
+    """
     lines = filter(None, map(str.strip, (cell or "").splitlines()))
-    return " ".join(lines) or f"column_{number}"
+    return compose(" ".join(lines)) or f"column_{number}"
+
+
+def compose(name: str) -> str:
+    """Return a name with composed letters (NFC), in which names are compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _find_quote(lines: Sequence[str]) -> str:
@@ -229,6 +258,24 @@ def _find_quote(lines: Sequence[str]) -> str:
     text = "\n".join(lines)
     single = sum(text.count(f"{mark}'") + text.count(f"'{mark}") for mark in SEPARATORS)
     return "'" if '"' not in text and single >= len(lines) else '"'
+
+
+def _find_escape(lines: Sequence[str], separator: str, quote: str) -> Escape | None:
+    r"""Return a backslash if lines with ``\"`` are rather rows with it as the escape than without.
+
+    A row may continue in the next line, which is better than a quote at the wrong position.
+    """
+
+    def fitness(line: str, escape: str | None) -> int:
+        try:
+            next(read_rows([line], separator, quote, strict=True, escape=escape))
+        except csv.Error as error:
+            return int("unexpected end" in str(error))
+        return 2
+
+    escaped = [line for line in lines if f"\\{quote}" in line][:_SAMPLE_LINES]
+    balance = sum(fitness(line, "\\") - fitness(line, None) for line in escaped)
+    return "\\" if balance > 0 else None
 
 
 def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, separators: str) -> str:
@@ -325,6 +372,11 @@ def lower_words(words: Collection[str]) -> frozenset[str]:
     return frozenset(map(str.lower, words))
 
 
+def missing_words(listed: Collection[str] | None) -> frozenset[str]:
+    """Return the words for missing values that a manifest lists; an empty cell always is one."""
+    return frozenset(("", *(MISSING if listed is None else listed)))
+
+
 def plain_number(
     text: str, number_format: NumberFormat = POINT, affix: str | None = None
 ) -> str | None:
@@ -335,10 +387,14 @@ def plain_number(
         number_format: the marks; the thousands mark counts only between groups of three digits.
         affix: a unit or currency that may be at either end of the number.
     """
+    text = plain_sign(text)
+    exponent = ""
     if affix:
-        text = remove_affix(text, affix)
+        text = plain_sign(remove_affix(text, affix))
+        if text[-1:] in _MAGNITUDES and text[-2:-1].isdecimal() and re.fullmatch(CURRENCY, affix):
+            text, exponent = text[:-1], _MAGNITUDES[text[-1]]
     if number_format.thousands:
-        text = text.translate(_USUAL_MARKS)
+        text = text.translate(USUAL_MARKS)
         grouped = _GROUPED.fullmatch(text)
         if (
             grouped is not None
@@ -350,13 +406,28 @@ def plain_number(
         if "." in text:
             return None
         text = text.replace(",", ".")
-    return text if _NUMBER.fullmatch(text) else None
+    return f"{text}{exponent}" if _NUMBER.fullmatch(text) else None
+
+
+def plain_sign(text: str) -> str:
+    """Return a negative number with a minus before it: accounting writes (1.75), and others 1.75-.
+
+    The minus may be that of typography.
+    """
+    if text[:1] == MINUS:
+        return f"-{text[1:]}"
+    if text[:1] == "(" and text[-1:] == ")":
+        return f"-{text[1:-1].strip()}"
+    if text[-1:] in ("-", MINUS) and text[:1] not in ("-", "+"):
+        return f"-{text[:-1].rstrip()}"
+    return text
 
 
 def find_marks(text: str) -> Marks | None:
     """Return the marks in a number that may have any; None if the text is no number."""
+    text = plain_sign(text)
     if not text.isascii():
-        text = text.translate(_USUAL_MARKS)
+        text = text.translate(USUAL_MARKS)
     if grouped := _GROUPED.fullmatch(text):
         thousands, decimal = grouped["thousands"], grouped["decimal"] or ""
         if not decimal and thousands in ".," and text.count(thousands) == 1:
@@ -368,31 +439,6 @@ def find_marks(text: str) -> Marks | None:
     whole, point = plain.groups()
     decimal = "" if point is None else text[plain.end("whole")]
     return Marks(decimal, "", len(whole) > _GROUP_DIGITS)
-
-
-def resembles_number(text: str) -> bool:
-    """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
-    return _NUMBER_LIKE.fullmatch(text) is not None
-
-
-def possible_numbers(text: str, marks: Marks) -> list[str]:
-    """Return what a number with these marks can mean, in the notation of Python.
-
-    An ambiguous one has two meanings: without thousands marks, and with decimals.
-    """
-    text = text.translate(_USUAL_MARKS)
-    meanings = [text.replace(marks.thousands, "")]
-    if marks.ambiguous:
-        meanings.append(text)
-    return [meaning.replace(",", ".") for meaning in meanings]
-
-
-def split_affix(text: str) -> tuple[str, str] | None:
-    """Return a number with any marks and the text after it; None if there is no text next to it."""
-    found = _WITH_AFFIX.fullmatch(text)
-    if found is None or found[1] == text or find_marks(found[1]) is None:
-        return None
-    return found[1], found[2] or ""
 
 
 def remove_affix(text: str, affix: str) -> str:

@@ -1,7 +1,8 @@
 """Single values in requests: which are numbers, and how messages show them."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Container, Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -10,13 +11,28 @@ import orjson
 
 from service.bundle.features import WHOLE_MAX
 from service.spelling import LONGEST_WORD, closest_name, format_suggestion, join_names
-from service.tabletext import INFINITY, find_marks, possible_numbers, split_affix
+from service.tabletext import (
+    CURRENCY,
+    DIGITS,
+    INFINITY,
+    MISSING,
+    UNIT,
+    USUAL_MARKS,
+    Marks,
+    find_marks,
+    lower_words,
+    plain_sign,
+)
 
 MAX_ROUNDED_TO_FLOAT32 = math.nextafter(2.0**128 - 2.0**103, 0)
 """The largest number that rounds to a finite 32-bit one."""
 LARGEST_WHOLE = f"The largest whole number is {WHOLE_MAX:,}."
 """The hint for a larger one."""
 _MOST_DIGITS = 18
+# Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
+_NUMBER_LIKE = re.compile(rf"[+-]?[.,]?{DIGITS}[.,]?(?:[eE][+-]?[0-9]+)?")
+_WITH_AFFIX = re.compile(rf"(?:{CURRENCY}|[^\W\d_]{{0,4}})\s*+([+-]?{DIGITS})\s*+({UNIT}[23]?)?")
+_MISSING = lower_words(MISSING)
 
 
 def is_number(value: object, largest: float = MAX_ROUNDED_TO_FLOAT32) -> TypeGuard[float]:
@@ -63,6 +79,8 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
 def _hint_for_text(text: str) -> str:
     if text.casefold().lstrip("+-") in ("nan", *INFINITY):
         return "NaN and infinity are not accepted; send null where a value may be missing."
+    if text.lower() in _MISSING:
+        return "Send null where a value may be missing."
     hint = None if len(text) > LONGEST_WORD else _hint_for_number(text)
     return hint or "Send a JSON number, without quotes or unit."
 
@@ -89,6 +107,47 @@ def _hint_for_number(text: str) -> str | None:
         what = "percent sign" if after == "%" else "unit"
         return f"Send {number} without the {what} and the quotes."
     return None
+
+
+def resembles_number(text: str) -> bool:
+    """Return whether a text may be a number, with any marks at any position, as in 2020.01.05."""
+    return _NUMBER_LIKE.fullmatch(text) is not None
+
+
+def find_word(text: str, words: Container[str], missing: Collection[str]) -> str | None:
+    """Return a word of a table or a request; None if it is one for a missing value.
+
+    One of the known words may have blanks around it, or mean a missing value elsewhere.
+
+    Args:
+        text: as it is sent.
+        words: that are known.
+        missing: the words for missing values.
+    """
+    if text in words:
+        return text
+    stripped = text.strip()
+    return None if stripped in missing and stripped not in words else stripped
+
+
+def possible_numbers(text: str, marks: Marks) -> list[str]:
+    """Return what a number with these marks can mean, in the notation of Python.
+
+    An ambiguous one has two meanings: without thousands marks, and with decimals.
+    """
+    text = plain_sign(text).translate(USUAL_MARKS)
+    meanings = [text.replace(marks.thousands, "")]
+    if marks.ambiguous:
+        meanings.append(text)
+    return [meaning.replace(",", ".") for meaning in meanings]
+
+
+def split_affix(text: str) -> tuple[str, str] | None:
+    """Return a number with any marks and the text after it; None if there is no text next to it."""
+    found = _WITH_AFFIX.fullmatch(text)
+    if found is None or found[1] == text or find_marks(found[1]) is None:
+        return None
+    return found[1], found[2] or ""
 
 
 def parse_integer(text: str) -> int | None:

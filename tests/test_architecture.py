@@ -128,6 +128,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.observability",
         "service.scoring",
         "service.settings",
+        "service.spelling",
         "service.tabletext",
     },
     "service.__main__": {

@@ -152,9 +152,10 @@ def too_slow(pattern: AnyPattern, *, anywhere: bool) -> str | None:
 
 
 FOUND = {where: (pattern, anywhere) for where, pattern, anywhere in patterns()} | {
-    f"quotes between {separator!r}, {index}": (pattern, False)
+    f"quotes between {separator!r}, escape {escape}, {index}": (pattern, False)
     for separator in ",|^"
-    for index, pattern in enumerate(quote_patterns(separator))
+    for escape in (None, "\\")
+    for index, pattern in enumerate(quote_patterns(separator, escape=escape))
 }
 
 

@@ -4,24 +4,34 @@ import csv
 import io
 import random
 import tomllib
-from collections.abc import Callable
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from service.__main__ import main as serve
 from service.bundle.features import FeaturesInput
-from service.codecs.csv_header import open_csv
 from service.codecs.features import FeatureCodec
+from service.errors import InvalidInput
+from service.tabletext import MISSING
 from tests.conftest import StartApp
+from tests.tables import (
+    ROWS,
+    columns,
+    drafted,
+    grouped,
+    one_of,
+    rows_of,
+    small,
+    small_with_comma,
+)
 from training.__main__ import main as train
-from training.autorecipe.draft import draft
 from training.cli import new, write_recipe
-from training.data.csv import UNKNOWN, create_layout, read_csv
+from training.data.csv import create_layout, read_csv
 from training.data.sources import Folders, load
-from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.data.table import Dataset, encode, encode_features
 from training.errors import RecipeError
 from training.evaluation.published import measure_on, open_model
 from training.export.manifest import describe_input
@@ -29,7 +39,7 @@ from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 from training.run import run
 
-ROWS = 120
+Form = Literal["NFC", "NFD"]
 MESSY = {
     "income": ["unknown", "n/a", *['"${:,}"'] * 8],
     "share": ["{} %"],
@@ -83,36 +93,6 @@ def messy(separator: str = ";", spellings: dict[str, list[str]] = MESSY) -> str:
     return "\n".join(lines) + "\n"
 
 
-def columns(separator: str, *names_and_cells: tuple[str, Callable[[random.Random], str]]) -> str:
-    """A table of made-up cells."""
-    chance = random.Random(5)  # noqa: S311 - a table, not a secret
-    rows = [[name for name, _ in names_and_cells]]
-    rows += [[cell(chance) for _, cell in names_and_cells] for _ in range(ROWS)]
-    return "\n".join(separator.join(row) for row in rows) + "\n"
-
-
-def grouped(mark: str, decimal: str = ".") -> Callable[[random.Random], str]:
-    """Numbers with two decimals and a thousands mark."""
-
-    def cell(chance: random.Random) -> str:
-        text = f"{chance.randrange(100, 99_999_999) / 100:,.2f}"
-        return text.translate({ord(","): mark, ord("."): decimal})
-
-    return cell
-
-
-def small(chance: random.Random) -> str:
-    return f"{chance.random():.2f}"
-
-
-def small_with_comma(chance: random.Random) -> str:
-    return small(chance).replace(".", ",")
-
-
-def one_of(*words: str) -> Callable[[random.Random], str]:
-    return lambda chance: chance.choice(words)
-
-
 TABLES: dict[str, bytes] = {
     "everything": messy().encode("utf-8-sig"),
     "everything, with commas": messy(",", MESSY | {"amount": ["{}.5"]}).encode("utf-8-sig"),
@@ -154,29 +134,56 @@ TABLES: dict[str, bytes] = {
     .encode(),
     "titles": ("Report;;\n;;\n" + columns(";", ("a", small), ("b", small), ("y", small))).encode(),
     "a declared separator": ("sep=|\n" + columns("|", ("a", small), ("y", small))).encode(),
+    "escaped quotes": columns(
+        ",", ("w", one_of(r'"say \"hi\""', r'"6\""', '"plain"', r'"a\"\\,b"')), ("y", small)
+    ).encode(),
+    "escaped single quotes": columns(
+        ";", ("w", one_of(r"'it\'s; so'", "'b'")), ("v", one_of("'c'", "'d'")), ("y", small)
+    ).encode(),
+    "backslashes before closing quotes": columns(
+        ",", ("w", one_of(r'"C:\a, b\"', r'"D:\"', '"E:"')), ("y", small)
+    ).encode(),
+    "escaped quotes and line ends": columns(
+        ",", ("w", one_of('"a \\"b\nc\\" d"', '"x\ny"', r"e\"f")), ("y", small)
+    ).encode(),
+    "titles of one cell": b"Report\n\nby me\n"
+    + columns(",", ("a", small), ("b", one_of("u", "v")), ("y", small)).encode(),
+    "a separator after each row": columns(",", ("a", small), ("", lambda _: ""), ("y", small))
+    .replace("\n", ",\n")
+    .replace("y,", "y", 1)
+    .encode(),
+    "separators after some rows": columns(
+        ";", ("a", small), ("b", one_of("u", '"v;w"')), ("y", one_of("1.5;;", "2.5", "0.5;"))
+    ).encode(),
+    "names of several columns": columns(
+        ",", ("a", small), ("a", one_of("u", "v")), ("b", small), ("b", small), ("y", small)
+    ).encode(),
+    "a name that has a number": columns(
+        ",", ("a", small), ("a_2", small), ("a", one_of("u", "v")), ("y", small)
+    ).encode(),
+    "names of unused columns": columns(
+        ",", ("a", small), ("a", lambda _: "1"), ("b", lambda _: ""), ("b", small), ("y", small)
+    ).encode(),
+    "signs of accounting": columns(
+        ";",
+        ("a", one_of("\u22125.46", "4.83", "\u22121")),
+        ("b", one_of("(1.75)", "2.5", "($3)", "$4")),
+        ("c", one_of("4.07-", "5.05", "7-")),
+        ("y", small),
+    ).encode(),
+    "signs with thousands": columns(
+        ";", ("a", one_of("(1.234,5)", "2.500", "7,25-", "\u22129")), ("y", small_with_comma)
+    ).encode(),
+    "amounts of money": columns(
+        ",", ("a", one_of("\u20ac14.3M", "\u20ac565K", "\u20ac2B", "(\u20ac7.5K)")), ("y", small)
+    ).encode(),
+    "errors of a spreadsheet": columns(
+        ",", ("a", one_of("#DIV/0!", "#N/A", *"123456789", "-", "n.a.")), ("y", small)
+    ).encode(),
+    "a mark or nothing": columns(",", ("a", one_of("x", "")), ("y", small)).encode(),
+    "codes with E": columns(",", ("a", one_of("12E3", "4E4", "5E1")), ("y", small)).encode(),
     "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
 }
-
-
-def rows_of(codec: FeatureCodec, body: bytes) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """The numbers that the service reads in a table, and the messages of invalid rows."""
-    reader, _ = open_csv(body, codec, whole=False, longest=1 << 20)
-    reader.end()
-    numbers, errors = [], []
-    while (batch := reader.take(4096)) is not None:
-        numbers.append(batch.matrix)
-        errors += [error.message for error in batch.errors.values()]
-    return np.concatenate(numbers), errors
-
-
-def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, FeatureCodec]:
-    """A table as its drafted recipe reads it, and the codec by its manifest."""
-    recipe = draft(read_csv(path, UNKNOWN), str(path), target, "table", None).recipe
-    whole = load(recipe.data, Folders(None, folder))
-    table = with_target(whole, recipe.target)
-    data = encode(table, recipe, np.arange(table.frame.height))
-    described = describe_input(data, data.features).model_dump_json(exclude_none=True)
-    return table, data, FeatureCodec(FeaturesInput.model_validate_json(described))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -191,6 +198,53 @@ def test_every_cell_is_read_as_in_training(tmp_path: Path, name: str) -> None:
     assert table.frame.height == ROWS
     assert faults == []
     np.testing.assert_array_equal(numbers, data.features)
+
+
+@pytest.mark.parametrize(
+    ("words", "excerpt"),
+    [
+        (["'a'", "b", "c", "d", "e"], "x,z\n'a','a'\n"),
+        (["'a'", "b", "c", "d", "e"], "x,z\n'a',b\nb,'a'\n'a','a'\n"),
+        (["O'Neil", "b", "c", "'d'", "e", "f"], "x,z\n'd','d'\nO'Neil,e\n"),
+        (["\"'a'\"", "b"], "x,z\nb,b\n'a','a'\n'a','a'\n"),
+    ],
+)
+def test_a_few_rows_have_the_quotes_of_training(
+    tmp_path: Path, words: list[str], excerpt: str
+) -> None:
+    """Single quotes that were part of the words are not removed in another part of the table."""
+    table = columns(",", ("x", one_of(*words)), ("z", one_of(*words)), ("y", small))
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, excerpt.encode())
+
+    cells = [line.split(",") for line in excerpt.splitlines()[1:]]
+    assert faults == []
+    assert [
+        [data.columns[k].categories[int(code)] for k, code in enumerate(row)] for row in numbers
+    ] == cells
+
+
+@pytest.mark.parametrize(("low", "high"), [(2**24, 2**25), (10**9, 2 * 10**9), (1, 10**12)])
+def test_whole_numbers_beyond_24_bits_are_read(tmp_path: Path, low: int, high: int) -> None:
+    """The graph rounds them, but they are no errors, whatever rounding makes of the range."""
+    table = columns(
+        ",", ("x", lambda chance: str(chance.randrange(low, high))), ("z", small), ("y", small)
+    )
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, table.encode())
+
+    assert [column.feature.type for column in data.columns] == ["integer", "number"]
+    assert faults == []
+    np.testing.assert_array_equal(numbers, data.features)
+    rows = [line.split(",")[:2] for line in table.splitlines()[1:]]
+    sent = [{"x": int(x), "z": float(z)} for x, z in rows]
+    np.testing.assert_array_equal(codec.decode_rows(sent), data.features)
 
 
 def read_by_recipe(path: Path, text: str, data: str) -> tuple[Dataset, FeatureCodec]:
@@ -236,6 +290,31 @@ def test_a_model_whose_recipe_has_a_missing_value_as_category_can_be_measured(
     assert metrics["rmse"] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize("word", ["Male", " Male", "NA", "", "None", "?", "  ", "nan", "other"])
+@pytest.mark.parametrize(
+    "known", [("Male", "Female"), ("Male", "Female", ""), ("Male", "Female", "NA")]
+)
+def test_a_word_is_the_same_in_every_protocol(
+    tmp_path: Path, known: tuple[str, ...], word: str
+) -> None:
+    """A cell of a table, and a string in JSON with blanks around it or not."""
+    path = tmp_path / "table.csv"
+    path.write_text(columns(",", ("x", one_of(*known)), ("y", small)))
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    cells, faults = rows_of(codec, f"x,z\n{word},1\n".encode())
+
+    if faults:
+        with pytest.raises(InvalidInput):
+            codec.decode_rows([{"x": word}])
+    else:
+        np.testing.assert_array_equal(codec.decode_rows([{"x": word}]), cells)
+        np.testing.assert_array_equal(codec.decode_rows([[word]]), cells)
+    column = data.columns[0]
+    is_missing = word.strip() in MISSING and word not in column.categories
+    assert bool(faults) == (is_missing and not column.feature.optional)
+
+
 def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
     """Its first line is a row; a table that names the columns is read as well."""
     table = columns(",", ("", small), ("", one_of("a", "b")), ("", small)).partition("\n")[2]
@@ -249,6 +328,24 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
     assert faults == []
     np.testing.assert_array_equal(numbers, data.features)
     assert named.tolist() == [[0.5, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["größe", "Ångström", "prénom"])
+@pytest.mark.parametrize(("training", "served"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_accents_are_read_in_either_form(
+    tmp_path: Path, name: str, training: Form, served: Form
+) -> None:
+    """Some systems write ö as one character, others as two."""
+    table = columns(",", (name, small), ("y", small))
+    path = tmp_path / "table.csv"
+    path.write_text(unicodedata.normalize(training, table), encoding="utf-8")
+
+    _, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, unicodedata.normalize(served, table).encode())
+
+    assert faults == []
+    assert codec.example.keys() == {name}
+    np.testing.assert_array_equal(numbers, data.features)
 
 
 def test_cells_in_another_notation_than_in_training_are_read_or_reported(tmp_path: Path) -> None:

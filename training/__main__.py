@@ -1,22 +1,26 @@
 """Train models from recipes or CSV files and publish them as bundles that the service loads."""
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from service.bundle.errors import BundleError
 from training import cli as commands
+from training.autorecipe.splits import RequestedSplit
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
-from training.export.image_input import SCALINGS, Channels, Layout
 from training.images.checkpoint import CheckpointOptions
-from training.importing.images import ImageOptions, read_labels
-from training.importing.options import ImportOptions
+from training.import_arguments import (
+    add_import_options,
+    read_image_options,
+    read_table_options,
+    require_one_kind,
+    split_names,
+)
+from training.importing.images import read_labels
 from training.race import Candidate
 from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
@@ -27,18 +31,6 @@ Options = argparse.Namespace
 
 # The exit code of shells for a command that ^C interrupted.
 _INTERRUPTED = 130
-_WHITE = 255
-_TABLE_OPTIONS = ("csv", "target", "expected", "features", "optional", "unseen", "units")
-_IMAGE_OPTIONS = (
-    "layout",
-    "size",
-    "channels",
-    "scaling",
-    "mean",
-    "std",
-    "fit",
-    "background",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:  # argparse does not parse overrides after an option
         options.overrides = [*options.overrides, *rest]
+    commands.write_any_letters()
     try:
         options.command(options)
+        commands.flush_lines()
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -90,6 +84,7 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
         "--family", choices=list_draft_families(), help="(default: the best of several)"
     )
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
+    _add_split_options(verb)
     _add_folders(verb)
     _add_publishing_options(verb)
     verb.set_defaults(command=_new)
@@ -109,7 +104,8 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
         "the model predicts, or say why not. docs/serve-your-model.md shows how each library "
         "writes the file.",
     )
-    _add_import_options(verb)
+    add_import_options(verb)
+    _add_models(verb)
     verb.set_defaults(command=_import)
 
     verb = verbs.add_parser("results", help="compare all shipped models with other solvers")
@@ -150,14 +146,13 @@ def _new(options: Options) -> None:
         candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
         recipe = candidates[0].recipe if candidates else recipe
     path = options.recipe or Path(f"{recipe.name}.toml")
-    is_new = not path.exists()
+    created = commands.write_recipe(recipe, path)
     try:
-        commands.write_recipe(recipe, path)
         _run(recipe, options, own_file=options.csv, candidates=candidates)
     except FitError:
         raise  # its message says how to edit the recipe
-    except (TrainingError, KeyboardInterrupt):
-        if is_new:
+    except BaseException:
+        if created:
             path.unlink(missing_ok=True)
         raise
 
@@ -168,12 +163,33 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             raise DataError(
                 "--target and --family are options of --csv; the folder names are the classes."
             )
+        if options.group or options.time or options.split:
+            raise DataError("--group, --time and --split are options of --csv.")
         return commands.new_images(options.images, options.name, options.size)
     if not options.target:
         raise DataError("--target is missing: give the name of the column to predict.")
     if options.size:
         raise DataError("--size is an option of --images.")
-    return commands.new(options.csv, options.target, options.name, options.family)
+    split = RequestedSplit(options.group, options.time, random=options.split == "random")
+    return commands.new(options.csv, options.target, options.name, options.family, split=split)
+
+
+def _add_split_options(verb: argparse.ArgumentParser) -> None:
+    split = verb.add_mutually_exclusive_group()
+    split.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="with --csv: rows with the same cell, such as a patient, stay in one set; the column "
+        "is not a feature (default: by the table)",
+    )
+    split.add_argument(
+        "--time",
+        metavar="COLUMN",
+        help="with --csv: the newest rows are the test set (default: by the table)",
+    )
+    split.add_argument(
+        "--split", choices=["random"], help="with --csv: ignore groups and times in the table"
+    )
 
 
 def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
@@ -184,7 +200,7 @@ def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--values",
-        type=_split,
+        type=split_names,
         default=[],
         metavar="A,B",
         help="of an imported model: how the target column writes each label, in their order",
@@ -192,86 +208,6 @@ def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
     _add_models(verb)
     verb.set_defaults(
         command=lambda o: commands.evaluate(o.model, o.csv, o.models, o.target, o.values)
-    )
-
-
-def _add_import_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "path",
-        type=Path,
-        metavar="FILE_OR_FOLDER",
-        help="an ONNX file, or an MLflow model's folder",
-    )
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
-    rows = verb.add_argument_group("rows to verify the bundle with")
-    rows.add_argument("--csv", type=Path, help="a table with the columns of the model")
-    rows.add_argument("--target", help="its column of true values, to measure the model")
-    rows.add_argument(
-        "--expected",
-        nargs="+",
-        default=[],
-        metavar="COLUMN",
-        help="its columns with the library's own predictions, which the bundle must give too: "
-        "one of values or labels, or one of probabilities for each label",
-    )
-    columns = verb.add_argument_group("columns, if the graph or the table does not describe them")
-    columns.add_argument("--features", type=_split, metavar="A,B", help="names, in graph order")
-    columns.add_argument("--optional", type=_split, metavar="A,B", help="columns that may be empty")
-    columns.add_argument(
-        "--unseen",
-        choices=("reject", "other"),
-        help="what to do with words that the model does not know (default: reject)",
-    )
-    columns.add_argument("--units", type=_split, metavar="A=KG,B=EUR", help="units of columns")
-    columns.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
-    output = verb.add_argument_group("output")
-    output.add_argument("--output", help="name of the graph's output to serve, if it has several")
-    output.add_argument(
-        "--activation", choices=("softmax", "sigmoid"), help="what turns logits into probabilities"
-    )
-    labels = output.add_mutually_exclusive_group()
-    labels.add_argument("--labels", type=_split, metavar="A,B", help="class names, in graph order")
-    labels.add_argument("--labels-file", type=Path, help="a file with a class name in each line")
-    _add_image_options(verb)
-    _add_models(verb)
-
-
-def _add_image_options(verb: argparse.ArgumentParser) -> None:
-    images = verb.add_argument_group("images; what is not stated is read from the graph")
-    images.add_argument(
-        "--images",
-        nargs="?",
-        const="",
-        metavar="FOLDER",
-        help="the model takes images, not columns of a table; a folder of some to verify it with",
-    )
-    images.add_argument(
-        "--layout", choices=get_args(Layout), help="order of channels, height and width"
-    )
-    images.add_argument("--size", type=_read_size, metavar="HEIGHTxWIDTH", help="in pixels")
-    images.add_argument("--channels", type=int, choices=get_args(Channels), help="1: gray; 3: RGB")
-    images.add_argument(
-        "--scaling",
-        choices=SCALINGS,
-        help="the pixels that the graph takes: "
-        + "; ".join(f"{name}: {text}" for name, text in SCALINGS.items()),
-    )
-    images.add_argument(
-        "--mean", type=_read_numbers, default=(), metavar="R,G,B", help="of pixels from 0 to 1"
-    )
-    images.add_argument(
-        "--std", type=_read_numbers, default=(), metavar="R,G,B", help="their standard deviation"
-    )
-    images.add_argument(
-        "--fit",
-        choices=("stretch", "crop", "pad"),
-        help="how images of other shapes are fitted (default: stretch)",
-    )
-    images.add_argument(
-        "--background",
-        type=int,
-        metavar="GRAY",
-        help="0 to 255, around padded images and behind transparent pixels (default: 255)",
     )
 
 
@@ -284,91 +220,15 @@ def _import(options: Options) -> None:
         overrides.append(f"target.column={json.dumps(options.target)}")
     document = read_document(options.card, overrides)
     labels = read_labels(options.labels_file) if options.labels_file else options.labels or ()
-    _check_kind(options)
+    require_one_kind(options)
     if options.images is not None:
         commands.import_images(
-            options.path, document, _choose_image_options(options, labels), options.models
+            options.path, document, read_image_options(options, labels), options.models
         )
         return
-    chosen = ImportOptions(
-        output=options.output,
-        activation=options.activation,
-        labels=tuple(labels),
-        optional=tuple(options.optional or ()),
-        unseen=options.unseen,
-        units=_read_units(options.units or []),
-        target=options.target,
-        expected=tuple(
-            name for word in options.expected if "=" not in word for name in _split(word)
-        ),
+    commands.import_onnx(
+        options.path, document, options.csv, options.models, read_table_options(options, labels)
     )
-    commands.import_onnx(options.path, document, options.csv, options.models, chosen)
-
-
-def _check_kind(options: Options) -> None:
-    """Raise `DataError` for an option of images with a table, or the reverse."""
-    takes_images = options.images is not None
-    for name in _TABLE_OPTIONS if takes_images else _IMAGE_OPTIONS:
-        if getattr(options, name) not in (None, [], ()):
-            flag = f"--{name.replace('_', '-')}"
-            remedy = (
-                "leave it out, or leave out --images if the model takes columns"
-                if takes_images
-                else "add --images if the model takes images"
-            )
-            kind = "tables, not for images" if takes_images else "images"
-            raise DataError(f"{flag} is an option for {kind}; {remedy}.")
-
-
-def _choose_image_options(options: Options, labels: Sequence[str]) -> ImageOptions:
-    return ImageOptions(
-        layout=options.layout,
-        size=options.size,
-        channels=options.channels,
-        scaling=options.scaling,
-        mean=options.mean,
-        deviation=options.std,
-        fit=options.fit or "stretch",
-        background=_WHITE if options.background is None else options.background,
-        labels=tuple(labels),
-        output=options.output,
-        activation=options.activation,
-        folder=Path(options.images) if options.images else None,
-    )
-
-
-def _read_size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a size; write the height and the width, as in 224x224"
-        ) from None
-
-
-def _read_numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of numbers; write one for each channel, as in 0.5,0.5,0.5"
-        ) from None
-
-
-def _split(text: str) -> list[str]:
-    """Split names at commas; quotes hold a name with commas or blanks around it together."""
-    return next(csv.reader([text], skipinitialspace=True), [])
-
-
-def _read_units(pairs: Sequence[str]) -> dict[str, str]:
-    units = {}
-    for pair in pairs:
-        name, _, unit = pair.rpartition("=")
-        if not name or not unit:
-            raise DataError(f"--units has {pair!r}; write each as COLUMN=UNIT, as in weight=kg.")
-        units[name] = unit
-    return units
 
 
 def _join_values(words: Sequence[str]) -> list[str]:

@@ -3,24 +3,30 @@
 import base64
 import json
 import os
+import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.bundle.manifest import Evaluation, ImageInput, Manifest
+from service.bundle.manifest import NAME_PATTERN, Evaluation, ImageInput, Manifest
 from service.bundle.store import list_versions, read_bundle
 from service.bundle.versions import list_model_names, require_versions
 from service.imaging.preprocess import create_example_image
+from service.spelling import format_count
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
-from training.data.csv import UNKNOWN, read_csv
+from training.autorecipe.splits import GUESSED, RequestedSplit
+from training.data.csv import UNKNOWN, format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES, describe_below_baseline
+from training.evaluation.metrics import HEADLINES, describe_below_baseline, describe_split
 from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
@@ -65,14 +71,31 @@ def list_recipes(models: Path) -> None:
         print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
+def new(
+    csv: Path,
+    target: str,
+    name: str | None,
+    family: str | None,
+    *,
+    split: RequestedSplit = GUESSED,
+) -> Recipe:
     """Infer a recipe for a CSV file, and report everything that was inferred.
 
     Raise `DataError` if the file is not a table that a model can be trained on.
     """
+    if name is not None and not re.fullmatch(NAME_PATTERN, name):
+        raise DataError(
+            f"--name {name!r} has letters that no name of a model has. Write letters, digits, "
+            f"points, hyphens and underscores, as in {derive_model_name(name)}."
+        )
     table = read_csv(csv, UNKNOWN)
-    drafted = draft(table, str(csv), target, name or derive_model_name(csv.stem), family)
-    print_line(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
+    name = name or derive_model_name(Path(table.name).stem)
+    drafted = draft(table, format_path(csv), target, name, family, requested=split)
+    rows, columns = (
+        format_count(table.frame.height, "row"),
+        format_count(table.frame.width, "column"),
+    )
+    print_line(f"{table.name}: {rows}, {columns}.")
     print_line(_format_columns(drafted))
     return drafted.recipe
 
@@ -104,16 +127,18 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
     return drafted.recipe
 
 
-def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
+def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> bool:
     """Write the recipe as TOML; a different recipe is never overwritten.
 
-    Raise `DataError` if the file exists or cannot be written.
+    Return whether the file is new. Raise `DataError` if it exists or cannot be written.
     """
     text = format_toml(recipe)
     try:
         if path.is_file() and path.read_bytes() == text.encode():
             print_line(f"{path} already contains this recipe")
-            return
+            return False
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; give the path of the recipe with --recipe.")
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
@@ -122,8 +147,12 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
             "remove it, or choose another path with --recipe."
         ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+        raise DataError(
+            f"The recipe {path} cannot be written: {error.strerror}. "
+            "Choose another path with --recipe."
+        ) from None
     print_line(f"Wrote {path}")
+    return True
 
 
 def evaluate(
@@ -135,7 +164,8 @@ def evaluate(
     """
     published = open_measurable(models, model, target, values)
     rows, metrics = measure_on(published, csv)
-    print_line(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
+    source = f"{format_count(rows, 'row')} of {readable_name(csv)}"
+    print_line(f"{published.manifest.name}/{published.version} on {source}:")
     for metric, value in metrics.items():
         print_line(f"  {metric:<28} {value:.6g}")
 
@@ -203,8 +233,31 @@ def results(models: Path, folders: Folders, page: Path, also: Path | None) -> No
 
 
 def print_line(text: str) -> None:
-    """Print a line."""
-    print(text)  # noqa: T201 - the output of the command line
+    """Print a line; the command continues if nobody reads it, as with ``| head``."""
+    with _closed_output():
+        print(text)  # noqa: T201 - the output of the command line
+
+
+def flush_lines() -> None:
+    """Write the lines that are printed; those that nobody reads are dropped."""
+    with _closed_output():
+        sys.stdout.flush()
+
+
+def write_any_letters() -> None:
+    """Print letters that the terminal's encoding lacks as escape sequences."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _closed_output() -> Iterator[None]:
+    """Discard what is printed from now on if the reader of standard output has closed it."""
+    try:
+        yield
+    except BrokenPipeError:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _report(published: Publication) -> None:
@@ -229,6 +282,7 @@ def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
         "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
         "given": f"the {rows} given rows, which may include training rows",
     }[evaluation.part]
+    part += describe_split(evaluation)
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:

@@ -9,6 +9,7 @@ from torch import nn
 
 from training.data.table import Dataset, Floats, Rows
 from training.fit import History, TrainingSet, fit
+from training.model.blend import Blend
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
 from training.model.networks import Ensemble, Predictor, ValueHead, build
@@ -23,7 +24,7 @@ _PRECISION = {32: torch.float32, 64: torch.float64}
 class FittedModel:
     """A fitted predictor, with its training history and thresholds."""
 
-    predictor: Predictor | Estimator
+    predictor: Predictor | Estimator | Blend
     histories: list[History]
     threshold: float
     """Of two labels, the second is predicted at or above this probability."""
@@ -37,12 +38,11 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
     The validation set decides when to stop, the decision threshold, and below which probability a
     prediction is unsure; it may be empty.
     """
-    predictor: Predictor | Estimator
-    histories: list[History] = []
-    if recipe.training is None:
-        predictor = fit_estimator(recipe, data, training, validation)
+    predictor: Predictor | Estimator | Blend
+    if recipe.members:
+        predictor, histories = _fit_members(recipe, data, training, validation)
     else:
-        predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
+        predictor, histories = _fit_predictor(recipe, data, training, validation)
     predictions = predictor.predict(data.features[validation])
     threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
     unsure = None
@@ -51,6 +51,26 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
             *compute_confidence(data.target[validation], predictions, threshold)
         )
     return FittedModel(predictor, histories, threshold, unsure)
+
+
+def _fit_members(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Blend, list[History]]:
+    members, histories = [], []
+    for member in recipe.list_member_recipes():
+        predictor, history = _fit_predictor(member, data, training, validation)
+        members.append(predictor)
+        histories += history
+    weights = np.array([member.weight for member in recipe.members])
+    return Blend(members, (weights / weights.sum()).tolist()), histories
+
+
+def _fit_predictor(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor | Estimator, list[History]]:
+    if recipe.training is None:
+        return fit_estimator(recipe, data, training, validation), []
+    return _fit_networks(recipe, recipe.training, data, training, validation)
 
 
 def _fit_networks(

@@ -188,11 +188,18 @@ class TableFormat(StrictModel):
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
         default=None, description="around cells, if it is not the double quote"
     )
+    escape: Literal["\\"] | None = Field(
+        default=None, description="before a quote inside a cell, if that is not doubled"
+    )
     encoding: Text | None = Field(
         default=None, description="if it is not Unicode; rows in UTF-8 are read as well"
     )
     columns: list[str] | None = Field(
         default=None, description="names of all columns, if the table has no header"
+    )
+    repeated: list[str] | None = Field(
+        default=None,
+        description="names that several columns have; those after the first are name_2 and so on",
     )
 
 

@@ -250,6 +250,17 @@ class Baseline(StrictModel):
     metrics: dict[str, Finite]
 
 
+class SplitRule(StrictModel):
+    """How the measured rows were held out, if not at random.
+
+    By ``group``, no measured row has the group of a training row. By ``time``, the measured rows
+    are newer than the training rows.
+    """
+
+    by: Literal["group", "time"]
+    column: Text = Field(description="the column of the groups or times")
+
+
 class Evaluation(StrictModel):
     """Metrics on held-out rows or, for an imported model, on the rows given with it.
 
@@ -262,6 +273,7 @@ class Evaluation(StrictModel):
     part: Literal["test", "cross-validation", "given"]
     folds: Annotated[int, Field(ge=2)] | None = None
     rows: Annotated[int, Field(ge=1)]
+    split: SplitRule | None = Field(default=None, description="None: the split is random")
     metrics: dict[str, Finite]
     baseline: Baseline
 

@@ -36,10 +36,12 @@ from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
 from service.scoring import Form, ScoringOptions, TableForm, open_pipeline, peek
 from service.settings import Settings
+from service.spelling import format_count
 from service.tabletext import CsvDialect, quote_cell
 
 _STANDARD = "-"
-_FAILED, _INTERRUPTED = 1, 130
+# The last ones are those of shells for commands that a signal ended.
+_FAILED, _INTERRUPTED, _CLOSED = 1, 130, 141
 _FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -69,6 +71,8 @@ def score(arguments: Sequence[str]) -> int:
     score_source = _score_images if Path(options.source).is_dir() else _score_table
     try:
         failed = asyncio.run(score_source(options))
+    except BrokenPipeError:  # nobody reads on, as with `| head`
+        return _CLOSED
     except OSError as error:
         sys.stderr.write(f"{error.filename or options.source}: {error.strerror}.\n")
         return USAGE_ERROR
@@ -134,7 +138,7 @@ async def _score_table(options: argparse.Namespace) -> int:
     endpoints = EndpointCache(settings, Limits(settings))
     async with loaded_model(settings, options.model, options.version) as model:
         with _open_source(options.source) as file:
-            progress = _Progress(_measure_size(file), "rows", quiet=options.quiet)
+            progress = _Progress(_measure_size(file), "row", quiet=options.quiet)
             content = _read_pieces(file, progress.begin)
             if options.source.endswith(_COMPRESSED):
                 content = decompress(content, "gzip")
@@ -193,7 +197,7 @@ async def _score_images(options: argparse.Namespace) -> int:
         codec = endpoint.require_images()
         endpoint.require_supported(parameters)
         writer = endpoint.create_csv_writer(parameters, _LIST_OF_FILES)
-        progress = _Progress(len(files), "images", quiet=options.quiet)
+        progress = _Progress(len(files), "image", quiet=options.quiet)
         failed = 0
         with _open_target(options.output) as target:
             target.write(writer.start())
@@ -313,12 +317,12 @@ class _Progress:
         rate = done / max(seconds, 1e-9)
         start = "\r\x1b[K" if self._is_shown else ""
         sys.stderr.write(
-            f"{start}{model}: {done:,} {self._unit} in {seconds:.1f} s ({rate:,.0f} a second), "
-            f"{failed:,} with an error.\n"
+            f"{start}{model}: {format_count(done, self._unit)} in {seconds:.1f} s "
+            f"({rate:,.0f} a second), {failed:,} with an error.\n"
         )
 
     def _format_line(self, done: int, failed: int, now: float) -> str:
-        counts = f"{done:,} {self._unit}, {failed:,} with an error"
+        counts = f"{format_count(done, self._unit)}, {failed:,} with an error"
         if not self._total or not self._begun:
             return counts
         share = min(self._begun / self._total, 1.0)

@@ -58,6 +58,7 @@ class ColumnCodec:
 
     table = None
     training_range = None
+    accepts_unseen = False
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._specs = specs

@@ -4,6 +4,7 @@ The marks that the numbers of a table are written with are found first.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,6 @@ from service.errors import InvalidRequest, Problem
 from service.spelling import LONGEST_WORD
 from service.tabletext import (
     INFINITY,
-    MISSING,
     POINT,
     TRUTHS,
     Decimal,
@@ -31,12 +31,18 @@ from service.tabletext import (
     NumberFormat,
     find_marks,
     lower_words,
+    missing_words,
     plain_number,
-    possible_numbers,
     remove_affix,
+)
+from service.values import (
+    find_word,
+    format_value,
+    is_number,
+    not_a_number,
+    possible_numbers,
     split_affix,
 )
-from service.values import format_value, is_number, not_a_number
 
 Floats = npt.NDArray[np.float64]
 # A line, the text of one of its cells, and the marks of its feature in training.
@@ -44,6 +50,8 @@ _NumericCell = tuple[int, str, NumberFormat | None]
 
 # The number of an invalid cell. Every rule on values rejects it, and the cell is decoded singly.
 INVALID = np.inf
+
+_DECIMALS: Sequence[Decimal] = (".", ",")
 
 # Limits of the cache of a column of words.
 _MAX_CACHED, _LONGEST_CACHED = 10_000, 100
@@ -67,7 +75,7 @@ class CellReader:
         self._categories = frozenset(
             feature.categories if isinstance(feature, CategoryFeature) else ()
         )
-        words = {"", *(MISSING if feature.missing is None else feature.missing)}
+        words = missing_words(feature.missing)
         self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(
@@ -96,22 +104,12 @@ class CellReader:
         """Return the JSON value of a cell: None if it is missing, its text if it is invalid."""
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
-            return self._word(cell, text)
+            return find_word(cell, self._categories, self._missing)
         if text.lower() in self._missing:
             return None
         if isinstance(feature, BooleanFeature):
             return TRUTHS.get(text.lower(), text)
         return text if isinstance(feature, DatetimeFeature) else self._number(text)
-
-    def _word(self, cell: str, text: str) -> str | None:
-        """Return the category of a cell, with or without the blanks around it.
-
-        A category of the manifest may begin with a blank, or be a word that means a missing value
-        elsewhere.
-        """
-        if cell in self._categories:
-            return cell
-        return None if text in self._missing and text not in self._categories else text
 
     def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""
@@ -194,8 +192,8 @@ def find_number_formats(
 ) -> Sequence[NumberFormat]:
     """Return the marks of each feature's numbers in a table, by its first rows.
 
-    They are those that training read, unless the client states a decimal mark, or another decimal
-    mark makes more cells numbers.
+    They are those that training read, unless the client states a decimal mark, or the table has
+    another one.
 
     Args:
         rows: each with its line.
@@ -211,17 +209,26 @@ def find_number_formats(
     cells: Iterable[_NumericCell] = _numeric_cells(rows, columns, features)
     if decimal is None and any(trained):
         cells = list(cells)
-        counts = [
-            sum(
-                plain_number(text, number_format or own or POINT) is not None
-                for _, text, own in cells
-            )
-            for number_format in (None, NumberFormat("."), NumberFormat(","))
-        ]
-        if counts[0] == max(counts):
+        if _reads_as_trained(cells):
             return [number_format or POINT for number_format in trained]
     found = NumberFormat(decimal or find_decimal(((k, text) for k, text, _ in cells), separator))
     return [own if own and own.decimal == found.decimal else found for own in trained]
+
+
+def _reads_as_trained(cells: Sequence[_NumericCell]) -> bool:
+    """Return whether a table has the marks of training.
+
+    More cells must have these marks than are only numbers with another decimal mark: one 1234.5 is
+    an error in a table where 12.000 is twelve thousand, and is no reason to read that as twelve.
+    """
+    others: Counter[str] = Counter()
+    marked = 0
+    for _, text, own in cells:
+        if plain_number(text, own or POINT) is not None:
+            marked += not text.lstrip("+-").isdecimal()
+        else:
+            others.update(d for d in _DECIMALS if plain_number(text, NumberFormat(d)) is not None)
+    return max(others.values(), default=0) <= marked
 
 
 def _numeric_cells(

@@ -15,7 +15,7 @@ from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
-from service.spelling import closest_name, join_names
+from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
     MAX_TITLES,
     SEPARATORS,
@@ -23,16 +23,16 @@ from service.tabletext import (
     Decimal,
     begins_like_json,
     column_name,
+    compose,
     count_titles,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
-    is_title,
+    may_be_title,
     read_rows,
-    resembles_number,
     sniff,
 )
-from service.values import format_value, join_values
+from service.values import format_value, join_values, resembles_number
 
 SAMPLE_BYTES = 16 * 1024
 """The bytes of a table that decide its format, unless its first line is longer."""
@@ -184,6 +184,7 @@ def _sniff_dialect(
         names=trained.columns or [feature.name for feature in codec.features],
         quote=quote,
         separators=SEPARATORS + (trained.separator or ""),
+        escape=trained.escape,
     )
     return dialect, fallback
 
@@ -223,7 +224,7 @@ def _read_header(
 ) -> _Header:
     """Read the header below any titles."""
     names = [feature.name for feature in codec.features]
-    records = Records(lines, dialect.separator, dialect.quote)
+    records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
     first = records.take(1 + dialect.declared)
     if not first:
         lines.require_next()
@@ -232,8 +233,10 @@ def _read_header(
             "Line 1 opens a quote and never closes it; it must name the columns, such as "
             + dialect.separator.join(names)
         )
-    known, rows = {*names, *(trained.columns or ())}, first[-1:]
-    while len(rows) < MAX_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
+    known, rows = {*map(compose, names), *(trained.columns or ())}, first[-1:]
+    while (
+        len(rows) < MAX_TITLES and may_be_title(rows[-1].cells) and not _names_any(rows[-1], known)
+    ):
         following = records.take(1)
         if not following or following[0].error is not None:
             break
@@ -243,7 +246,8 @@ def _read_header(
     cells, rows = record.cells, rows[titles + 1 :]
     if len(cells) == len(trained.columns or ()) and not _names_any(record, known):
         cells, rows = trained.columns or (), [record, *rows]
-    return _Header(cells, find_columns(cells, codec.features, record.line), rows)
+    columns = find_columns(cells, codec.features, record.line, trained.repeated or ())
+    return _Header(cells, columns, rows)
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
@@ -253,7 +257,7 @@ def _names_any(record: Record, known: set[str]) -> bool:
 def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:
     """Return the cells of the first rows below the header, each with its line."""
     sample = [line + "\n" for line in lines.waiting[:_SAMPLE_ROWS]]
-    reader = read_rows(sample, dialect.separator, dialect.quote)
+    reader = read_rows(sample, dialect.separator, dialect.quote, escape=dialect.escape)
     rows: list[tuple[int, list[str]]] = []
     with suppress(csv.Error):  # the reader of rows reports it
         rows.extend((lines.taken + reader.line_num, row) for row in reader if row)
@@ -269,13 +273,16 @@ def _least_width(
     return min(width, max([first, *(column + 1 for column in needed)]))
 
 
-def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Mapping[int, int]:
+def find_columns(
+    cells: Sequence[str], features: Sequence[Feature], line: int, repeated: Sequence[str] = ()
+) -> Mapping[int, int]:
     """Find the column of each feature, by the feature's position.
 
     Args:
         cells: of the header.
         features: of the model.
         line: of the header, from 1.
+        repeated: names that several columns of the training table have.
 
     Raises:
         InvalidInput: the column of a feature is missing, misspelled, or repeated.
@@ -286,12 +293,18 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
             f"Line {line} names {len(cells):,} columns, and at most {_MAX_COLUMNS:,} are read; "
             "send only those of features and the columns to return."
         )
+    # A model of another library may have names that are not composed.
+    composed = {compose(feature.name): feature.name for feature in features}
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
+    names = [composed.get(name, name) for name in names]
+    if repeated:
+        numbered = zip(names, number_repeated(names), strict=True)
+        names = [unique if name in repeated else name for name, unique in numbered]
     counts = Counter(names)
     lacking = [feature for feature in features if feature.name not in counts]
-    repeated = [feature for feature in features if counts[feature.name] > 1]
-    if lacking or repeated:
-        _require_columns(names, features, lacking, repeated, line)
+    duplicates = [feature for feature in features if counts[feature.name] > 1]
+    if lacking or duplicates:
+        _require_columns(names, features, lacking, duplicates, line)
     positions = {feature.name: position for position, feature in enumerate(features)}
     return {positions[name]: k for k, name in enumerate(names) if name in positions}
 

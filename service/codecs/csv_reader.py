@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from service.bundle.features import Feature
 from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader
-from service.codecs.messages import SURPLUS_SHOWN, Matrix, RowBatch, RowError, width_error
+from service.codecs.messages import (
+    SURPLUS_SHOWN,
+    SURROGATE,
+    Matrix,
+    RowBatch,
+    RowError,
+    replace_undecoded,
+    width_error,
+)
 from service.errors import InvalidInput, Problem, RecordTooLarge
 from service.tabletext import CsvDialect, quote_cell, read_rows
 
@@ -23,11 +31,6 @@ _INVALID = InvalidInput.code
 _MAX_LINES = 1000
 MAX_SLOW_ROWS = 64
 """Rows of a batch that are decoded one by one, which takes a hundred times as long."""
-_SURROGATE = re.compile("[\udc80-\udcff]")
-_NOT_UTF8 = (
-    "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
-    "example Content-Type: text/csv; charset=windows-1252."
-)
 _NEVER_CLOSED = "a quote is opened here and never closed; close it, or write it twice."
 _QUOTE_INSIDE = "a quote is inside a cell in quotes; write it twice there."
 _NEW_LINE = "a carriage return is inside a cell; quote the cell."
@@ -113,7 +116,7 @@ class Lines:
 
 def decode_again(line: str, encoding: str) -> str:
     """Return a line decoded in another encoding if it has bytes that are not UTF-8."""
-    if _SURROGATE.search(line) is None:
+    if SURROGATE.search(line) is None:
         return line
     return line.encode("utf-8", "surrogateescape").decode(encoding, "replace")
 
@@ -140,11 +143,14 @@ class Records:
     more than three times.
     """
 
-    def __init__(self, lines: Lines, separator: str, quote: str = '"') -> None:
+    def __init__(
+        self, lines: Lines, separator: str, quote: str = '"', escape: str | None = None
+    ) -> None:
         self._lines = lines
         self._separator = separator
         self._quote = quote
-        self._opens, self._stays_open = quote_patterns(separator, quote)
+        self._escape = escape
+        self._opens, self._stays_open = quote_patterns(separator, quote, escape)
         # Of the next record: the lines scanned so far, their characters, and whether a quote is
         # open after them.
         self._scanned = self._size = 0
@@ -212,17 +218,28 @@ class Records:
             return RowError(f"{position}: {_NEVER_CLOSED}", _INVALID)
         ended = [f"{line}\n" for line in lines]
         try:
-            return next(read_rows(ended, self._separator, self._quote, strict=True))
+            return next(
+                read_rows(ended, self._separator, self._quote, strict=True, escape=self._escape)
+            )
         except csv.Error as error:
             reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
             return RowError(f"{position}: {reason}", _INVALID)
 
 
-def quote_patterns(separator: str, quote: str = '"') -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a line that opens a quote, and of one that leaves an open quote open."""
+def quote_patterns(
+    separator: str, quote: str = '"', escape: str | None = None
+) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return patterns of a line that opens a quote, and of one that leaves an open quote open.
+
+    ``escape`` is what precedes a quote that neither opens nor closes a cell.
+    """
     mark, q = re.escape(separator), re.escape(quote)
-    rest = rf"[^{q}]*+(?:{q}{q}[^{q}]*+)*+"  # of a cell in quotes, up to the quote that closes it
-    cells = rf"(?:(?:{q}{rest}{q}|[^{q}{mark}][^{mark}]*+)?+{mark})*+"
+    e = re.escape(escape or "")
+    pair = rf"|{e}.?" if escape else ""
+    # Of a cell in quotes, up to the quote that closes it.
+    rest = rf"[^{q}{e}]*+(?:(?:{q}{q}{pair})[^{q}{e}]*+)*+"
+    unquoted = rf"(?:[^{q}{mark}{e}]{pair})(?:[^{mark}{e}]++{pair})*+"
+    cells = rf"(?:(?:{q}{rest}{q}|{unquoted})?+{mark})*+"
     opened = rf"{q}{rest}\Z"
     return re.compile(cells + opened), re.compile(rf"{rest}(?:\Z|{q}{mark}{cells}{opened})")
 
@@ -282,9 +299,11 @@ class CsvReader(TableReader):
     ) -> None:
         super().__init__(codec, lines)
         self._separator, self._quote = dialect.separator, dialect.quote
+        # Of the lines in which a separator may not separate cells.
+        self._special = dialect.escape or dialect.quote
         self._width = width
         self._least_width = least_width
-        self._records = Records(lines, dialect.separator, dialect.quote)
+        self._records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
         self._most_lines = MAX_SLOW_ROWS
@@ -292,7 +311,8 @@ class CsvReader(TableReader):
 
     def take(self, most: int) -> RowBatch | None:
         """Return the next complete rows, as `TableReader.take` does."""
-        has_quote = self._quote in "\n".join(self._lines.waiting[:most])
+        text = "\n".join(self._lines.waiting[:most])
+        has_quote = self._quote in text or self._special in text
         if self._pending or self._records.is_partial or has_quote:
             records = self._pending or self._records.take(most)
             if records:
@@ -338,11 +358,14 @@ class CsvReader(TableReader):
         return batch
 
     def _pad(self, lines: list[str], counts: Sequence[int]) -> Sequence[int]:
-        """Add cells that may be missing to short rows; return the other rows of the wrong width."""
+        """Add or remove empty cells at the ends of rows; return those of another width."""
         uneven = []
         for row, count in enumerate(counts):
+            surplus = self._separator * (count + 1 - self._width)
             if self._least_width <= count + 1 < self._width:
                 lines[row] += self._separator * (self._width - 1 - count)
+            elif surplus and lines[row].endswith(surplus):
+                lines[row] = lines[row].removesuffix(surplus)
             elif count + 1 != self._width:
                 uneven.append(row)
         return uneven
@@ -355,6 +378,11 @@ class CsvReader(TableReader):
         for row, record in enumerate(records):
             count = len(record.cells)
             if record.error is None and count == self._width:
+                continue
+            surplus = self._separator * (count - self._width)
+            if record.error is None and surplus and record.text.endswith(surplus):
+                texts[row] = record.text.removesuffix(surplus)
+                table[row] = record.cells[: self._width]
                 continue
             blank = [""] * self._width
             texts[row], table[row] = self._fit(record.cells), blank
@@ -389,7 +417,7 @@ class CsvReader(TableReader):
             texts, lines, matrix = texts[:rows], lines[:rows], matrix[:rows]
             errors = {row: error for row, error in errors.items() if row < rows}
         if not all(map(str.isascii, texts)):
-            _replace_undecoded(texts, lines, errors)
+            replace_undecoded(texts, lines, errors)
         for row in slow:
             if row in errors:
                 continue
@@ -420,11 +448,3 @@ class CsvReader(TableReader):
         quoted = [quote_cell(cell, self._separator, self._quote) for cell in cells[: self._width]]
         text = self._separator.join(quoted)
         return text + self._separator * (self._width - max(len(cells), 1))
-
-
-def _replace_undecoded(texts: list[str], lines: Sequence[int], errors: dict[int, RowError]) -> None:
-    """Add an error for each row with bytes that are not UTF-8, and replace these in its text."""
-    for row, text in enumerate(texts):
-        if _SURROGATE.search(text):
-            errors.setdefault(row, RowError(f"Line {lines[row]}: {_NOT_UTF8}", _INVALID))
-            texts[row] = _SURROGATE.sub("\ufffd", text)

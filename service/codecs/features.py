@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
+    CategoryFeature,
     DatetimeFeature,
     Feature,
     FeaturesInput,
@@ -78,6 +79,11 @@ class FeatureCodec:
         self.names = frozenset(self._schema.names)
         self._rules = ValueRules(self.features, self.dtype)
         self.training_range = TrainingRange(self.features, self.dtype)
+        self.accepts_unseen = any(
+            isinstance(feature, CategoryFeature) and feature.unseen == "other"
+            for feature in self.features
+        )
+        """Whether a word that is not in the training set is no error."""
         self._vector = VectorRows(self.features, self._rules, self.training_range.bounds)
         self.decode_row = self._vector.decode_row
         """Decodes one typical row; None for any other."""

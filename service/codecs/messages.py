@@ -4,6 +4,7 @@ Only the problems that are reported get a message.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,8 @@ from service.bundle.features import (
     Range,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
-from service.spelling import closest_name, join_names
+from service.spelling import LONGEST_WORD, closest_name, join_names
+from service.tabletext import NumberFormat, plain_number
 from service.timetext import TIME_OF_DAY, describe_format
 from service.values import (
     LARGEST_WHOLE,
@@ -36,6 +38,12 @@ from service.values import (
 Matrix = npt.NDArray[np.floating]
 """``[rows, columns]`` in the type of the graph's input, float32 or float64."""
 
+SURROGATE = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, in decoded text."""
+_NOT_UTF8 = (
+    "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
+    "example Content-Type: text/csv; charset=windows-1252."
+)
 _NAME_SHOWN = 100
 SURPLUS_SHOWN = 3
 """Surplus cells of a row that its message quotes."""
@@ -165,10 +173,24 @@ def _type_hint(feature: Feature, value: object) -> str | None:
     if isinstance(feature, DatetimeFeature):
         return f"Send {format_value(feature.example)}, for example, or {_describe_days(feature)}."
     if not isinstance(feature, CategoryFeature):
-        return not_a_number(value, whole=isinstance(feature, IntegerFeature))
+        written = _read_number(feature, value)
+        return written or not_a_number(value, whole=isinstance(feature, IntegerFeature))
     if isinstance(value, bool | float) or not isinstance(value, int | str):
         return "Send it as a string."
     return suggest_category(str(value), feature)
+
+
+def _read_number(feature: NumericFeature, value: object) -> str | None:
+    """Say what to send instead of a number in the notation of the training table."""
+    if feature.decimal is None or not isinstance(value, str) or len(value) > LONGEST_WORD:
+        return None
+    text, number_format = value.strip(), NumberFormat(feature.decimal, feature.thousands or "")
+    plain = plain_number(text, number_format, feature.affix)
+    if plain is None or plain == text:
+        return None
+    return (
+        f"Send {plain} without the quotes, which is {text} in the notation of the training table."
+    )
 
 
 def suggest_category(text: str, feature: CategoryFeature) -> str | None:
@@ -241,3 +263,11 @@ def width_error(
         surplus = join_names(cells[width:], SURPLUS_SHOWN, format_value, count - width)
         message += f". Extra cells: {surplus}."
     return RowError(message, InvalidInput.code)
+
+
+def replace_undecoded(texts: list[str], lines: Sequence[int], errors: dict[int, RowError]) -> None:
+    """Add an error for each row with bytes that are not UTF-8, and replace these in its text."""
+    for row, text in enumerate(texts):
+        if SURROGATE.search(text):
+            errors.setdefault(row, RowError(f"Line {lines[row]}: {_NOT_UTF8}", InvalidInput.code))
+            texts[row] = SURROGATE.sub("\ufffd", text)

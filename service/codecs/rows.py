@@ -27,8 +27,10 @@ from service.bundle.features import (
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import closest_name
+from service.tabletext import missing_words
 from service.timetext import DatetimeFormat, parse_datetime
 from service.values import (
+    find_word,
     format_value,
     is_integer,
     is_number,
@@ -211,6 +213,7 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
 def _category_converter(feature: CategoryFeature) -> Convert:
     positions = {word: float(position) for position, word in enumerate(feature.categories)}
     unseen = UNSEEN if feature.unseen == "other" else None
+    missing, absent = missing_words(feature.missing), math.nan if feature.optional else None
 
     def convert(value: object) -> float | None:
         # Categories are words in the manifest, but a table may have written them as numbers.
@@ -219,9 +222,8 @@ def _category_converter(feature: CategoryFeature) -> Convert:
             value = str(int(value))
         if not isinstance(value, str):
             return None
-        # As it is first: a category may begin or end with a blank.
-        position = positions.get(value)
-        return positions.get(value.strip(), unseen) if position is None else position
+        word = find_word(value, positions, missing)
+        return absent if word is None else positions.get(word, unseen)
 
     return convert
 

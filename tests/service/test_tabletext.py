@@ -11,10 +11,8 @@ from service.tabletext import (
     NumberFormat,
     find_marks,
     plain_number,
-    possible_numbers,
-    resembles_number,
-    split_affix,
 )
+from service.values import possible_numbers, resembles_number, split_affix
 
 NUMBER_FORMATS = [
     NumberFormat(),
@@ -102,3 +100,30 @@ def test_what_resembles_a_number() -> None:
     """Any digits with marks, as in dates and versions, but no word."""
     assert all(map(resembles_number, ["1", "-1.5e3", ".5", "1.2.3", "2020.01.05", "1 234", "1."]))
     assert not any(map(resembles_number, ["", "x1", "1x", "-", "12:30"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "affix", "number"),
+    [
+        ("\u22125.46", None, -5.46),
+        ("(1.75)", None, -1.75),
+        ("( 2 )", None, -2),
+        ("4.07-", None, -4.07),
+        ("($1.5)", "$", -1.5),
+        ("-$1.5", "$", -1.5),
+        ("\u20ac14.3M", "\u20ac", 14.3e6),
+        ("565K EUR", "EUR", 565e3),
+        ("$-2B", "$", -2e9),
+        ("5M", None, None),
+        ("5M", "kg", None),
+        ("(5", None, None),
+        ("-5-", None, None),
+        ("()", None, None),
+        ("-(5)", None, None),
+    ],
+)
+def test_signs_and_magnitudes_are_read(text: str, affix: str | None, number: float | None) -> None:
+    """As accounting and typography write them; magnitudes only next to a currency."""
+    plain = plain_number(text, affix=affix)
+
+    assert (None if plain is None else float(plain)) == number

@@ -208,7 +208,6 @@ def _runs(module: ModuleType) -> bool:
         (_HEADER + "1,red,same\n2,blue,same\n3,red,same\n", "has one value in all rows"),
         ("size,color\n1,red\n2,blue\n", "has no column 'price'"),
         (_HEADER + ",,\n,,\n", "has no value in all rows"),
-        ("price,price\n1,2\n3,4\n", "two columns named 'price'"),
         (_HEADER + "1,red,2\n1,red,2,4,5\n", "5 cells where the first row has 3"),
     ],
 )

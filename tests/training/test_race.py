@@ -82,6 +82,49 @@ def test_the_test_set_does_not_decide(tmp_path: Path, folders: Folders) -> None:
     assert changed == losses
 
 
+def test_families_that_err_differently_are_mixed(tmp_path: Path, folders: Folders) -> None:
+    """A smooth part and steps: the mean of several families is better than each."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0, 10, (400, 2)).round(3)
+    y = 3 * np.sin(x[:, 0]) + np.floor(x[:, 1] / 2) + x[:, 1] + generator.normal(0, 0.5, 400)
+    lines = [f"{a},{b},{value:.4f}" for (a, b), value in zip(x.tolist(), y, strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["a,b,y", *lines]))
+    recipe, loaded = _loaded(path, "y", folders)
+
+    candidates = race(recipe, loaded)
+
+    by_family = {one.family: one for one in candidates}
+    mixed = by_family["ensemble"]
+    assert candidates[0] is mixed
+    assert sum(member.weight for member in mixed.recipe.members) == pytest.approx(1)
+    assert {member.network.family for member in mixed.recipe.members} <= by_family.keys()
+
+
+def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> None:
+    """Families without dates are measured on the other columns, and are no members of ensembles."""
+    generator = np.random.default_rng(0)
+    days = np.datetime64("2021-01-01") + generator.permutation(300)
+    x = generator.normal(size=300).round(3)
+    month = days.astype("datetime64[M]").astype(int) % 12
+    lines = [f"{day},{a},{5 * m + a:.3f}" for day, a, m in zip(days, x, month, strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["day,a,y", *lines]))
+    recipe, loaded = _loaded(path, "y", folders)
+
+    candidates = race(recipe, loaded)
+
+    columns = {one.family: len(one.recipe.features) for one in candidates}
+    assert columns["linear"] == columns["mlp"] == 2
+    assert columns["gradient-boosting"] == 1
+    assert candidates[0].family != "gradient-boosting"
+    assert all(
+        member.network.family != "gradient-boosting"
+        for one in candidates
+        for member in one.recipe.members
+    )
+
+
 @pytest.mark.parametrize(("rows", "compared"), [(37, False), (40, True)])
 def test_very_small_tables_are_not_compared(
     rows: int,

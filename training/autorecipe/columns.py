@@ -7,10 +7,10 @@ from typing import Literal
 
 import polars as pl
 
-from service.spelling import join_names
-from service.tabletext import NumberFormat, resembles_number
+from service.spelling import format_count, join_names
+from service.tabletext import NumberFormat
 from service.timetext import DatetimeFormat
-from service.values import are_exact_integers
+from service.values import are_exact_integers, resembles_number
 from training.data.datetimes import as_datetimes, detect_datetime_format
 from training.data.numbers import as_numbers, common_affix
 from training.data.table import Table
@@ -21,7 +21,7 @@ _MOSTLY_WITH_FEW_WORDS = 0.8
 _FEW_WORDS = 5
 _HALF = 0.5
 _SHOWN = 5
-_MAX_CATEGORIES = 100
+MAX_CATEGORIES = 100
 _MIN_ROWS_PER_CATEGORY = 2
 _MIN_NUMBERED_ROWS = 20
 _MIN_FILLED_CELLS = 10
@@ -37,8 +37,14 @@ _DATES = (
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
 )
 _DATE = "dates or times in an unknown format, or in several; write them as YYYY-MM-DD HH:MM:SS"
-_CODE = r"^0\d"
-_LONG_CODE = r"^\d{17,}$"
+CODE = r"^0\d"
+"""Cells that are codes, in which a leading zero matters, not numbers."""
+# A number with an exponent has a sign or a point: 12E3 is a code, 1.2E+04 a number.
+_EXPONENT_CODE = r"^\d+E\d+$"
+_MIN_PADDED = 0.02
+# Cells for a missing value: dashes, points, and the errors of spreadsheets.
+_PLACEHOLDER = r"^(?:[-\u2013\u2014]+|\.+|(?i:n\.?\s?a\.?)|#NV|#N/A|#[A-ZÄÖÜ]+(?:/0)?[!?])$"
+_LONG_CODE = r"^-?\d{17,}$"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
@@ -107,17 +113,23 @@ def parse_numbers(known: pl.Series, number_format: NumberFormat) -> ParsedNumber
     others = known.filter(numbers.is_null())
     words = others.alias("word").value_counts()
     non_numeric = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
-    share = numbers.count() / max(len(known), 1)
-    numeric = share >= _MOSTLY or (
-        share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS
+    placeholders = int(others.str.contains(_PLACEHOLDER).sum())
+    share = numbers.count() / max(len(known) - placeholders, 1)
+    numeric = numbers.count() >= max(_HALF * len(known), 1) and (
+        share >= _MOSTLY or (share >= _MOSTLY_WITH_FEW_WORDS and len(non_numeric) <= _FEW_WORDS)
     )
     some = join_names(non_numeric, _SHOWN, repr)
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())
-        notes.append(f"read without {affix!r}" + (f", missing in {without} cells" * bool(without)))
+        notes.append(
+            f"read without {affix!r}"
+            + (f", missing in {format_count(without, 'cell')}" * bool(without))
+        )
     if numeric and non_numeric:
-        notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
+        are = "is not a number" if len(others) == 1 else "are not numbers"
+        values = "a missing value" if len(others) == 1 else "missing values"
+        notes.append(f"{format_count(len(others), 'cell')} {are} ({some}), read as {values}")
     if not numeric and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
     number_like = sum(map(resembles_number, known)) if share < _HALF else 0
@@ -135,7 +147,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     missing, distinct = cells.null_count(), known.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct <= 1:
-        return unusable("constant" if distinct else "empty")
+        return _infer_mark(name, known, missing)
     if len(known) < min(_MIN_FILLED_CELLS, missing):
         return unusable(f"only {len(known)} cells are filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
@@ -143,8 +155,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
         return _infer_datetime(name, known, missing)
     column = parse_numbers(known, table.number_format)
-    codes = known.str.contains(_CODE).any()
-    if column.numeric and not codes:
+    if column.numeric and not _are_codes(known, column.cells):
         return _infer_numeric(name, known, column, missing)
     return _infer_category(name, known, column, missing)
 
@@ -178,21 +189,45 @@ def _infer_datetime(name: str, known: pl.Series, missing: int) -> InferredColumn
     )
 
 
+def _infer_mark(name: str, known: pl.Series, missing: int) -> InferredColumn:
+    """Infer the type of a column with one word or none: a mark and empty cells are a category."""
+    if min(missing, len(known)) < _MIN_FILLED_CELLS:
+        note = "constant" if len(known) else "empty"
+        return InferredColumn(name, None, missing, min(len(known), 1), note)
+    return InferredColumn(name, "category", missing, 1, f"{known[0]!r} or empty")
+
+
+def _are_codes(known: pl.Series, numbers: pl.Series) -> bool:
+    """Return whether cells that may be numbers are codes, such as 00501 or 12E3.
+
+    Numbers with leading zeros are, unless some have decimals, or few are padded in another width.
+    """
+    if known.str.contains(_EXPONENT_CODE).sum() > _HALF * len(known):
+        return True
+    padded = int(known.str.contains(CODE).sum())
+    if not padded or not are_exact_integers(numbers.drop_nulls().to_numpy()).all():
+        return False
+    return padded >= _MIN_PADDED * len(known) or known.str.len_chars().n_unique() == 1
+
+
 def _infer_numeric(
     name: str, known: pl.Series, column: ParsedNumbers, missing: int
 ) -> InferredColumn:
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
     unusable = partial(InferredColumn, name, None, missing, distinct)
-    if distinct <= 1:
-        return unusable("; ".join(filter(None, ("constant", column.note))))
     if known.str.contains(_LONG_CODE).any():
         return unusable("an identifier: numbers of many digits")
+    if distinct <= 1:
+        return unusable("; ".join(filter(None, ("constant", column.note))))
     whole = bool(are_exact_integers(numbers.to_numpy()).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return unusable("an identifier")
     if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():
         return unusable("a row number")
+    in_32_bits = numbers.cast(pl.Float32).n_unique()
+    if in_32_bits == 1 or distinct - in_32_bits > _HALF * distinct:
+        return unusable(f"{distinct} numbers that are {in_32_bits} in 32 bits")
     missing += len(known) - len(numbers)
     kind: Kind = "integer" if whole else "number"
     return InferredColumn(
@@ -209,7 +244,7 @@ def _infer_category(
         return unusable("an identifier")
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
-    if distinct > _MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+    if distinct > MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
         note = f"{distinct} different words are too many for categories"
         return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]

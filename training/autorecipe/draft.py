@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from service.bundle.manifest import BINARY
-from service.tabletext import MISSING
+from service.spelling import join_names
+from service.tabletext import MISSING, compose
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
     describe_fit,
@@ -20,6 +21,13 @@ from training.autorecipe.quality import (
     describe_rows,
     find_leaky_columns,
 )
+from training.autorecipe.splits import (
+    GROUP_NOTE,
+    GUESSED,
+    ChosenSplit,
+    RequestedSplit,
+    choose_split_columns,
+)
 from training.autorecipe.targets import find_missing_words, infer_target
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
@@ -28,6 +36,7 @@ from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
 
+_SHOWN = 10
 _FEW_ROWS = 30
 _SMALL_TABLE = 200
 _MLP_FROM_ROWS = 1000
@@ -35,6 +44,8 @@ _INTERVAL_FOLDS = 5
 _MEDIUM_TABLE = 10_000
 _LARGE_TABLE = 100_000
 _FOLDS = 10
+_FOLDS_OF_MLP = 5
+_FEW_GROUPS = 100
 _ROWS_SEEN = 2_000_000
 _WIDE_TABLE = 30
 _VERY_WIDE_TABLE = 100
@@ -56,7 +67,15 @@ class Draft:
     remarks: list[str]
 
 
-def draft(table: Table, file: str, target: str, name: str, family: str | None) -> Draft:
+def draft(  # noqa: PLR0913 - what the user may choose
+    table: Table,
+    file: str,
+    target: str,
+    name: str,
+    family: str | None,
+    *,
+    requested: RequestedSplit = GUESSED,
+) -> Draft:
     """Infer a complete recipe for the table.
 
     Args:
@@ -65,9 +84,11 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         target: the column to predict, by its name or its position from 1.
         name: of the model.
         family: of the model; None: by the target and the number of rows.
+        requested: the columns that decide the split; guessed by default.
 
     Raises:
-        DataError: the target cannot be predicted, or there is no usable feature.
+        DataError: the target cannot be predicted, there is no usable feature, or the table cannot
+            be split as requested.
     """
     column = find_target_column(table, target)
     missing = find_missing_words(table, column)
@@ -76,51 +97,75 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     inferred = infer_target(table, column, family)
     usable = with_target(table, inferred.target)
     y = encode_target(usable, inferred.target)
-    columns = [infer_column(usable, other) for other in table.frame.columns if other != column]
+    labels = len(inferred.target.labels)
+    classes = labels > 0
+    chosen = choose_split_columns(usable, column, y if classes else None, requested)
+    columns = _infer_columns(usable, column, chosen)
     if family is not None and not supports_dates(family):
         columns = [_leave_out_dates(other, family) for other in columns]
     features = [other.feature() for other in columns if other.kind is not None]
     if not features:
-        raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")
+        raise DataError(_describe_unusable(table, column, columns))
 
-    labels = len(inferred.target.labels)
-    classes = labels > 0
     family = family or choose_family(len(y), classes=classes)
-    split = choose_split(y, classes=classes)
+    split = choose_split(y, chosen, classes=classes)
     choose = inferred.rare and "validation" in split
-    data: dict[str, Any] = public_data(table) or {"file": file}
-    if "file" in data and table.csv_format is not None:
-        data["header"] = table.csv_format.header
-    data |= asdict(table.number_format)
-    if missing != list(MISSING):
-        data["missing"] = missing
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
-        "data": data,
+        "data": _describe_data(table, file),
         "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
     }
     document |= choose_sections(family, len(y), features, labels)
     recipe = parse_recipe(document, name)
-    suspects = find_leaky_columns(usable, features, y, labels)
-    remarks = [
-        *describe_format(table),
-        *absent,
-        *inferred.remarks,
-        *describe_rows(usable, y, table.frame.height),
-        *describe_leaks(suspects, classes=classes),
-        *describe_rarity(recipe, y),
+    remarks = [*describe_format(table), *absent, *inferred.remarks, *chosen.remarks]
+    remarks += describe_rows(usable, y, table.frame.height)
+    return Draft(recipe, columns, [*remarks, *_describe_training(recipe, usable, y)])
+
+
+def _describe_training(recipe: Recipe, table: Table, target: Floats) -> list[str]:
+    """Warn of what makes the metrics misleading, and describe the fit."""
+    labels = len(recipe.target.labels)
+    suspects = find_leaky_columns(table, recipe.features, target, labels)
+    return [
+        *describe_leaks(suspects, classes=labels > 0),
+        *describe_rarity(recipe, target),
         *describe_fit(recipe),
     ]
-    return Draft(recipe, columns, remarks)
+
+
+def _infer_columns(table: Table, target: str, chosen: ChosenSplit) -> list[InferredColumn]:
+    """Return all columns but the target; that of the groups is not a feature."""
+    columns = [infer_column(table, name) for name in table.frame.columns if name != target]
+    return [
+        replace(column, kind=None, note=GROUP_NOTE) if column.name == chosen.group else column
+        for column in columns
+    ]
+
+
+def _describe_data(table: Table, file: str) -> dict[str, Any]:
+    """Return the data section: the public data set or the file, and its format."""
+    data: dict[str, Any] = public_data(table) or {"file": file}
+    if "file" in data and table.csv_format is not None:
+        data["header"] = table.csv_format.header
+    data |= asdict(table.number_format)
+    if table.missing != MISSING:
+        data["missing"] = list(table.missing)
+    return data
+
+
+def _describe_unusable(table: Table, target: str, columns: Sequence[InferredColumn]) -> str:
+    reasons = [f"{column.name} ({column.note})" for column in columns]
+    why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
+    return f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
 
 
 def supports_dates(family: str) -> bool:
     """Return whether a family can have features of dates."""
-    return TABLE_FAMILIES[family].library == "PyTorch"
+    return TABLE_FAMILIES[family].fitter == "PyTorch"
 
 
 def _leave_out_dates(column: InferredColumn, family: str) -> InferredColumn:
@@ -134,7 +179,7 @@ def find_target_column(table: Table, target: str) -> str:
 
     Raise `DataError` if there is no such column.
     """
-    columns = table.frame.columns
+    columns, target = table.frame.columns, compose(target)
     by_position = {str(position): name for position, name in enumerate(columns, 1)}
     return table.column(target if target in columns else by_position.get(target, target)).name
 
@@ -160,24 +205,31 @@ def choose_family(rows: int, *, classes: bool) -> str:
     return "logistic" if classes else "linear"
 
 
-def choose_split(target: Floats, *, classes: bool) -> dict[str, Any]:
+def choose_split(target: Floats, chosen: ChosenSplit, *, classes: bool) -> dict[str, Any]:
     """Return a fifth as the test set; small tables also have folds, and tiny ones only folds.
 
     Where the validation set is too small for prediction intervals, the model is so small that
-    out-of-fold predictions cost little.
+    out-of-fold predictions cost little. A test set of few groups measures little more than which
+    ones they are, so a table with few groups only has folds.
     """
     rows = len(target)
     most_folds = int(np.bincount(target.astype(int)).min()) if classes else rows
-    folds = max(min(_FOLDS, most_folds), 2)
+    most_folds = max(min(most_folds, chosen.max_folds or rows), 2)
+    folds = min(_FOLDS, most_folds)
     if rows < _FEW_ROWS:
-        return {"test": 0.0, "folds": folds if classes else rows}
+        return {"test": 0.0, "folds": folds if classes else most_folds} | chosen.keys
+    groups = chosen.max_folds if chosen.group else None
+    if groups is not None and groups < _FEW_GROUPS and rows < _LARGE_TABLE:
+        validation = {} if rows < _SMALL_TABLE else {"validation": 0.1}
+        count = folds if rows < _MLP_FROM_ROWS else min(folds, _FOLDS_OF_MLP)
+        return {"test": 0.0, "folds": count} | validation | chosen.keys
     if rows < _SMALL_TABLE:
         split: dict[str, Any] = {"test": 0.2, "folds": folds}
     else:
         split = {"test": 0.2, "validation": 0.1}
     if not classes and rows < _MLP_FROM_ROWS:
-        split["interval_folds"] = _INTERVAL_FOLDS
-    return split
+        split["interval_folds"] = min(_INTERVAL_FOLDS, most_folds)
+    return split | chosen.keys
 
 
 def choose_sections(

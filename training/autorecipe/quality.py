@@ -6,14 +6,17 @@ import numpy as np
 import polars as pl
 from sklearn.tree import DecisionTreeClassifier
 
-from service.spelling import join_names
+from service.spelling import format_count, join_names
+from service.tabletext import MISSING
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
+from training.data.csv import FALLBACK
 from training.data.numbers import as_numbers
 from training.data.table import Floats, Rows, Table
 from training.recipe.table import Feature, ModelCard, Recipe
 
 _SHOWN = 10
+_MIN_SWALLOWED = 2
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {".": "point", ",": "comma", " ": "blank", "'": "apostrophe"}
 _ENCODINGS = {"utf-8-sig": "utf-8 with a byte-order mark"}
@@ -62,7 +65,9 @@ def describe_format(table: Table) -> list[str]:
     )
     header = "The first line names the columns."
     if csv_format.titles:
-        header = f"{csv_format.titles} title lines are skipped; the next line names the columns."
+        titles = format_count(csv_format.titles, "title line")
+        are = "is" if csv_format.titles == 1 else "are"
+        header = f"{titles} {are} skipped; the next line names the columns."
     if not csv_format.header:
         header = (
             "The first line is data, so the columns are named column_1 to "
@@ -71,6 +76,14 @@ def describe_format(table: Table) -> list[str]:
     cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    remarks += _find_swallowed_rows(table, csv_format.separator)
+    if csv_format.renamed:
+        some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
+        remarks.append(f"Columns of the same name are numbered: {some}.")
+    if csv_format.encoding == FALLBACK:
+        remarks.append(
+            "The file is not UTF-8. If letters are wrong in the names above, save it in UTF-8."
+        )
     if csv_format.ambiguous:
         hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
         remarks.append(
@@ -80,26 +93,62 @@ def describe_format(table: Table) -> list[str]:
     return remarks
 
 
+def _find_swallowed_rows(table: Table, separator: str) -> list[str]:
+    """Report cells whose lines are like rows, since a quote before them may not be closed."""
+    remarks = []
+    separators = table.frame.width - 1
+    for cells in table.frame if separators else []:
+        if not cells.str.contains("\n", literal=True).any():
+            continue
+        lines = cells.str.split("\n").list.slice(1)
+        like_rows = lines.list.eval(pl.element().str.count_matches(separator, literal=True)).list
+        found = (like_rows.count_matches(separators) >= _MIN_SWALLOWED).arg_true()
+        if len(found):
+            row = int(found[0])
+            remarks.append(
+                f"{table.location(row)}, column {cells.name!r}: the cell has "
+                f"{format_count(len(lines[row]), 'line')} like rows. If a quote in it is "
+                "not closed, correct it, and train again."
+            )
+    return remarks
+
+
 def describe_missing(table: Table, missing: Sequence[str]) -> list[str]:
-    """List the words that are read as missing values, with their columns."""
+    """List the words that are read as missing values, and those that are not, by column."""
+    words = [word for word in MISSING if word not in missing]
+    remarks = []
+    if some := _find_cells(table, missing):
+        remarks.append(f"Words read as missing values: {some}.")
+    if some := _find_cells(table, words):
+        remarks.append(
+            f"Read as words, because they are as frequent as others: {some}. If they are missing "
+            "values, add them to data.missing in the recipe."
+        )
+    return remarks
+
+
+def _find_cells(table: Table, words: Sequence[str]) -> str:
+    """Return the first columns with these words, each with the number of its cells."""
     counts = {
-        column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
+        column.name: column.filter(column.is_in(words)).alias("word").value_counts(sort=True)
         for column in table.frame
     }
     positions = [
         f"{word!r} in {name} ({times:,})"
-        for name, words in counts.items()
-        for word, times in words.iter_rows()
+        for name, found in counts.items()
+        for word, times in found.iter_rows()
     ]
-    some = join_names(positions, _SHOWN)
-    return [f"Words read as missing values: {some}."] if positions else []
+    return join_names(positions, _SHOWN)
 
 
 def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
     """Count rows without a target, and duplicates."""
     remarks = []
     if len(target) < all_rows:
-        remarks.append(f"{all_rows - len(target)} rows have no valid target and are skipped.")
+        skipped = all_rows - len(target)
+        have, are = ("has", "is") if skipped == 1 else ("have", "are")
+        rows = format_count(skipped, "row")
+        remarks.append(f"{rows} {have} no valid target and {are} skipped.")
     repeated = len(target) - table.frame.n_unique()
     if repeated:
         remarks.append(f"Duplicate rows: {repeated}; the test set may contain training rows.")

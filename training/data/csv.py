@@ -2,14 +2,17 @@
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import polars as pl
 
 from service.filetypes import describe_file_type
+from service.spelling import number_repeated
 from service.tabletext import (
     MAX_TITLES,
     MISSING,
@@ -23,14 +26,18 @@ from service.tabletext import (
     find_marked_codec,
     find_unmarked_codec,
     read_rows,
-    resembles_number,
     sniff,
 )
+from service.values import resembles_number
 from training.data.numbers import detect_number_format
 from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
 
+FALLBACK = "cp1252"
+"""The encoding of a file that is not UTF-8 and has no mark."""
+
+_FILE_URI = "file://"
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 24
 _SAMPLE_CHARACTERS = 1 << 18
@@ -58,6 +65,26 @@ UNKNOWN = Layout(number_format=None, missing=("",))
 
 UNCHANGED = Layout(stripped=False)
 """Cells as the file has them, for a model that was not trained here."""
+
+
+def format_path(path: Path) -> str:
+    """Return the path of a file in a recipe, which is UTF-8: another name becomes a file: URI."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return str(path)
+
+
+def parse_path(text: str) -> Path:
+    """Return the path of a file in a recipe, the reverse of `format_path`."""
+    encoded = text.removeprefix(_FILE_URI)
+    return Path(text if encoded == text else os.fsdecode(unquote_to_bytes(encoded)))
+
+
+def readable_name(path: Path) -> str:
+    """Return the name of a file with a replacement for each byte that is not UTF-8."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def create_layout(data: Data) -> Layout:
@@ -98,8 +125,9 @@ def read_csv(
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
     if columns is None:
         columns = [column_name(k) for k in range(1, frame.width + 1)]
+    renamed: dict[str, str] = {}
     if header:
-        columns = [column_name(k, cell) for k, cell in enumerate(frame.row(0), 1)]
+        columns, renamed = _name_columns(frame.row(0))
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
@@ -108,10 +136,17 @@ def read_csv(
     if number_format is None:
         number_format, ambiguous = detect_number_format(cleaned, csv_dialect.separator)
     csv_format = DetectedCsvFormat(
-        csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
+        csv_dialect.separator,
+        csv_dialect.quote,
+        csv_dialect.encoding,
+        header,
+        titles,
+        ambiguous,
+        csv_dialect.escape,
+        renamed,
     )
     return Table(
-        name or path.name,
+        name or readable_name(path),
         cleaned if layout.stripped else frame,
         digest,
         number_format,
@@ -119,6 +154,13 @@ def read_csv(
         missing=layout.missing,
         stripped=layout.stripped,
     )
+
+
+def _name_columns(cells: Sequence[str | None]) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the columns, and those in the file of columns that got a number."""
+    named = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
+    columns = number_repeated(named)
+    return columns, {new: old for new, old in zip(columns, named, strict=True) if new != old}
 
 
 def has_header(frame: pl.DataFrame) -> bool:
@@ -167,7 +209,7 @@ def _detect_format(path: Path, layout: Layout) -> CsvDialect:
 def _find_encoding(path: Path, specified: str | None) -> str:
     """Return the codec of the file's byte-order mark, of the specified encoding, or of its bytes.
 
-    Without any, it is cp1252 if the file is not valid UTF-8.
+    Without any, it is `FALLBACK` if the file is not valid UTF-8.
 
     Raises:
         DataError: the encoding is not known, or the file has another type or is not text.
@@ -194,7 +236,7 @@ def _find_encoding(path: Path, specified: str | None) -> str:
             f"{path} is not a CSV file: its bytes are not text. "
             "Save the table as CSV (spreadsheet formats are not supported)."
         )
-    return codec if codec != "utf-8" or _is_utf8(path) else "cp1252"
+    return codec if codec != "utf-8" or _is_utf8(path) else FALLBACK
 
 
 def _is_utf8(path: Path) -> bool:
@@ -236,6 +278,11 @@ def _hash_file(path: Path) -> str:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the path of a CSV file.")
+    if path.exists() and not path.is_file():
+        raise DataError(
+            f"{path} is a stream, which can only be read once; save it to a file, and give the "
+            "path of that."
+        )
     digest, line = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
@@ -254,9 +301,12 @@ def _hash_file(path: Path) -> str:
 
 
 def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    source: Path | bytes = path
+    if csv_dialect.escape:
+        return _parse_row_by_row(path, csv_dialect)
+    # Not the path, in which Polars expands patterns, and which it requires to be valid UTF-8.
+    source = path.read_bytes()
     if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
-        source = path.read_bytes().decode(csv_dialect.encoding, errors="replace").encode()
+        source = source.decode(csv_dialect.encoding, errors="replace").encode()
     try:
         return pl.read_csv(
             source,
@@ -266,7 +316,6 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
             quote_char=csv_dialect.quote,
             eol_char=csv_dialect.line_end[-1],
             skip_lines=int(csv_dialect.declared),
-            glob=False,
         )
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; a table needs a header and rows.") from None
@@ -275,34 +324,46 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
 
 
 def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    """Parse with Python's csv module, which is slow but accepts quotes inside unquoted cells.
+    """Parse with Python's csv module, which is slow but accepts rows of different lengths.
+
+    Short titles and rows get empty cells, and empty cells beyond the header are dropped.
 
     Raises:
         DataError: a row is invalid; the message has its line.
     """
-    lines: list[list[str]] = []
+    rows: list[tuple[int, list[str]]] = []
     with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
         if csv_dialect.declared:
             file.readline()
-        rows = read_rows(file, csv_dialect.separator, csv_dialect.quote, strict=True)
+        lines = read_rows(
+            file,
+            csv_dialect.separator,
+            csv_dialect.quote,
+            strict=True,
+            escape=csv_dialect.escape,
+        )
         start = 1 + csv_dialect.declared
         try:
-            for row in rows:
-                if lines and len(row) > len(lines[0]):
-                    raise DataError(
-                        f"{path}, line {start}: {len(row)} cells where the first row has "
-                        f"{len(lines[0])}. Quote cells that contain {csv_dialect.separator!r}, and "
-                        "remove title lines above the header."
-                    )
-                start = 1 + csv_dialect.declared + rows.line_num
-                lines.append(row)
+            for row in lines:
+                if row:
+                    rows.append((start, row))
+                start = 1 + csv_dialect.declared + lines.line_num
         except csv.Error:
             raise DataError(
                 f"{path}, line {start}: a quote is never closed, or a quote inside a quoted cell "
                 f"is not doubled ({csv_dialect.quote * 2})."
             ) from None
-    names = [column_name(k) for k in range(1, len(lines[0]) + 1)]
-    padded = [[*row, *[None] * (len(names) - len(row))] for row in lines]
+    titles = count_titles([row for _, row in rows[:MAX_TITLES]])
+    width = len(rows[titles][1])
+    for line, row in rows[titles:]:
+        if any(map(str.strip, row[width:])):
+            raise DataError(
+                f"{path}, line {line}: {len(row)} cells where the first row has {width}. Quote "
+                f"cells that contain {csv_dialect.separator!r}, and remove title lines above the "
+                "header."
+            )
+    names = [column_name(k) for k in range(1, width + 1)]
+    padded = [[*row[:width], *[None] * (width - len(row))] for _, row in rows]
     return pl.DataFrame(padded, schema=dict.fromkeys(names, pl.String), orient="row")
 
 

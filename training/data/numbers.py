@@ -10,6 +10,7 @@ import polars as pl
 from service.tabletext import (
     CURRENCY,
     DIGITS,
+    MINUS,
     POINT,
     UNIT,
     Decimal,
@@ -21,7 +22,8 @@ from service.tabletext import (
 )
 from service.values import MAX_ROUNDED_TO_FLOAT32
 
-_BODY = rf"^[+-]?\s*(?:{CURRENCY})?\s*[+-]?({DIGITS})\s*(?:{UNIT})?$"
+_SIGN = rf"[(+{MINUS}-]?"
+_BODY = rf"^{_SIGN}\s*(?:{CURRENCY})?\s*{_SIGN}({DIGITS})\s*(?:{UNIT})?[){MINUS}-]?$"
 _MIN_SMALL_NUMBERS = 3
 # Whole numbers without marks, of four digits or more and of fewer.
 _LARGE, _SMALL = Marks("", "", ungrouped=True), Marks("", "")
@@ -60,7 +62,7 @@ def as_numbers(
 def common_affix(cells: pl.Series) -> str | None:
     """Return the unit or currency in most of the cells, if there is one."""
     written = [
-        cells.str.extract(rf"^[+-]?\s*({CURRENCY})\s*[+-]?[0-9]"),
+        cells.str.extract(rf"^{_SIGN}\s*({CURRENCY})\s*{_SIGN}[0-9]"),
         cells.str.extract(rf"^[+-]?{DIGITS}\s*({UNIT})$"),
     ]
     for affixes in written:

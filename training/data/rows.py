@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from training.data.sources import Folders, load
-from training.data.split import RowSplit, split_rows
+from training.data.split import RowSplit, create_splitter
 from training.data.table import Floats, Table, encode_target, with_target
 from training.recipe.table import Recipe
 
@@ -29,5 +29,5 @@ def load_rows(recipe: Recipe, folders: Folders) -> LoadedRows:
     complete = load(recipe.data, folders)
     table = with_target(complete, recipe.target)
     target = encode_target(table, recipe.target)
-    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.is_classification)
+    parts = create_splitter(recipe, table, target).split(recipe.split)
     return LoadedRows(complete, table, target, parts)

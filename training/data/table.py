@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import polars as pl
 
 from service.bundle.features import UNSEEN, TableFormat
 from service.spelling import closest_name, join_names
-from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, lower_words
+from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, compose, lower_words
 from service.timetext import DatetimeFormat, describe_format
 from training.data.datetimes import as_datetimes
 from training.data.numbers import as_numbers
@@ -39,6 +40,10 @@ class DetectedCsvFormat:
     """The number of title lines above the header."""
     ambiguous: str = ""
     """A cell whose mark can be a decimal or a thousands mark, if the file does not decide."""
+    escape: Literal["\\"] | None = None
+    """What precedes a quote inside a cell, if that is not doubled."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """The names in the file of the columns with a number after it, as that name is repeated."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Table:
         Raises:
             DataError: there is no such column.
         """
+        if name not in self.frame.columns and compose(name) in self.frame.columns:
+            name = compose(name)
         if name not in self.frame.columns:
             near = closest_name(name, self.frame.columns)
             hint = f" (did you mean {near!r}?)" if near else ""
@@ -157,8 +164,7 @@ def with_target(table: Table, target: Target) -> Table:
     cells = table.column(target.column)
     usable = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
     if target.labels and target.others == "drop":
-        folded_cells, values = _fold_case(cells, target)
-        usable &= folded_cells.is_in(values)
+        usable &= _find_labels(table, cells, target).is_not_null()
     if not usable.any():
         raise DataError(f"{table.name}: no row has a usable value of the target {target.column!r}.")
     return table.filter(usable)
@@ -183,11 +189,20 @@ def recorded_format(table: Table) -> TableFormat | None:
     utf = csv_format.encoding.lower().startswith("utf")
     recorded = TableFormat(
         separator=None if csv_format.separator in SEPARATORS else csv_format.separator,
-        quote=None if csv_format.quote == '"' else csv_format.quote,
+        quote=None if csv_format.quote == '"' and not _has_quotes(table) else csv_format.quote,
+        escape=csv_format.escape,
         encoding=None if utf else csv_format.encoding,
         columns=None if csv_format.header else table.frame.columns,
+        repeated=sorted(set(csv_format.renamed.values())) or None,
     )
     return None if recorded == TableFormat() else recorded
+
+
+def _has_quotes(table: Table) -> bool:
+    """Return whether cells have single quotes around them, which are the quotes of other tables."""
+    cells = pl.all().str
+    quoted = (cells.starts_with("'") & cells.ends_with("'")).any()
+    return any(table.frame.select(quoted).row(0))
 
 
 def encode_target(table: Table, target: Target) -> Floats:
@@ -199,26 +214,34 @@ def encode_target(table: Table, target: Target) -> Floats:
     cells = table.column(target.column)
     if not target.labels:
         return _numbers(table, cells, target.affix)
-    folded_cells, values = _fold_case(cells, target)
-    codes = folded_cells.replace_strict(
-        values, range(len(values)), default=None, return_dtype=pl.Float64
-    )
+    codes = _find_labels(table, cells, target)
     if codes.null_count():
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
             f"{table.location(row)}: the target {target.column!r} is {cells[row]!r}, which "
-            f"is not one of {', '.join(values)}. Add it to target.values and target.labels, "
-            'or set target.others = "drop".'
+            f"is not one of {', '.join(target.values or target.labels)}. Add it to "
+            'target.values and target.labels, or set target.others = "drop".'
         )
     return codes.to_numpy()
 
 
-def _fold_case(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
-    """Return the cells and the labels' values, in lower case if the target ignores case."""
+def _find_labels(table: Table, cells: pl.Series, target: Target) -> pl.Series:
+    """Return the position of each cell's label, ``[rows]``, null if it is none.
+
+    Without an equal label, a number is the label of the same number: 1.0 is 1.
+    """
     values = target.values or target.labels
-    if not target.ignore_case:
-        return cells, values
-    return cells.str.to_lowercase(), [value.lower() for value in values]
+    if target.ignore_case:
+        cells, values = cells.str.to_lowercase(), [value.lower() for value in values]
+    codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    numbers = as_numbers(pl.Series(values), table.number_format)
+    by_label = {number: k for k, number in enumerate(numbers) if number is not None}
+    if len(by_label) < numbers.count() or not by_label or not codes.has_nulls():
+        return codes
+    by_number = as_numbers(cells, table.number_format).replace_strict(
+        by_label, default=None, return_dtype=pl.Float64
+    )
+    return codes.fill_null(by_number)
 
 
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from service.bundle.manifest import Baseline, Evaluation
-from training.data.split import RowSplit, folds, hold_out
+from service.bundle.manifest import Baseline, Evaluation, SplitRule
+from training.data.split import RowSplit, create_splitter
 from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, Table, encode
 from training.evaluation.metrics import (
     measure,
@@ -31,6 +31,18 @@ class Assessment:
     predictions: Float32s
     """``[rows, outputs]``, by a model that was not fitted on the row."""
     evaluation: Evaluation | None
+
+
+@dataclass(frozen=True)
+class OutOfFoldPredictions:
+    """Predictions by models that were not fitted on the row."""
+
+    rows: Rows
+    """The predicted rows, in order; in the order of time, the oldest rows are not predicted."""
+    predictions: Float32s
+    """``[rows, outputs]``."""
+    baseline: tuple[str, Float32s]
+    """Name and predictions of the baseline."""
 
 
 def assess(
@@ -62,13 +74,11 @@ def assess(
 
 def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
     """Fit the recipe once per fold, preprocessing included, and measure all predictions."""
-    everything = np.arange(len(target))
-    predictions, baseline = predict_out_of_fold(
-        recipe, table, target, everything, recipe.split.folds
-    )
-    found = measure(recipe, target, predictions)
-    evaluation = _build_evaluation(recipe, "cross-validation", target, found, baseline)
-    return Assessment(everything, predictions, evaluation)
+    found = predict_out_of_fold(recipe, table, target, np.arange(len(target)), recipe.split.folds)
+    measured = target[found.rows]
+    metrics = measure(recipe, measured, found.predictions)
+    evaluation = _build_evaluation(recipe, "cross-validation", measured, metrics, found.baseline)
+    return Assessment(found.rows, found.predictions, evaluation)
 
 
 def _build_evaluation(
@@ -84,15 +94,23 @@ def _build_evaluation(
         part=part,
         folds=recipe.split.folds or None,
         rows=len(target),
+        split=_describe_rule(recipe),
         metrics=round_metrics(found),
         baseline=Baseline(name=name, metrics=round_metrics(measure(recipe, target, predictions))),
     )
 
 
+def _describe_rule(recipe: Recipe) -> SplitRule | None:
+    split = recipe.split
+    if split.group is not None:
+        return SplitRule(by="group", column=split.group)
+    return None if split.time is None else SplitRule(by="time", column=split.time)
+
+
 def predict_out_of_fold(
     recipe: Recipe, table: Table, target: Floats, rows: Rows, count: int
-) -> tuple[Float32s, tuple[str, Float32s]]:
-    """Predict each row by a model that was fitted to the other folds.
+) -> OutOfFoldPredictions:
+    """Predict rows by models that were fitted to other folds.
 
     Args:
         recipe: fitted once per fold, preprocessing included.
@@ -100,22 +118,26 @@ def predict_out_of_fold(
         target: of all rows.
         rows: the rows to split into folds; no others are used.
         count: the number of folds.
-
-    Returns:
-        The predictions ``[len(rows), outputs]``, and name and predictions of the baseline.
     """
-    classes = recipe.is_classification
-    predictions = np.zeros((len(rows), recipe.output_width), dtype=np.float32)
-    baseline = np.zeros_like(predictions)
-    name = ""
+    splitter = create_splitter(recipe, table, target)
     share = recipe.split.validation * len(target) / len(rows)
-    for rest, measured in folds(target[rows], count, recipe.seed, classes=classes):
-        training, validation = hold_out(rows[rest], target, share, recipe.seed, classes=classes)
+    parts, predictions, baselines = [], [], []
+    name = ""
+    for rest, measured in splitter.folds(rows, count):
+        training, validation = splitter.hold_out(rest, share)
         data = encode(table, recipe, training)
         fitted = fit_model(recipe, data, training, validation)
-        predictions[measured] = fitted.predictor.predict(data.features[rows[measured]])
-        name, baseline[measured] = predict_baseline(recipe, target[training], len(measured))
-    return predictions, (name, baseline)
+        parts.append(measured)
+        predictions.append(fitted.predictor.predict(data.features[measured]))
+        name, baseline = predict_baseline(recipe, target[training], len(measured))
+        baselines.append(baseline)
+    predicted = np.concatenate(parts)
+    order = np.argsort(predicted)
+    return OutOfFoldPredictions(
+        predicted[order],
+        np.concatenate(predictions)[order],
+        (name, np.concatenate(baselines)[order]),
+    )
 
 
 def measure_permutation_importance(

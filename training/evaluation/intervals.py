@@ -114,10 +114,10 @@ def _get_held_out_predictions(  # noqa: PLR0913 - as above
     source: Source = "cross-validation"
     evaluation = assessment.evaluation
     if recipe.split.interval_folds:
-        rows = parts.outside_test
-        predictions, _ = predict_out_of_fold(
-            recipe, table, data.target, rows, recipe.split.interval_folds
+        found = predict_out_of_fold(
+            recipe, table, data.target, parts.outside_test, recipe.split.interval_folds
         )
+        rows, predictions = found.rows, found.predictions
     elif evaluation is not None and evaluation.part == "cross-validation":
         rows, predictions = assessment.rows, assessment.predictions
     elif len(parts.validation) >= _MIN_VALIDATION_ROWS:

@@ -53,6 +53,18 @@ def compute_label_shares(target: Floats | Positions, labels: int) -> Floats:
     return np.asarray(counts / counts.sum())
 
 
+def describe_split(evaluation: Evaluation) -> str:
+    """Return how the measured rows were held out, as the end of a phrase; empty if at random."""
+    rule = evaluation.split
+    if rule is None:
+        return ""
+    if rule.by == "group":
+        return f", in groups of {rule.column} that training did not see"
+    if evaluation.part == "test":
+        return f", the newest by {rule.column}"
+    return f", each newer by {rule.column} than the training rows of its model"
+
+
 def measure_regression(target: Floats, value: Floats) -> dict[str, float]:
     """Compute errors in the target's unit (SSE, MSE in its square), and R² if the target varies."""
     found = {

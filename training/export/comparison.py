@@ -193,6 +193,14 @@ def _describe_caveat(manifest: Manifest, serving: Manifest) -> str:
     if ours is None or theirs is None:
         return ""
     same = ours.data.sha256 == theirs.data.sha256 and ours.seed == theirs.seed
-    if same and ours.split == theirs.split:
+    rules = [_list_split_keys(provenance.recipe.get("split")) for provenance in (ours, theirs)]
+    if same and ours.split == theirs.split and rules[0] == rules[1]:
         return ""
     return ", some of which that version may have been trained on"
+
+
+def _list_split_keys(split: object) -> list[object]:
+    """Return the keys of a recipe's split that decide which rows are in the test set."""
+    keys = ("test", "group", "group_until", "time")
+    given = split if isinstance(split, dict) else {}
+    return [given.get(key) for key in keys]

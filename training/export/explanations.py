@@ -10,6 +10,7 @@ from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
 from service.bundle.features import UNSEEN
 from training.data.table import Dataset, Floats, Inputs
 from training.errors import ExportError
+from training.model.blend import Blend
 from training.model.estimators import Estimator
 from training.model.networks import Predictor, ValueHead
 from training.model.preprocessing import Clipper
@@ -22,14 +23,14 @@ Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 
 
 def build_explanation(
-    recipe: Recipe, data: Dataset, training: Inputs, predictor: Predictor | Estimator
+    recipe: Recipe, data: Dataset, training: Inputs, predictor: Predictor | Estimator | Blend
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
     Mean values of the training set, ``[rows, columns]``, contribute zero. Raise `ExportError` if
     the sums differ from the scores of the network.
     """
-    if not recipe.family.additive or isinstance(predictor, Estimator):
+    if not recipe.family.additive or not isinstance(predictor, Predictor):
         return None
     if predictor.preprocessing.calendars:  # several numbers depend on one date
         return None

@@ -27,6 +27,7 @@ from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from service.timetext import format_datetime
 from training.data.table import Column, Dataset, Floats, Inputs
 from training.evaluation.metrics import round_number
+from training.model.blend import Blend
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
 from training.recipe.image import ImageRecipe
@@ -83,10 +84,10 @@ def describe_output(
 
 
 def describe_scaler(
-    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
+    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator | Blend
 ) -> contract.Scaler | None:
     """Return the fitted scaler as plain numbers, if there is one."""
-    if isinstance(predictor, Estimator):
+    if not isinstance(predictor, Predictor):
         return None
     preprocessing = predictor.preprocessing
     if preprocessing.scaler is None:

@@ -21,9 +21,11 @@ from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
+from training.export.merging import merge
 from training.export.output_choice import find_output
 from training.export.trimming import trim
 from training.export.wrapping import wrap
+from training.model.blend import Blend
 from training.model.boosting import BoostedTrees
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
@@ -33,6 +35,7 @@ _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5
 _BATCHES = (1, 2, 7)
 _OPSET = 18
+_OPSETS = {"": _OPSET, "ai.onnx.ml": 3}
 _LARGEST_BATCH = 16_384
 _MAX_RUNS = 20_000
 _EXAMPLE_ROWS = 8
@@ -54,11 +57,14 @@ class ReferenceModel(PredictingModel, Protocol):
         """The name of the model or its library, for messages."""
 
 
-def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
+def export(predictor: Predictor | Estimator | Blend, output: str, columns: int) -> bytes:
     """Export the predictor as ONNX: input ``features``, one output, any batch size.
 
     The bytes only depend on the weights; paths and times are removed.
     """
+    if isinstance(predictor, Blend):
+        graphs = [export(member, output, columns) for member in predictor.members]
+        return merge(graphs, predictor.weights, output)
     if isinstance(predictor, Estimator):
         return _convert_estimator(predictor, output)
     probe = torch.zeros(3, columns, dtype=predictor.preprocessing.input_dtype)
@@ -73,7 +79,7 @@ def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     if isinstance(fitted, BoostedTrees):
         fitted = Pipeline([("encoder", fitted.encoder), ("boosted", fitted.boosted)])
     with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
-        model = to_onnx(fitted, initial_types=[("columns", kind)])
+        model = to_onnx(fitted, initial_types=[("columns", kind)], target_opset=_OPSETS)
     if isinstance(estimator.fitted, BoostedTrees):
         _compare_with_edges(model, estimator.fitted.edges)
     foreign = ForeignGraph(model)

@@ -14,7 +14,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from service.filetypes import GZIP_SIGNATURE
 from training.data.sources import GITHUB, Folders, Source, find
-from training.data.split import hold_out
+from training.data.split import Splitter
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
 from training.images.folder import MAX_IN_MEMORY, LoadedImages, read_folder
@@ -220,6 +220,6 @@ def _find_either(folder: Path, name: str) -> Path | None:
 
 
 def _hold_out(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    rows = np.arange(len(images))
-    retained, held_out = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
+    splitter = Splitter(images.target.astype(np.float64), seed, classes=True)
+    retained, held_out = splitter.hold_out(np.arange(len(images)), share)
     return images.subset(retained), images.subset(held_out)

@@ -7,7 +7,7 @@ from training.recipe.table import Recipe
 def find_date_mistakes(recipe: Recipe) -> list[str]:
     """Return the mistakes in features of dates, and the formats of other features."""
     mistakes = []
-    is_supported = recipe.family.library == "PyTorch"
+    is_supported = recipe.family.fitter != "scikit-learn"
     for feature in recipe.features:
         name, text_format = feature.name, feature.text_format
         if feature.type != "datetime":

@@ -21,8 +21,8 @@ class TableFamily:
     """What sets a family of table models apart."""
 
     tasks: frozenset[Task] = _REGRESSION | _CLASSIFICATION
-    library: Literal["PyTorch", "scikit-learn"] = "PyTorch"
-    """An estimator of scikit-learn needs neither preprocessing nor a training loop."""
+    fitter: Literal["PyTorch", "scikit-learn", "its members"] = "PyTorch"
+    """What fits the model; only PyTorch needs preprocessing and a training loop."""
     hidden_layers: bool = False
     """Whether the recipe must list the widths of hidden layers; no other family may."""
     all_columns: bool = True
@@ -56,9 +56,10 @@ TABLE_FAMILIES: Mapping[str, TableFamily] = {
         drafted=True,
     ),
     "mlp": TableFamily(hidden_layers=True, draft_optimizer="AdamW", drafted=True, candidate=True),
-    "gradient-boosting": TableFamily(library="scikit-learn", drafted=True, candidate=True),
-    "decision-tree": TableFamily(library="scikit-learn", all_columns=False),
-    "k-means": TableFamily(tasks=_CLASSIFICATION, library="scikit-learn", all_columns=False),
+    "gradient-boosting": TableFamily(fitter="scikit-learn", drafted=True, candidate=True),
+    "decision-tree": TableFamily(fitter="scikit-learn", all_columns=False),
+    "k-means": TableFamily(tasks=_CLASSIFICATION, fitter="scikit-learn", all_columns=False),
+    "ensemble": TableFamily(fitter="its members"),
 }
 
 IMAGE_FAMILIES: Mapping[str, str] = {"layers": "layers", "residual": "widths"}

@@ -2,8 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -12,16 +11,14 @@ from pydantic_core import ErrorDetails
 
 from service.spelling import closest_name, format_suggestion
 from training.errors import RecipeError
-from training.recipe.dates import find_date_mistakes
 from training.recipe.image import ImageCard, ImageRecipe
-from training.recipe.table import Boosting, ModelCard, ModelDescription, Preprocessing, Recipe
+from training.recipe.rules import list_cross_field_problems
+from training.recipe.table import ModelCard, ModelDescription, Recipe
 
 T = TypeVar("T", bound=ModelDescription)
 M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parents[1] / "recipes"
 Location = tuple[int | str, ...]
-Rules = list[Callable[[Recipe], str | bool]]
-"""Rules between keys; each returns its problem, or False."""
 
 
 def recipe_names() -> list[str]:
@@ -123,7 +120,7 @@ def format_toml(recipe: Recipe | ImageRecipe) -> str:
     """Write the recipe as TOML, from which the same recipe can be read."""
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
-    features = document.pop("features", [])
+    features, members = document.pop("features", []), document.pop("members", [])
     lines = _lines({key: value for key, value in document.items() if key not in tables})
     for key in ("data", "target"):
         lines += ["", f"[{key}]", *_lines(tables.pop(key))]
@@ -131,6 +128,12 @@ def format_toml(recipe: Recipe | ImageRecipe) -> str:
         lines += ["", "[[features]]", *_lines(feature)]
     for key, section in tables.items():
         lines += ["", f"[{key}]", *_lines(section)]
+    for member in members:
+        inner = {key: value for key, value in member.items() if isinstance(value, dict)}
+        plain = {key: value for key, value in member.items() if key not in inner}
+        lines += ["", "[[members]]", *_lines(plain)]
+        for key, section in inner.items():
+            lines += ["", f"[members.{key}]", *_lines(section)]
     return "\n".join(lines) + "\n"
 
 
@@ -221,18 +224,6 @@ def _lines(section: Mapping[str, Any]) -> list[str]:
     return [f"{key} = " + value.replace("\x7f", "\\u007f") for key, value in written.items()]
 
 
-def list_cross_field_problems(recipe: Recipe, *, is_partial: bool = False) -> list[str]:
-    """List problems between keys that are each valid.
-
-    A rule that depends on an invalid key, which a partial recipe lacks, finds no problem.
-    """
-    problems = []
-    for rule in _RULES:
-        with suppress(AttributeError) if is_partial else nullcontext():
-            problems += [str(problem)] if (problem := rule(recipe)) else []
-    return problems
-
-
 def _without_invalid_keys(
     kind: type[M],
     document: Mapping[str, Any],
@@ -270,172 +261,3 @@ def _without_invalid_keys(
         if misspelled or name in document:
             vars(constructed).pop(name, None)
     return constructed
-
-
-def _numbers(recipe: Recipe) -> set[str]:
-    return {f.name for f in recipe.features if f.type not in ("category", "datetime")}
-
-
-def _rotated(recipe: Recipe) -> list[str]:
-    return [name for pair in recipe.preprocessing.rotated for name in pair]
-
-
-def _loss(recipe: Recipe) -> str | None:
-    return recipe.training.loss if recipe.training else None
-
-
-def _is_from_scikit_learn(recipe: Recipe) -> bool:
-    return recipe.family.library == "scikit-learn"
-
-
-def _missing_categories(recipe: Recipe) -> list[str]:
-    return [
-        f"{word!r} of {feature.name!r}"
-        for feature in recipe.features
-        for word in feature.categories
-        if word in (*recipe.data.missing, *feature.missing)
-    ]
-
-
-def _missing_labels(recipe: Recipe) -> list[str]:
-    target = recipe.target
-    words = {*recipe.data.missing, *target.missing}
-    return [repr(word) for word in target.values or target.labels if word in words]
-
-
-_RULES: Rules = [
-    lambda r: (
-        sum(part is not None for part in (r.data.source, r.data.file, r.data.rows)) != 1
-        and "data: set exactly one of source, file and rows"
-    ),
-    lambda r: (
-        r.data.rows is not None
-        and r.data.columns is None
-        and "data.columns: required for a table in data.rows"
-    ),
-    lambda r: (
-        r.data.header is True
-        and r.data.columns is not None
-        and "data.columns: a file with a header already names its columns; remove one of the two"
-    ),
-    lambda r: (
-        r.data.thousands == r.data.decimal
-        and f"data.thousands: {r.data.thousands!r} is the decimal mark"
-    ),
-    lambda r: (
-        len({feature.name for feature in r.features}) != len(r.features)
-        and "features: two features have the same name"
-    ),
-    lambda r: (
-        not set(_rotated(r)) <= _numbers(r)
-        and f"preprocessing.rotated: {', '.join(_rotated(r))} must be features that are numbers"
-    ),
-    lambda r: find_date_mistakes(r) != [] and f"features: {'; '.join(find_date_mistakes(r))}",
-    lambda r: (
-        r.target.column in [feature.name for feature in r.features]
-        and f"features: {r.target.column} is the target, not a feature"
-    ),
-    lambda r: (
-        _missing_categories(r) != []
-        and f"features: {', '.join(_missing_categories(r))} is a missing value, not a category; "
-        "list the missing values without it in data.missing"
-    ),
-    lambda r: (
-        _missing_labels(r) != []
-        and f"target: {', '.join(_missing_labels(r))} is a missing value, not a label; "
-        "list the missing values without it in data.missing"
-    ),
-    lambda r: len(r.target.labels) == 1 and "target.labels: a class needs at least two labels",
-    lambda r: (
-        len(r.target.values) not in (0, len(r.target.labels))
-        and "target.values: must have the same length as labels"
-    ),
-    lambda r: (
-        r.target.threshold in ("f1", "youden")
-        and r.split.validation == 0
-        and f"target.threshold: {r.target.threshold} is chosen on split.validation, which is 0"
-    ),
-    lambda r: bool(r.target.labels) and r.target.log and "target.log: a class has no logarithm",
-    lambda r: r.split.test + r.split.validation >= 1 and "split: nothing is left to train on",
-    lambda r: (
-        r.split.folds == 1 and "split.folds: one fold leaves nothing to train on; use 2 or more"
-    ),
-    lambda r: (
-        r.split.interval_folds == 1
-        and "split.interval_folds: one fold leaves nothing to train on; use 2 or more"
-    ),
-    lambda r: (
-        bool(r.target.labels)
-        and r.split.interval_folds > 0
-        and "split.interval_folds: intervals are for regression, but this target has labels"
-    ),
-    lambda r: (
-        (r.split.test == 0 and r.split.folds == 0) != r.split.unmeasured
-        and "split: set test or folds to measure the model, or set unmeasured = true"
-    ),
-    lambda r: (
-        not r.target.labels
-        and "regression" not in r.family.tasks
-        and f"network.family: {r.network.family} predicts classes; give target.labels"
-    ),
-    lambda r: (
-        bool(r.target.labels)
-        and r.task not in r.family.tasks
-        and f"network.family: {r.network.family} predicts a number; for labels use logistic or mlp"
-    ),
-    lambda r: (
-        r.family.hidden_layers
-        and not r.network.hidden_layer_sizes
-        and f"network.hidden_layer_sizes: {r.network.family} needs the sizes of its layers"
-    ),
-    lambda r: (
-        not r.family.hidden_layers
-        and r.network.hidden_layer_sizes != []
-        and f"network.hidden_layer_sizes: {r.network.family} has no hidden layers"
-    ),
-    lambda r: (
-        _loss(r) is not None
-        and bool(r.target.labels) != (_loss(r) in ("cross-entropy", "hinge", "perceptron"))
-        and f"training.loss: {_loss(r)} does not fit this target"
-    ),
-    lambda r: (
-        _loss(r) in ("hinge", "perceptron")
-        and r.task == "multiclass"
-        and f"training.loss: {_loss(r)} needs exactly two labels"
-    ),
-    lambda r: (
-        r.training is not None
-        and r.training.nesterov
-        and r.training.momentum == 0
-        and "training.nesterov: needs momentum"
-    ),
-    lambda r: (
-        not _is_from_scikit_learn(r) and r.training is None and "training: this section is required"
-    ),
-    lambda r: (
-        _is_from_scikit_learn(r)
-        and r.training is not None
-        and f"training: scikit-learn fits a {r.network.family}; remove this section"
-    ),
-    lambda r: (
-        _is_from_scikit_learn(r)
-        and r.preprocessing != Preprocessing()
-        and f"preprocessing: a {r.network.family} uses raw columns; remove this section"
-    ),
-    lambda r: (
-        not r.family.all_columns
-        and any(feature.optional or feature.type == "category" for feature in r.features)
-        and f"features: a {r.network.family} only supports numbers and booleans without missing "
-        "values"
-    ),
-    lambda r: (
-        _is_from_scikit_learn(r)
-        and r.target.log
-        and f"target.log: scikit-learn fits a {r.network.family} to the target itself; remove it"
-    ),
-    lambda r: (
-        r.network.family != "gradient-boosting"
-        and r.boosting != Boosting()
-        and f"boosting: a {r.network.family} has no trees to boost; remove this section"
-    ),
-]

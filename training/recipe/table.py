@@ -128,7 +128,10 @@ class Feature(Section):
 
 
 class Split(Section):
-    """The split into training, validation and test set, by the seed of the recipe."""
+    """The split into training, validation and test set.
+
+    At random, stratified for classes, by the seed of the recipe; or in groups; or by time.
+    """
 
     test: Share = Field(default=0.2, description="size of the test set, as a share of the rows")
     validation: Share = Field(
@@ -145,6 +148,31 @@ class Split(Section):
     unmeasured: bool = Field(
         default=False, description="publish without metrics, for a table with every possible row"
     )
+    group: Text | None = Field(
+        default=None,
+        description="a column, such as a patient; rows with the same cell stay in one set and fold",
+    )
+    group_until: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="a group is the text of the cell before the last of these marks: with _ the "
+        "cells m7_1 and m7_2 are of one group",
+    )
+    time: Text | None = Field(
+        default=None,
+        description="a column of dates, times or numbers; the newest rows are the test set, and "
+        "folds are measured by models of the rows before them",
+    )
+
+    def find_key_problem(self, target: str) -> str | None:
+        """Return what is wrong with the columns that decide the split, if anything is."""
+        if self.group is not None and self.time is not None:
+            return "split: group and time exclude each other; remove one of them"
+        if self.group_until is not None and self.group is None:
+            return "split.group_until: it shortens the cells of split.group, which is not set"
+        if target in (self.group, self.time):
+            key = "group" if self.group else "time"
+            return f"split.{key}: {target} is the target; rows cannot be split by it"
+        return None
 
 
 class Preprocessing(Section):
@@ -239,6 +267,19 @@ class Boosting(Section):
     )
 
 
+class Member(Section):
+    """A model of an ensemble."""
+
+    weight: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        description="share of its prediction in that of the ensemble"
+    )
+    log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
+    network: Network
+    preprocessing: Preprocessing = Preprocessing()
+    training: Training | None = None
+    boosting: Boosting = Boosting()
+
+
 class ModelDescription(Section):
     """Name and description of a model."""
 
@@ -285,9 +326,26 @@ class Recipe(ModelCard, SeededRecipe):
     preprocessing: Preprocessing = Preprocessing()
     network: Network
     training: Training | None = Field(
-        default=None, description="required, except for families of scikit-learn"
+        default=None, description="required for families that PyTorch fits"
     )
     boosting: Boosting = Boosting()
+    members: list[Member] = Field(default=[], description="the models of an ensemble")
+
+    def list_member_recipes(self) -> "list[Recipe]":
+        """Return a recipe for each member of an ensemble, to be fitted to the same rows."""
+        return [
+            self.model_copy(
+                update={
+                    "target": self.target.model_copy(update={"log": member.log}),
+                    "network": member.network,
+                    "preprocessing": member.preprocessing,
+                    "training": member.training,
+                    "boosting": member.boosting,
+                    "members": [],
+                }
+            )
+            for member in self.members
+        ]
 
     @property
     def family(self) -> TableFamily:

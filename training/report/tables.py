@@ -11,7 +11,7 @@ import numpy.typing as npt
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from service.predictions import label_probabilities, predict_labels
 from training.data.table import Float32s, Floats, Rows, Table
-from training.evaluation.metrics import HEADLINES
+from training.evaluation.metrics import HEADLINES, describe_split
 from training.model.thresholds import compute_probabilities
 from training.recipe.table import ModelCard
 
@@ -118,12 +118,15 @@ def describe_measured_rows(evaluation: Evaluation | None, things: str = "rows") 
             if evaluation.folds
             else ""
         )
-        return f"Measured on the held-out test set of {evaluation.rows:,} rows." + also
+        rule = describe_split(evaluation)
+        return f"Measured on the held-out test set of {evaluation.rows:,} rows{rule}." + also
     kind = f"{evaluation.folds}-fold cross-validation"
     if evaluation.folds == evaluation.rows:
         kind = f"leave-one-out ({kind})"
+    kind += describe_split(evaluation)
+    every = "" if evaluation.split and evaluation.split.by == "time" else "all "
     return (
-        f"Measured on all {evaluation.rows:,} rows by {kind}: "
+        f"Measured on {every}{evaluation.rows:,} rows by {kind}: "
         "each row was predicted by a model that was not fitted on it."
     )
 

@@ -5,16 +5,16 @@ import pytest
 
 from service.tabletext import NumberFormat
 from training.autorecipe.columns import infer_column, parse_numbers
-from training.data.table import table_from_rows
+from training.data.table import Table, table_from_rows
 
 
 @pytest.mark.parametrize(
     ("cells", "numeric", "note"),
     [
         (["1.5"] * 20, True, ""),
-        ([*["1.5"] * 99, "x"], True, "1 cells are not numbers ('x'), read as missing values"),
+        ([*["1.5"] * 99, "x"], True, "1 cell is not a number ('x'), read as a missing value"),
         ([*["1.5"] * 8, "-", "-"], True, "2 cells are not numbers ('-'), read as missing values"),
-        ([*["5kg"] * 19, "7"], True, "read without 'kg', missing in 1 cells"),
+        ([*["5kg"] * 19, "7"], True, "read without 'kg', missing in 1 cell"),
         (["1.5", "low"], False, "50% of the cells are numbers, but 1 are not ('low')"),
         (["1,5"] * 20, False, "numbers with other marks than those of the table: decimal '.'"),
         (["red", "blue", "1"], False, ""),
@@ -87,3 +87,56 @@ def test_dates_in_an_unknown_format_or_in_several_are_not_used(cells: list[str])
 
     assert column.kind is None
     assert column.note
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        ([f"{1900000000000000 + k * 37 % 64}" for k in range(64)], "64 numbers that are 1 in 32"),
+        ([f"{1e17 + k % 9 * 16:.1f}" for k in range(64)], " numbers that are 1 in 32 bits"),
+        (
+            [f"{20000001.5 + k * 37 % 64 / 64:.3f}" for k in range(64)],
+            "64 numbers that are 1 in 32",
+        ),
+        ([str(1925036343869803802 + k * 37 % 64) for k in range(64)], "an identifier: numbers of"),
+        ([str(16777216 + k * 37 % 64) for k in range(64)], ""),
+    ],
+)
+def test_numbers_that_are_equal_in_32_bits_are_not_used(cells: list[str], note: str) -> None:
+    """The graph takes numbers of 32 bits; the reason is reported."""
+    frame = pl.DataFrame({"x": cells})
+    column = infer_column(Table("table", frame, "0" * 64), "x")
+
+    assert note in column.note
+    assert (column.kind is None) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["00", *[f"{k}.5" for k in range(60)]], "number"),
+        (["007", *[f"{k}" for k in range(60)] * 2], "integer"),
+        (["0.50", "00.25", "1.5"] * 20, "number"),
+        (["00501", "10001", "90210"] * 20, "category"),
+        (["00501", *["10001", "90210"] * 60], "category"),
+        (["12E3", "4E4", "6E1"] * 20, "category"),
+        (["12E3", "400", "5E1"] * 20, "category"),
+        (["1.2E+03", "4E+04", "6E-01"] * 20, "number"),
+        (["12E3", *[str(k) for k in range(60)]], "integer"),
+        (["x", None] * 20, "category"),
+        (["1", None, None] * 20, "category"),
+        (["x", *[None] * 40], None),
+        (["1"] * 40, None),
+        (["\u22125.5", "2", "3"] * 20, "number"),
+        (["(5)", "2", "3-"] * 20, "integer"),
+        ([*["#DIV/0!", "#N/A", "#REF!", "#WERT!", "#NUM!", "#NAME?"], *["1.5", "2"] * 8], "number"),
+        (["-", ".", "n.a.", *["1.5", "2", "3", "4"] * 2] * 4, "number"),
+        (["-", "-", "1"] * 20, "category"),
+        (["\u20ac14.3M", "\u20ac565K", "\u20ac2B", "\u20ac80"] * 20, "integer"),
+    ],
+)
+def test_numbers_and_codes_are_distinguished(cells: list[str | None], kind: str | None) -> None:
+    """A column of numbers stays one despite single cells, and codes are categories."""
+    frame = pl.DataFrame({"x": cells}, schema={"x": pl.String})
+
+    assert infer_column(Table("table", frame, "0" * 64), "x").kind == kind

@@ -8,7 +8,7 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft
-from training.autorecipe.quality import describe_columns, find_rare_label
+from training.autorecipe.quality import describe_columns, describe_format, find_rare_label
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
 from training.run import run
@@ -63,3 +63,25 @@ def test_one_of_two_labels_may_be_rare(rows: int, rare: str | None) -> None:
     target[:rows] = 1
 
     assert find_rare_label(read_recipe("admission"), target) == rare
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_reported"),
+    [
+        ('"u,1\n2,v,2\n3,w,3\n4,x"', True),
+        ('"u\n5,v,6\n5,v,6"', True),
+        ('"two\nlines"', False),
+        ('"a, b\nc, d\ne"', False),
+    ],
+)
+def test_rows_within_a_cell_are_reported(tmp_path: Path, cell: str, *, is_reported: bool) -> None:
+    """A quote that is not closed makes one cell of many rows."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,y\n" + "1,u,2\n3,v,4\n" * 20 + f"5,{cell},6\n")
+
+    remarks = describe_format(read_csv(path, UNKNOWN))
+
+    assert [text for text in remarks if "row 41, column 'b'" in text] == (
+        remarks[1:] if is_reported else []
+    )
+    assert len(remarks) == 1 + is_reported

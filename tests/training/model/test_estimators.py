@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from service.bundle.store import read_bundle
 from tests.recipes import read_recipe
 from training.data.sources import Folders
-from training.data.split import split_rows
+from training.data.split import Splitter
 from training.data.table import Float32s
 from training.errors import RecipeError
 from training.onnx_files import Graph
@@ -51,7 +51,8 @@ def test_blobs_predicts_the_nearest_of_three_centers(folders: Folders, tmp_path:
     points, blob = make_blobs(300, n_features=2, centers=3, random_state=3)
     recipe = read_recipe("blobs")
     label = np.array([(recipe.target.values or recipe.target.labels).index(str(k)) for k in blob])
-    training = split_rows(label.astype(float), recipe.split, recipe.seed, classes=True).training
+    splitter = Splitter(label.astype(float), recipe.seed, classes=True)
+    training = splitter.split(recipe.split).training
     centers = [points[training][label[training] == k].mean(axis=0) for k in range(3)]
     grid = np.random.default_rng(0).uniform(-10, 12, (500, 2))
 

@@ -14,13 +14,13 @@ from training.recipe.loader import read_any
 
 
 @pytest.mark.parametrize(
-    ("library", "builders"), [("PyTorch", set(BUILDERS)), ("scikit-learn", set(FITTERS))]
+    ("fitter", "builders"), [("PyTorch", set(BUILDERS)), ("scikit-learn", set(FITTERS))]
 )
 def test_every_table_family_has_a_builder(
-    library: Literal["PyTorch", "scikit-learn"], builders: set[str]
+    fitter: Literal["PyTorch", "scikit-learn"], builders: set[str]
 ) -> None:
     """Its library can fit it, and no other library can."""
-    families = {name for name, family in TABLE_FAMILIES.items() if family.library == library}
+    families = {name for name, family in TABLE_FAMILIES.items() if family.fitter == fitter}
 
     assert families == builders
 
@@ -53,7 +53,7 @@ def test_an_unknown_family_is_rejected_with_all_known_ones(
         (
             "iris",
             "decision-tree",
-            "training: scikit-learn fits a decision-tree; remove this section",
+            "training: scikit-learn fits the family decision-tree; remove this section",
         ),
     ],
 )

@@ -121,6 +121,23 @@ def test_contradictions_between_keys_are_reported_together(tmp_path: Path) -> No
     assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
 
 
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ('group = "x"\ntime = "x"', "split: group and time exclude each other; remove one of them"),
+        ('group = "y"', "split.group: y is the target; rows cannot be split by it"),
+        ('time = "y"', "split.time: y is the target; rows cannot be split by it"),
+        (
+            'time = "x"\ngroup_until = "_"',
+            "split.group_until: it shortens the cells of split.group",
+        ),
+    ],
+)
+def test_contradictions_of_the_split_are_reported(keys: str, problem: str, tmp_path: Path) -> None:
+    """Groups and time exclude each other, and neither is the target."""
+    assert problem in _problems(_VALID.replace("folds = 3", f"folds = 3\n{keys}"), tmp_path)
+
+
 def test_a_contradiction_is_reported_together_with_an_invalid_key(tmp_path: Path) -> None:
     """A contradiction that depends on the invalid key is reported once that key is valid."""
     text = _VALID.replace("folds = 3", "folds = 0").replace('family = "linear"', 'family = "mlp"')

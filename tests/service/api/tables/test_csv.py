@@ -326,3 +326,17 @@ def test_the_response_to_a_table_may_be_json(post: Post) -> None:
 def test_the_weights_of_accept_are_applied(post: Post, accept: str, kind: str) -> None:
     """The format with the highest weight wins; without a supported one, that of the table."""
     assert post("price", "size\n3\n", accept=accept).headers["content-type"] == kind
+
+
+@pytest.mark.parametrize("color", ["blue", "Red", "gren"])
+def test_a_word_that_is_not_in_the_training_set_gets_a_warning(post: Post, color: str) -> None:
+    """By default, where the model predicts from unknown words; the parameter overrides it."""
+    table = f"rooms,garden,quarter,color\n2,yes,south,{color}\n2,yes,south,red\n"
+
+    first, second = rows_of(post("mixed", table))
+    hidden = rows_of(post("mixed", table, "?warnings=false"))
+
+    assert first["warnings"].startswith("Feature 'color' has a category that is not in the")
+    assert (first["error"], second["warnings"]) == ("", "")
+    assert "warnings" not in hidden[0]
+    assert "warnings" not in rows_of(post("price", "size\n3\n"))[0]

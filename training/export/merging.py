@@ -1,0 +1,52 @@
+"""Merge the graphs of several models into one, which returns the mean of their outputs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import ModelProto, compose, helper
+
+from service.bundle.features import INPUT_NAME
+from training.export.graph_builder import GraphBuilder
+from training.onnx_files import strip
+
+
+def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> bytes:
+    """Return a graph with the input ``features`` and the weighted mean of the outputs.
+
+    Args:
+        graphs: ONNX, each with the input ``features`` and one output, in the same operator sets.
+        weights: of each graph.
+        output: the name of the output of each, and of the result.
+    """
+    models = [
+        compose.add_prefix(onnx.load_from_string(graph), f"member_{k}/", rename_inputs=False)
+        for k, graph in enumerate(graphs)
+    ]
+    builder = GraphBuilder("mean")
+    parts = []
+    for model, weight in zip(models, weights, strict=True):
+        factor = builder.add_constant(np.array([weight], dtype=np.float32))
+        parts.append(builder.add("Mul", model.graph.output[0].name, factor))
+    builder.add("Sum", *parts, output=output)
+
+    merged = ModelProto()
+    merged.CopyFrom(models[0])
+    merged.ir_version = max(model.ir_version for model in models)
+    versions = {one.domain: one.version for model in models for one in model.opset_import}
+    del merged.opset_import[:]
+    merged.opset_import.extend(helper.make_opsetid(*one) for one in sorted(versions.items()))
+    result = onnx.ValueInfoProto()
+    result.CopyFrom(models[0].graph.output[0])
+    result.name = output
+    graph = helper.make_graph(
+        [*(node for model in models for node in model.graph.node), *builder.nodes],
+        "onward",
+        [value for value in models[0].graph.input if value.name == INPUT_NAME],
+        [result],
+        [*(one for model in models for one in model.graph.initializer), *builder.constants],
+    )
+    merged.graph.CopyFrom(graph)
+    strip(merged)
+    onnx.checker.check_model(merged, full_check=True)
+    return bytes(merged.SerializeToString(deterministic=True))
