@@ -80,7 +80,7 @@ def _hint_for_text(text: str) -> str:
     if text.casefold().lstrip("+-") in ("nan", *INFINITY):
         return "NaN and infinity are not accepted; send null where a value may be missing."
     if text.lower() in _MISSING:
-        return "Send null where a value may be missing."
+        return "Send a JSON number, or null where a value may be missing."
     hint = None if len(text) > LONGEST_WORD else _hint_for_number(text)
     return hint or "Send a JSON number, without quotes or unit."
 

@@ -9,7 +9,7 @@ from tests.conftest import Serve
 
 # `python -m bench.imports graphs` compares thousands; each share runs in a worker of its own.
 _SHARES = 2
-_GRAPHS = 50
+_GRAPHS = 30
 
 
 @pytest.mark.parametrize("share", range(_SHARES))

@@ -54,7 +54,7 @@ def test_thousands_are_never_read_as_decimals(
         (lambda c: f'"{whole(",")(c)}"', "27,507", "Send 27507 without the quotes"),
         (lambda c: f"{small_with_comma(c)} kg", "2,5 kg", "Send 2.5 without the quotes"),
         (small, "2.5", "Send 2.5 without the quotes."),
-        (small, "NA", "Send null where a value may be missing."),
+        (small, "NA", "Send a JSON number, or null where a value may be missing."),
     ],
 )
 def test_the_hint_for_a_text_in_json_is_the_number_that_training_read(

@@ -31,7 +31,7 @@ def test_document_and_service_agree(models: Path, start: StartApp) -> None:
     publish_bare(models, "failing", failing_graph())
     client = start(shared_memory="system", log_requests="none")
     url = f"{client.base_url}/openapi.json"
-    options = ["--checks", "all", "--max-examples", "5", "--continue-on-failure", "--no-color"]
+    options = ["--checks", "all", "--max-examples", "3", "--continue-on-failure", "--no-color"]
 
     ended = subprocess.run(
         [_SCHEMATHESIS, "run", url, *options],

@@ -12,6 +12,7 @@ from training import cli as commands
 from training.autorecipe.splits import RequestedSplit
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
+from training.export.publish import check_folder
 from training.images.checkpoint import CheckpointOptions
 from training.import_arguments import (
     add_import_options,
@@ -142,6 +143,7 @@ def _run(
 
 def _new(options: Options) -> None:
     recipe, candidates = _draft(options), list[Candidate]()
+    check_folder(options.models, recipe.name)
     if isinstance(recipe, Recipe) and options.family is None:
         candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
         recipe = candidates[0].recipe if candidates else recipe

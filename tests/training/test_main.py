@@ -17,6 +17,7 @@ from training.cli import new, write_recipe
 from training.data.sources import Folders
 
 _HEADER = "size,color,price\n"
+_NEW = ["new", "--csv", "houses.csv", "--target", "price"]
 
 
 def _houses(rows: int = 60) -> str:
@@ -90,10 +91,10 @@ def test_new_drafts_and_trains_a_recipe_for_a_csv_file(
     """The published model can be evaluated and compared; the same command trains again."""
     (here / "houses.csv").write_text(_houses())
 
-    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
+    assert main([*_NEW, "--family", "linear"]) == 0
     assert main(["evaluate", "houses", "--csv", "houses.csv"]) == 0
     assert main(["houses.toml", "seed=2", "split.folds=0", "training.epochs=2"]) == 0
-    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
+    assert main([*_NEW, "--family", "linear"]) == 0
     assert main(["compare"]) == 0
 
     said = capsys.readouterr().out
@@ -116,7 +117,7 @@ def test_recall_and_precision_of_a_rare_label_are_printed(
     lines = [f"{a:.3f},{'ill' if b else 'well'}" for a, b in zip(x, rare, strict=True)]
     (here / "people.csv").write_text("x,state\n" + "\n".join(lines) + "\n")
 
-    assert main(["new", "--csv", "people.csv", "--target", "state"]) == 0
+    assert main(["new", "--csv", "people.csv", "--target", "state", "--family", "logistic"]) == 0
 
     said = capsys.readouterr().out
     evaluation = read_bundle(here / "models/people/1").manifest.evaluation
@@ -135,7 +136,7 @@ def test_the_users_copy_of_a_public_data_set_is_used(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HOME", str(here))
 
-    assert main(["new", "--csv", "mine.csv", "--target", "3"]) == 0
+    assert main(["new", "--csv", "mine.csv", "--target", "3", "--family", "logistic"]) == 0
     assert main(["mine.toml", "split.folds=0"]) == 0
 
     assert 'source = "admissions"' in (here / "mine.toml").read_text()
@@ -148,7 +149,7 @@ def test_an_existing_recipe_is_not_overwritten(
     (here / "houses.csv").write_text(_houses())
     (here / "houses.toml").write_text("mine")
 
-    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 2
+    assert main([*_NEW, "--family", "linear"]) == 2
 
     assert "houses.toml already contains another recipe" in capsys.readouterr().err
     assert (here / "houses.toml").read_text() == "mine"
@@ -159,7 +160,7 @@ def test_a_recipe_that_cannot_be_trained_is_removed(here: Path) -> None:
     (here / "houses.csv").write_text(_houses())
     (here / "models").write_text("in the way")
 
-    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 2
+    assert main([*_NEW, "--family", "linear"]) == 2
 
     assert not (here / "houses.toml").exists()
 
@@ -180,7 +181,7 @@ def test_an_interrupted_run_prints_one_line(here: Path, capsys: pytest.CaptureFi
     presser = threading.Thread(target=interrupt)
     presser.start()
     try:
-        code = main(["new", "--csv", "houses.csv", "--target", "price"])
+        code = main([*_NEW, "--family", "mlp"])
     finally:
         ended.set()
         presser.join()

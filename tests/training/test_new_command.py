@@ -22,7 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def new(*options: str) -> int:
     """Run the command on the table."""
-    return main(["new", "--csv", "table.csv", "--target", "y", *options])
+    return main(["new", "--csv", "table.csv", "--target", "y", "--family", "linear", *options])
 
 
 @pytest.mark.parametrize(

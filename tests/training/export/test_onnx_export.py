@@ -37,7 +37,6 @@ _CASES = [
     ("logistic", "multiclass", 5, "standard", 0.0),
     ("mlp", "regression", 4, "standard", 0.1),
     ("mlp", "regression", 7, "none", 0.0),
-    ("mlp", "binary", 6, "robust", 0.0),
     ("mlp", "binary", 11, "mean", 0.1),
     ("mlp", "multiclass", 9, "min-max", 0.1),
 ]
