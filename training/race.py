@@ -110,7 +110,8 @@ def race(
             failed = error
             report(f"  {family:<18} failed: {error}")
         else:
-            report(f"  {family:<18} {_describe(measured[-1])}")
+            without = "" if candidate.features == recipe.features else ", without the dates"
+            report(f"  {family:<18} {_describe(measured[-1])}{without}")
     if not measured:
         raise failed or FitError("No family can be fitted to this table.")
     # The members of an ensemble have the same features.

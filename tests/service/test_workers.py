@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.models import publish_admission, publish_price
 from tests.processes import Served, alone, served, several, startup_error, until
@@ -89,15 +88,14 @@ def sums(text: str, metric: str, label: str) -> dict[str, float]:
     return dict(found)
 
 
-@pytest.mark.parametrize("workers", [3])
-def test_metrics_equal_the_counts_of_the_load_generator(models: Path, workers: int) -> None:
+def test_metrics_equal_the_counts_of_the_load_generator(models: Path) -> None:
     """Exactly, whichever worker reports them, and although one of them is killed in between."""
     publish_price(models)
     publish_admission(models)
     results: list[tuple[int, str, int]] = []
 
     with (
-        several(models, workers) as service,
+        several(models, 3) as service,
         ThreadPoolExecutor(8) as clients,
     ):
         shares = [range(first, 80, 8) for first in range(8)]

@@ -111,9 +111,13 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["day,a,y", *lines]))
     recipe, loaded = _loaded(path, "y", folders)
+    said: list[str] = []
 
-    candidates = race(recipe, loaded)
+    candidates = race(recipe, loaded, said.append)
 
+    assert [line.split()[0] for line in said if "without the dates" in line] == [
+        "gradient-boosting"
+    ]
     columns = {one.family: len(one.recipe.features) for one in candidates}
     assert columns["linear"] == columns["mlp"] == 2
     assert columns["gradient-boosting"] == 1
