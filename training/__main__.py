@@ -144,8 +144,9 @@ def _run(
 def _new(options: Options) -> None:
     recipe, candidates = _draft(options), list[Candidate]()
     check_folder(options.models, recipe.name)
-    if isinstance(recipe, Recipe) and options.family is None:
-        candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
+    if isinstance(recipe, Recipe):
+        folders = _create_folders(options, options.csv)
+        candidates = commands.compare_families(recipe, folders, options.family)
         recipe = candidates[0].recipe if candidates else recipe
     path = options.recipe or Path(f"{recipe.name}.toml")
     created = commands.write_recipe(recipe, path)

@@ -57,8 +57,7 @@ def train(  # noqa: PLR0913 - the options of the command
     if isinstance(recipe, ImageRecipe):
         published = run_images(recipe, models, folders, checkpoints, force=force)
     else:
-        compared = [candidate.describe() for candidate in candidates]
-        published = run(recipe, models, folders, force=force, candidates=compared)
+        published = run(recipe, models, folders, force=force, candidates=candidates)
     if created:
         print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
     _report(published)
@@ -100,20 +99,24 @@ def new(
     return drafted.recipe
 
 
-def compare_families(recipe: Recipe, folders: Folders) -> list[Candidate]:
+def compare_families(
+    recipe: Recipe, folders: Folders, family: str | None = None
+) -> list[Candidate]:
     """Compare the families that fit the target of a drafted recipe, and report each.
 
-    The best comes first; there is none for very small tables. Raise `TrainingError` if the rows
-    cannot be read or no family can be fitted.
+    The best comes first; there is none for very small tables. If the user has chosen a family, its
+    variants are compared. Raise `TrainingError` if the rows cannot be read or no family can be
+    fitted.
     """
     loaded = load_rows(recipe, folders)
     if not can_compare(recipe, loaded):
         return []
-    print_line("Comparing model families:")
-    candidates = race(recipe, loaded, print_line)
+    print_line("Comparing model families:" if family is None else "Measuring:")
+    candidates = race(recipe, loaded, print_line, [family] if family else None)
     folds = len(candidates[0].losses)
     where = f"the mean of {folds} folds" if folds > 1 else "one fold"
-    print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
+    if family is None:
+        print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
     return candidates
 
 

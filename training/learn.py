@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
-from training.data.table import Dataset, Floats, Rows
+from training.data.table import Dataset, Float32s, Floats, Rows
 from training.fit import History, TrainingSet, fit
 from training.model.blend import Blend
 from training.model.estimators import Estimator, fit_estimator
@@ -35,22 +35,40 @@ class FittedModel:
 def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
     """Fit preprocessing and networks on the training set.
 
-    The validation set decides when to stop, the decision threshold, and below which probability a
-    prediction is unsure; it may be empty.
+    The validation set decides when to stop, unless the model is fitted again to all rows, and
+    chooses the thresholds; it may be empty.
     """
-    predictor: Predictor | Estimator | Blend
-    if recipe.members:
-        predictor, histories = _fit_members(recipe, data, training, validation)
-    else:
-        predictor, histories = _fit_predictor(recipe, data, training, validation)
+    stopping = validation[:0] if recipe.split.refit else validation
+    predictor, histories = fit_predictor(recipe, data, training, stopping)
     predictions = predictor.predict(data.features[validation])
-    threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
-    unsure = None
-    if recipe.is_classification:
-        unsure = choose_low_confidence(
-            *compute_confidence(data.target[validation], predictions, threshold)
-        )
-    return FittedModel(predictor, histories, threshold, unsure)
+    thresholds = choose_thresholds(recipe, data.target[validation], predictions)
+    return FittedModel(predictor, histories, *thresholds)
+
+
+def choose_thresholds(
+    recipe: Recipe, target: Floats, predictions: Float32s
+) -> tuple[float, float | None]:
+    """Return the decision threshold, and the probability below which predictions are unsure.
+
+    Args:
+        recipe: with the rule of the decision threshold.
+        target: ``[rows]``, of rows that the model was not fitted to; may be empty.
+        predictions: of these rows, ``[rows, outputs]``.
+    """
+    threshold = choose_threshold(recipe.target.threshold, target, predictions)
+    if not recipe.is_classification:
+        return threshold, None
+    confidence, correct = compute_confidence(target, predictions, threshold)
+    return threshold, choose_low_confidence(confidence, correct)
+
+
+def fit_predictor(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor | Estimator | Blend, list[History]]:
+    """Fit the model of a recipe; the validation set, which may be empty, decides when to stop."""
+    if recipe.members:
+        return _fit_members(recipe, data, training, validation)
+    return _fit_one(recipe, data, training, validation)
 
 
 def _fit_members(
@@ -58,14 +76,14 @@ def _fit_members(
 ) -> tuple[Blend, list[History]]:
     members, histories = [], []
     for member in recipe.list_member_recipes():
-        predictor, history = _fit_predictor(member, data, training, validation)
+        predictor, history = _fit_one(member, data, training, validation)
         members.append(predictor)
         histories += history
     weights = np.array([member.weight for member in recipe.members])
     return Blend(members, (weights / weights.sum()).tolist()), histories
 
 
-def _fit_predictor(
+def _fit_one(
     recipe: Recipe, data: Dataset, training: Rows, validation: Rows
 ) -> tuple[Predictor | Estimator, list[History]]:
     if recipe.training is None:

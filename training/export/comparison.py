@@ -61,10 +61,13 @@ def compare_tables(
     if evaluation is not None and evaluation.part == "test":
         try:
             published = open_model(models, f"{manifest.name}/{serving.folder.name}")
-            features = encode_features(table, published.columns)[rows]
-            predictions = published.predict(features)
+            # A model that was fitted to all rows knows the test rows.
+            if published.recipe.split.test and not published.recipe.split.refit:
+                features = encode_features(table, published.columns)[rows]
+                predictions = published.predict(features)
         except (TrainingError, BundleError):
-            predictions = None  # it has other columns, so the recorded metrics are compared
+            predictions = None  # it has other columns
+    # Without predictions, the recorded metrics are compared.
     return _compare(manifest, serving, measured, predictions)
 
 

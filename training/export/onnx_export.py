@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, Protocol
@@ -12,6 +12,7 @@ import onnx
 import torch
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from torch import nn
 
@@ -23,6 +24,7 @@ from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
 from training.export.merging import merge
 from training.export.output_choice import find_output
+from training.export.trees import append_exponential, compare_with_edges, join_members
 from training.export.trimming import trim
 from training.export.wrapping import wrap
 from training.model.blend import Blend
@@ -77,11 +79,11 @@ def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     kind = FloatTensorType([None, len(columns)])
     fitted = estimator.fitted
     if isinstance(fitted, BoostedTrees):
-        fitted = Pipeline([("encoder", fitted.encoder), ("boosted", fitted.boosted)])
-    with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
-        model = to_onnx(fitted, initial_types=[("columns", kind)], target_opset=_OPSETS)
-    if isinstance(estimator.fitted, BoostedTrees):
-        _compare_with_edges(model, estimator.fitted.edges)
+        model = _convert_trees(fitted, kind)
+    else:
+        model = _convert(fitted, kind)
+    if estimator.recipe.target.log:
+        append_exponential(model)
     foreign = ForeignGraph(model)
     probe = np.zeros((1, len(columns)), dtype=np.float32)
     mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
@@ -90,18 +92,21 @@ def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     return wrap(foreign, columns, mapping, output)
 
 
-def _compare_with_edges(model: onnx.ModelProto, edges: Sequence[Float32s]) -> None:
-    """Let trees that were fitted to bins compare columns with the edges of the bins instead."""
-    for node in model.graph.node:
-        if not node.op_type.startswith("TreeEnsemble"):
-            continue
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        values = attributes["nodes_values"].floats
-        columns, modes = attributes["nodes_featureids"].ints, attributes["nodes_modes"].strings
-        for position, mode in enumerate(modes):
-            # The threshold between numbers and missing values is infinite.
-            if mode != b"LEAF" and np.isfinite(values[position]):
-                values[position] = edges[columns[position]][int(values[position])]
+def _convert_trees(trees: BoostedTrees, kind: FloatTensorType) -> onnx.ModelProto:
+    first, *others = trees.members
+    encoded = FloatTensorType([None, len(trees.edges)])
+    model = _convert(Pipeline([("encoder", trees.encoder), ("boosted", first)]), kind)
+    join_members([model, *(_convert(member, encoded) for member in others)])
+    compare_with_edges(model, trees.edges)
+    return model
+
+
+def _convert(estimator: BaseEstimator, kind: FloatTensorType) -> onnx.ModelProto:
+    with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
+        model: onnx.ModelProto = to_onnx(
+            estimator, initial_types=[("columns", kind)], target_opset=_OPSETS
+        )
+    return model
 
 
 def export_module(

@@ -1,9 +1,12 @@
 """Gradient boosting of decision trees, with encoded categories and binned numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
@@ -37,20 +40,36 @@ class BoostedTrees:
     encoder: Any  # scikit-learn ships no types
     edges: list[Float32s]
     """Of each encoded column, ascending; a bin has the numbers up to its edge."""
-    boosted: Any
+    members: Sequence[Any]
+    """Fitted with other seeds; the score is the mean of theirs."""
 
     @property
     def classes_(self) -> Ints:
         """The positions of the labels that the training set has."""
-        return np.asarray(self.boosted.classes_)
+        return np.asarray(self.members[0].classes_)
 
     def predict(self, features: Inputs) -> Floats:
         """Return the values ``[rows]`` of features ``[rows, columns]``."""
-        return np.asarray(self.boosted.predict(self._find_bins(features)))
+        bins = self._find_bins(features)
+        return np.asarray(np.mean([member.predict(bins) for member in self.members], axis=0))
 
     def predict_proba(self, features: Inputs) -> Floats:
         """Return the probabilities ``[rows, classes]`` of features ``[rows, columns]``."""
-        return np.asarray(self.boosted.predict_proba(self._find_bins(features)))
+        bins = self._find_bins(features)
+        scores = np.mean([member.decision_function(bins) for member in self.members], axis=0)
+        return _to_probabilities(scores)
+
+    def predict_stages(self, features: Inputs, stages: Sequence[int]) -> list[Floats]:
+        """Return what the first trees predict, for each of these ascending numbers of trees.
+
+        The shape is that of `predict`, or of `predict_proba` for labels. More trees than there are
+        predict what all of them do.
+        """
+        bins = self._find_bins(features)
+        staged = [_list_stages(member, bins, stages) for member in self.members]
+        means = [np.mean(of_stage, axis=0) for of_stage in zip(*staged, strict=True)]
+        is_classifier = hasattr(self.members[0], "decision_function")
+        return [_to_probabilities(mean) for mean in means] if is_classifier else means
 
     def _find_bins(self, features: Inputs) -> Float32s:
         return find_bins(self.encoder.transform(features), self.edges)
@@ -61,7 +80,7 @@ def fit_gradient_boosting(recipe: Recipe, training: Examples, validation: Exampl
 
     Categories become the smoothed mean of the target, which is learned on other folds than the
     rows it is used for (Micci-Barreca, 2001); of more than two labels, one column for each
-    category. Without a validation set, all trees are grown.
+    category. Without a validation set, or with a patience of 0, all trees are grown.
     """
     x, y = training
     encoder = _create_encoder(recipe, y)
@@ -70,27 +89,54 @@ def fit_gradient_boosting(recipe: Recipe, training: Examples, validation: Exampl
     plan = recipe.boosting
     classes = recipe.is_classification
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    has_validation = len(validation[0]) > 0
-    boosted = kind(
-        learning_rate=plan.learning_rate,
-        max_iter=plan.max_iter,
-        max_leaf_nodes=plan.max_leaf_nodes,
-        min_samples_leaf=plan.min_samples_leaf,
-        l2_regularization=plan.l2_regularization,
-        max_features=plan.max_features,
-        early_stopping=has_validation,
-        n_iter_no_change=plan.patience,
-        random_state=recipe.seed,
-        categorical_features=None,
-    )
+    has_validation = len(validation[0]) > 0 and plan.patience > 0
+    members = [
+        kind(
+            learning_rate=plan.learning_rate,
+            max_iter=plan.max_iter,
+            max_leaf_nodes=plan.max_leaf_nodes,
+            min_samples_leaf=plan.min_samples_leaf,
+            l2_regularization=plan.l2_regularization,
+            max_features=plan.max_features,
+            early_stopping=has_validation,
+            n_iter_no_change=max(plan.patience, 1),
+            random_state=recipe.seed + member,
+            categorical_features=None,
+        )
+        for member in range(plan.members)
+    ]
     unseen = {}
     if has_validation:
         bins = find_bins(encoder.transform(validation[0]), edges)
         unseen = {"X_val": bins, "y_val": validation[1]}
     # Threads wait for each other longer than small tables take.
     with threadpool_limits(None if encoded.size >= _PARALLEL_CELLS else 1, user_api="openmp"):
-        boosted.fit(find_bins(encoded, edges), y, **unseen)
-    return BoostedTrees(encoder, edges, boosted)
+        seen = find_bins(encoded, edges)
+        for member in members:
+            member.fit(seen, y, **unseen)
+    return BoostedTrees(encoder, edges, members)
+
+
+def _list_stages(member: BaseEstimator, bins: Float32s, stages: Sequence[int]) -> list[Floats]:
+    """Return the scores after so many trees, or those of all trees if there are fewer."""
+    is_classifier = hasattr(member, "decision_function")
+    name = "staged_decision_function" if is_classifier else "staged_predict"
+    found: list[Floats] = []
+    last: Floats = np.empty(0)
+    for count, last in enumerate(getattr(member, name)(bins), 1):
+        if count == stages[len(found)]:
+            found.append(last.copy())
+            if len(found) == len(stages):
+                break
+    return [*found, *(last for _ in stages[len(found) :])]
+
+
+def _to_probabilities(scores: Floats) -> Floats:
+    """Map scores ``[rows]`` of the second of two classes, or ``[rows, classes]``."""
+    if scores.ndim == 1:
+        second = expit(scores)
+        return np.column_stack([1 - second, second])
+    return np.asarray(softmax(scores, axis=1))
 
 
 def choose_edges(column: Float32s) -> Float32s:

@@ -13,8 +13,8 @@ from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
 
 _ROWS_PER_BATCH = 65_536
-# Its exponential still fits float32, so outliers do not give infinity.
-_LARGEST_LOGARITHM = 80.0
+LARGEST_LOGARITHM = 80.0
+"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class Maxout(nn.Module):
@@ -111,7 +111,7 @@ class ValueHead(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """Map ``[rows, 1]`` from the scale of the fit to the unit of the target."""
         value = self.scaler.inverse(scores)
-        return torch.exp(value.clamp(max=_LARGEST_LOGARITHM)) - 1 if self.log else value
+        return torch.exp(value.clamp(max=LARGEST_LOGARITHM)) - 1 if self.log else value
 
 
 class Predictor(nn.Module):

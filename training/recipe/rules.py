@@ -120,6 +120,11 @@ _RULES: Rules = [
         r.split.folds == 1 and "split.folds: one fold leaves nothing to train on; use 2 or more"
     ),
     lambda r: (
+        r.split.refit
+        and r.split.test == 0
+        and "split.refit: without a test set, the model is already fitted to all rows; remove it"
+    ),
+    lambda r: (
         r.split.interval_folds == 1
         and "split.interval_folds: one fold leaves nothing to train on; use 2 or more"
     ),
@@ -187,7 +192,7 @@ _RULES: Rules = [
         "values"
     ),
     lambda r: (
-        not _has_training_loop(r)
+        r.network.family in ("decision-tree", "k-means", "ensemble")
         and r.target.log
         and f"target.log: the family {r.network.family} is fitted to the target itself; remove it"
     ),
