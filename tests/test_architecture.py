@@ -172,6 +172,12 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.recipe",
     },
     "training.fit": {"training.errors", "training.model", "training.recipe"},
+    "training.fit_together": {
+        "training.errors",
+        "training.fit",
+        "training.model",
+        "training.recipe",
+    },
     "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
     "training.images": {
         "service.bundle",
