@@ -1,5 +1,6 @@
 """Fit a recipe's model to the training set and choose its thresholds on the validation set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,13 @@ from torch import nn
 
 from training.data.table import Dataset, Float32s, Floats, Rows
 from training.fit import History, TrainingSet, fit
+from training.fit_together import fit_together
 from training.model.blend import Blend
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
-from training.model.networks import Ensemble, Predictor, ValueHead, build
-from training.model.preprocessing import fit_preprocessing, fit_scaler
+from training.model.network_drafts import NetworkPlan, find_common_keys
+from training.model.networks import Ensemble, MixedPredictor, Predictor, ValueHead, build
+from training.model.preprocessing import Preprocessing, fit_preprocessing, fit_scaler
 from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
@@ -74,13 +77,58 @@ def fit_predictor(
 def _fit_members(
     recipe: Recipe, data: Dataset, training: Rows, validation: Rows
 ) -> tuple[Blend, list[History]]:
-    members, histories = [], []
-    for member in recipe.list_member_recipes():
-        predictor, history = _fit_one(member, data, training, validation)
-        members.append(predictor)
-        histories += history
-    weights = np.array([member.weight for member in recipe.members])
-    return Blend(members, (weights / weights.sum()).tolist()), histories
+    groups: dict[object, list[tuple[Recipe, float]]] = {}
+    for k, member in enumerate(recipe.list_member_recipes()):
+        key = find_group(member) or k
+        groups.setdefault(key, []).append((member, recipe.members[k].weight))
+    members: list[Predictor | Estimator] = []
+    histories: list[History] = []
+    for group in groups.values():
+        recipes, weights = [member for member, _ in group], [weight for _, weight in group]
+        if find_group(recipes[0]) is None:
+            predictor, history = _fit_one(recipes[0], data, training, validation)
+            members.append(predictor)
+            histories += history
+        else:
+            fitted = fit_networks_together(recipes, data, training, validation)
+            networks = Ensemble([one.networks for one in fitted])
+            shares = [weight / sum(weights) for weight in weights]
+            mixed = MixedPredictor(fitted[0].preprocessing, networks, fitted[0].head, shares)
+            members.append(mixed.eval())
+    totals = np.array([sum(weight for _, weight in group) for group in groups.values()])
+    return Blend(members, (totals / totals.sum()).tolist()), histories
+
+
+def find_group(recipe: Recipe) -> str | None:
+    """Return a key that is equal for networks that can be fitted together; None for others."""
+    if recipe.training is None:
+        return None
+    plan = NetworkPlan(recipe.network, recipe.preprocessing, recipe.training)
+    key = find_common_keys(plan)
+    return None if key is None else f"{key} log={recipe.target.log}"
+
+
+def fit_networks_together(
+    recipes: Sequence[Recipe], data: Dataset, training: Rows, validation: Rows
+) -> list[Predictor]:
+    """Fit networks that have the same group; the validation set decides when to stop."""
+    plans = [
+        NetworkPlan(recipe.network, recipe.preprocessing, recipe.training)
+        for recipe in recipes
+        if recipe.training is not None
+    ]
+    first = recipes[0]
+    prepared = _prepare(first, plans[0].training, data, training, validation)
+    networks = fit_together(
+        plans,
+        prepared.training,
+        prepared.validation,
+        prepared.preprocessing.numbers_width,
+        first.output_width,
+        select_loss(first),
+        [_get_seed(recipe) for recipe in recipes],
+    )
+    return [prepared.create_predictor([network]) for network in networks]
 
 
 def _fit_one(
@@ -91,9 +139,25 @@ def _fit_one(
     return _fit_networks(recipe, recipe.training, data, training, validation)
 
 
-def _fit_networks(
+@dataclass(frozen=True)
+class _Prepared:
+    """What networks are fitted to, and how their scores become predictions."""
+
+    preprocessing: Preprocessing
+    head: nn.Module
+    training: TrainingSet
+    validation: TrainingSet | None
+
+    def create_predictor(self, networks: list[nn.Module]) -> Predictor:
+        """Return the predictor of fitted networks."""
+        predictor = Predictor(self.preprocessing, Ensemble(networks), self.head)
+        predictor.float().eval()
+        return predictor
+
+
+def _prepare(
     recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
-) -> tuple[Predictor, list[History]]:
+) -> _Prepared:
     dtype = _PRECISION[plan.precision]
     preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
     preprocessing.to(dtype)
@@ -109,22 +173,28 @@ def _fit_networks(
         )
         return TrainingSet(x, y, weight)
 
-    training_examples = create_examples(training)
-    validation_examples = create_examples(validation) if len(validation) else None
+    validated = create_examples(validation) if len(validation) else None
+    return _Prepared(preprocessing, head, create_examples(training), validated)
+
+
+def _fit_networks(
+    recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor, list[History]]:
+    prepared = _prepare(recipe, plan, data, training, validation)
     networks: list[nn.Module] = []
     histories = []
     for member in range(recipe.network.members):
-        torch.manual_seed(recipe.seed + member)
-        network = build(
-            recipe.network, training_examples.x, preprocessing.numbers_width, recipe.output_width
-        )
-        histories.append(
-            fit(network, select_loss(recipe), training_examples, validation_examples, plan)
-        )
+        torch.manual_seed(_get_seed(recipe) + member)
+        width = prepared.preprocessing.numbers_width
+        network = build(recipe.network, prepared.training.x, width, recipe.output_width)
+        loss = select_loss(recipe)
+        histories.append(fit(network, loss, prepared.training, prepared.validation, plan))
         networks.append(network)
-    predictor = Predictor(preprocessing, Ensemble(networks), head)
-    predictor.float().eval()
-    return predictor, histories
+    return prepared.create_predictor(networks), histories
+
+
+def _get_seed(recipe: Recipe) -> int:
+    return recipe.seed if recipe.network.seed is None else recipe.network.seed
 
 
 def _build_head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:

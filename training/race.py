@@ -15,8 +15,9 @@ from training.data.split import create_splitter
 from training.data.table import Float32s, Rows, encode
 from training.errors import DataError, FitError
 from training.evaluation.assessment import OutOfFoldPredictions, join_folds
-from training.learn import fit_predictor
+from training.learn import fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
+from training.model.network_drafts import draw_networks
 from training.recipe.families import list_candidates
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
@@ -34,6 +35,8 @@ _MOST_ROWS = 20_000
 # an ensemble are those of other folds.
 _TOLERANCE = 0.005
 _MEMBER_SECTIONS = {"network", "preprocessing", "training", "boosting"}
+# Small networks, of which an ensemble takes a few.
+_NETWORKS = 12
 # The numbers of trees that are compared, as shares of the most.
 _STAGES = np.geomspace(0.02, 1, 40)
 # Of gradient boosting: trees without improvement on a fold.
@@ -117,7 +120,8 @@ def race(
             report(f"  {family:<18} does not support dates")
             continue
         try:
-            of_family = list(_measure_family(recipe, family, loaded, folds))
+            alone = families is not None
+            of_family = list(_measure_family(recipe, family, loaded, folds, alone=alone))
         except FitError as error:
             failed = error
             report(f"  {family:<18} failed: {error}")
@@ -205,13 +209,19 @@ def _count_rarest(recipe: Recipe, loaded: LoadedRows, rows: Rows) -> int:
 
 
 def _measure_family(
-    recipe: Recipe, family: str, loaded: LoadedRows, folds: Folds
+    recipe: Recipe, family: str, loaded: LoadedRows, folds: Folds, *, alone: bool
 ) -> Iterator[Candidate]:
-    """Yield the measured variants of a family; all rows of a fold are fitted."""
+    """Yield the measured variants of a family; all rows of a fold are fitted.
+
+    An MLP that is not ``alone`` is one of many small networks, for the ensemble.
+    """
     rows = len(loaded.target)
     drafted = with_family(recipe, family, rows)
     if not recipe.split.test:
         drafted = _update(drafted, split={"validation": 0.0})
+    if family == "mlp" and not alone:
+        yield from _measure_networks(drafted, loaded, folds)
+        return
     scales = [drafted]
     if drafted.target.log:
         scales.append(_update(drafted, target={"log": False}))
@@ -232,6 +242,40 @@ def measure(recipe: Recipe, loaded: LoadedRows, folds: Folds) -> Candidate:
         predictor, _ = fit_predictor(recipe, data, fitting, fitting[:0])
         predictions.append(predictor.predict(data.features[measuring]))
     return _create_candidate(recipe, loaded, folds, predictions, started)
+
+
+def _measure_networks(recipe: Recipe, loaded: LoadedRows, folds: Folds) -> Iterator[Candidate]:
+    """Fit many small networks to each fold, all at once, and yield each."""
+    started = time.perf_counter()
+    numbers = sum(feature.type != "category" for feature in recipe.features)
+    rows, labels = len(folds[0][0]), len(recipe.target.labels)
+    recipes = [
+        recipe.model_copy(
+            update={
+                "network": plan.network.model_copy(update={"seed": recipe.seed + k}),
+                "training": plan.training,
+            }
+        )
+        for k, plan in enumerate(draw_networks(_NETWORKS, rows, numbers, labels, recipe.seed))
+    ]
+    groups = [recipes]
+    if recipe.target.log:
+        half = _NETWORKS // 2
+        values = [_update(one, target={"log": False}) for one in recipes[half:]]
+        groups = [recipes[:half], values]
+    predictions: list[list[Float32s]] = [[] for _ in recipes]
+    for fitting, measuring in folds:
+        data = encode(loaded.table, recipe, fitting)
+        fitted = [
+            predictor
+            for group in groups
+            for predictor in fit_networks_together(group, data, fitting, fitting[:0])
+        ]
+        for of_network, predictor in zip(predictions, fitted, strict=True):
+            of_network.append(predictor.predict(data.features[measuring]))
+    for one, found in zip([one for group in groups for one in group], predictions, strict=True):
+        candidate = _create_candidate(one, loaded, folds, found, started)
+        yield replace(candidate, seconds=(time.perf_counter() - started) / len(recipes))
 
 
 def _measure_boosting(recipe: Recipe, loaded: LoadedRows, folds: Folds) -> Candidate:

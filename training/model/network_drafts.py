@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.model.packing import ACTIVATIONS
 from training.recipe.table import Network, Preprocessing, Training
 
 _SMALL, _MEDIUM = 1500, 6000
@@ -61,6 +62,27 @@ def draw_networks(count: int, rows: int, numbers: int, labels: int, seed: int) -
             )
         )
     return plans
+
+
+def find_common_keys(plan: NetworkPlan) -> str | None:
+    """Return what plans must have in common to be trained together; None if that is impossible."""
+    network, training = plan.network, plan.training
+    common = Training(
+        optimizer="AdamW",
+        learning_rate=1,
+        schedule=training.schedule,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        patience=training.patience,
+    )
+    drawn = {"learning_rate": training.learning_rate, "weight_decay": training.weight_decay}
+    is_plain = training == common.model_copy(update=drawn) and not network.batch_norm
+    if network.family != "mlp" or network.members > 1 or not is_plain:
+        return None
+    if network.activation not in ACTIVATIONS:
+        return None
+    shared = common.model_dump_json(), plan.preprocessing.model_dump_json(), network.activation
+    return " ".join(shared)
 
 
 def _draw_logarithmic(rng: np.random.Generator, low: float, high: float) -> float:

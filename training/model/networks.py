@@ -1,7 +1,7 @@
 """Networks for tables, and the complete predictor from raw units to predictions."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +133,29 @@ class Predictor(nn.Module):
     def predict(self, features: Inputs) -> Float32s:
         """Predict in float32, as the exported graph does."""
         return predict_in_batches(self, features, _ROWS_PER_BATCH)
+
+
+class MixedPredictor(Predictor):
+    """A predictor that returns the weighted mean of the predictions of its networks."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        networks: Ensemble,
+        head: nn.Module,
+        weights: Sequence[float],
+    ) -> None:
+        super().__init__(preprocessing, networks, head)
+        self.weights = list(weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        x = self.preprocessing(features)
+        parts = [
+            weight * self.head(network(x))
+            for weight, network in zip(self.weights, self.networks.members, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
 
 
 def predict_in_batches(

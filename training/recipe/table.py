@@ -216,6 +216,9 @@ class Network(Section):
     members: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="size of the ensemble"
     )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        default=None, description="of the initial weights; by default that of the recipe"
+    )
 
 
 class OptimizerSettings(Section):
