@@ -10,6 +10,7 @@ from pathlib import Path
 from service.bundle.errors import BundleError
 from training import cli as commands
 from training.autorecipe.splits import RequestedSplit
+from training.candidates import Candidate
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.publish import check_folder
@@ -22,7 +23,6 @@ from training.import_arguments import (
     split_names,
 )
 from training.importing.images import read_labels
-from training.race import Candidate
 from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document

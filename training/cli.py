@@ -22,6 +22,7 @@ from service.spelling import format_count
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.autorecipe.splits import GUESSED, RequestedSplit
+from training.candidates import Candidate
 from training.data.csv import UNKNOWN, format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
@@ -36,7 +37,7 @@ from training.importing.images import ImageOptions, import_image_model
 from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
-from training.race import Candidate, can_compare, race
+from training.race import can_compare, race
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe

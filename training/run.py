@@ -11,6 +11,7 @@ from service.bundle import manifest as contract
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import describe_caveats, find_rare_label
+from training.candidates import Candidate
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
 from training.data.table import Dataset, Inputs, Rows, encode
@@ -31,7 +32,6 @@ from training.learn import FittedModel, choose_thresholds, fit_model, fit_predic
 from training.model.blend import Blend
 from training.model.estimators import Estimator
 from training.model.networks import Predictor
-from training.race import Candidate
 from training.recipe.table import Recipe
 from training.report import page
 

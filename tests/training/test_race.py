@@ -9,10 +9,11 @@ from service.bundle.store import read_bundle
 from tests.training.tables import write_mixed_table
 from training.__main__ import main
 from training.autorecipe.draft import draft
+from training.candidates import select_features, with_family
 from training.data.csv import UNKNOWN, read_csv
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
-from training.race import can_compare, race, select_features, with_family
+from training.race import can_compare, race
 from training.recipe.table import Recipe
 
 

@@ -121,21 +121,12 @@ def _guess(table: Table, target: str, labels: Floats | None) -> ChosenSplit:
             return _choose_group(table, column, guessed=True)
     named = [name for name in usable if _names_time(name)]
     for column in [*ordered[:1], *(named if len(named) == 1 else [])]:
-        return ChosenSplit(remarks=[_describe_time(column)])
+        remark = (
+            f"The newest rows by {column} are the test set, since a random split would measure "
+            f"predictions between known rows; the model is then fitted to all rows. {CHANGE}"
+        )
+        return _choose_time(table, column, remark)
     return ChosenSplit()
-
-
-def _describe_time(column: str) -> str:
-    """Return a remark on a table whose rows follow each other.
-
-    It is not split by time by default: the model would not be fitted to the newest rows, which
-    predict later ones best.
-    """
-    return (
-        f"The rows follow each other by {column}, and a random split measures predictions between "
-        f"known rows. If the model predicts later rows, use --time {column}: its metrics are then "
-        "those of the newest rows."
-    )
 
 
 def _choose_time(table: Table, column: str, remark: str) -> ChosenSplit:
