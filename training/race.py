@@ -152,7 +152,7 @@ def _blend(recipe: Recipe, candidates: Sequence[Candidate], folds: Folds) -> Ite
     document["split"] = candidates[0].recipe.split.model_dump(mode="json")
     document["network"] = {"family": "ensemble"}
     document["members"] = [
-        {"weight": weight, "log": one.recipe.target.log}
+        {"weight": float(f"{weight:.3g}"), "log": one.recipe.target.log}
         | one.recipe.model_dump(mode="json", include=_MEMBER_SECTIONS)
         for one, weight in zip(candidates, weights, strict=True)
         if weight

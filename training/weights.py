@@ -67,7 +67,7 @@ def choose_weights(
         counts += _add_greedily(target[rows], values[:, rows], classes=classes)
     weights = counts / counts.sum()
     weights[weights < max(_MIN_WEIGHT, weights.max() * _MIN_WEIGHT)] = 0
-    return [float(round(weight, 3)) for weight in weights / weights.sum()]
+    return [float(weight) for weight in weights / weights.sum()]
 
 
 def _add_greedily(target: Floats, values: Floats, *, classes: bool) -> Floats:

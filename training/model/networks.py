@@ -59,12 +59,12 @@ class PiecewiseLinear(nn.Module):
 class Periodic(nn.Module):
     """Sines and cosines of each number with learned frequencies, and the number itself.
 
-    The periodic embedding of the same paper; initial frequencies are normal with deviation 0.5.
+    The periodic embedding of the same paper; initial frequencies are normal with this deviation.
     """
 
-    def __init__(self, columns: int, bins: int) -> None:
+    def __init__(self, columns: int, bins: int, deviation: float = 0.5) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * 0.5)
+        self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * deviation)
         self.outputs = columns * (2 * self.frequency.shape[1] + 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ def _build_mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> n
 
 def _create_embedding(plan: Network, numbers: Tensor) -> PiecewiseLinear | Periodic:
     if plan.embedding == "periodic":
-        return Periodic(numbers.shape[1], plan.bins)
+        return Periodic(numbers.shape[1], plan.bins, plan.frequency_deviation)
     return PiecewiseLinear(numbers, plan.bins)
 
 

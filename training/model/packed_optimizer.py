@@ -38,6 +38,8 @@ class PackedAdamW(Optimizer):
         self._decay = torch.tensor(rates)[self.owners] * torch.tensor(decays)[self.owners]
         self._mean = torch.zeros_like(self.weights)
         self._square = torch.zeros_like(self.weights)
+        # Memory for each step, which is slow to allocate.
+        self._scale, self._update = torch.empty_like(self._mean), torch.empty_like(self._mean)
         self._steps = 0
         super().__init__([self.weights], {"lr": 1.0})
 
@@ -54,11 +56,13 @@ class PackedAdamW(Optimizer):
         rate = float(self.param_groups[0]["lr"])
         self._mean.lerp_(self._gradient, 1 - first)
         self._square.mul_(second).addcmul_(self._gradient, self._gradient, value=1 - second)
+        # Both corrections of the bias of early steps are part of the rate.
         correction = math.sqrt(1 - second**self._steps)
-        scale = (self._square.sqrt() / correction).add_(_EPSILON)
-        update = (self._mean * self._rates).div_(scale)
+        torch.sqrt(self._square, out=self._scale).add_(_EPSILON * correction)
+        torch.mul(self._mean, self._rates, out=self._update)
         self.weights.addcmul_(self._decay, self.weights, value=-rate)
-        self.weights.sub_(update, alpha=rate / (1 - first**self._steps))
+        factor = rate * correction / (1 - first**self._steps)
+        self.weights.addcdiv_(self._update, self._scale, value=-factor)
         return loss
 
 

@@ -213,6 +213,9 @@ class Network(Section):
     bins: Annotated[int, Field(ge=2, le=1024)] = Field(
         default=32, description="bins or frequencies per embedded number"
     )
+    frequency_deviation: Annotated[Finite, Field(gt=0)] = Field(
+        default=0.5, description="of the initial frequencies of a periodic embedding"
+    )
     members: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="size of the ensemble"
     )
