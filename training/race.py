@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from service.bundle import manifest as contract
-from training.autorecipe.draft import choose_sections, supports_dates
+from training.autorecipe.draft import choose_sections
 from training.data.rows import LoadedRows
 from training.data.split import create_splitter
 from training.data.table import Float32s, Floats, Rows, encode
@@ -18,7 +18,7 @@ from training.learn import fit_model
 from training.model.blend import mix
 from training.recipe.families import TABLE_FAMILIES, list_candidates
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Feature, Recipe
+from training.recipe.table import Recipe
 
 _FOLDS = 5
 _MIN_FOLDS = 2
@@ -100,9 +100,6 @@ def race(
     measured: list[Candidate] = []
     failed: FitError | None = None
     for family in list_candidates(recipe.task):
-        if not select_features(recipe, family):
-            report(f"  {family:<18} does not support dates")
-            continue
         candidate = with_family(recipe, family, len(loaded.target))
         try:
             measured.append(_measure(candidate, loaded, parts))
@@ -110,13 +107,10 @@ def race(
             failed = error
             report(f"  {family:<18} failed: {error}")
         else:
-            without = "" if candidate.features == recipe.features else ", without the dates"
-            report(f"  {family:<18} {_describe(measured[-1])}{without}")
+            report(f"  {family:<18} {_describe(measured[-1])}")
     if not measured:
         raise failed or FitError("No family can be fitted to this table.")
-    # The members of an ensemble have the same features.
-    alike = [one for one in measured if one.recipe.features == recipe.features]
-    blended = _blend(recipe, alike, [loaded.target[measuring] for _, measuring in parts])
+    blended = _blend(recipe, measured, [loaded.target[measuring] for _, measuring in parts])
     if blended is not None:
         measured.append(blended)
         report(f"  {blended.family:<18} {_describe(blended)}")
@@ -128,13 +122,6 @@ def get_metric(recipe: Recipe) -> Literal["rmse", "log_loss"]:
     return "log_loss" if recipe.is_classification else "rmse"
 
 
-def select_features(recipe: Recipe, family: str) -> list[Feature]:
-    """Return the features that a family supports: all, or those that are no dates."""
-    if supports_dates(family):
-        return recipe.features
-    return [feature for feature in recipe.features if feature.type != "datetime"]
-
-
 def with_family(recipe: Recipe, family: str, rows: int) -> Recipe:
     """Return a drafted recipe for another family."""
     document = recipe.model_dump(mode="json")
@@ -142,10 +129,8 @@ def with_family(recipe: Recipe, family: str, rows: int) -> Recipe:
         del document[section]
     if TABLE_FAMILIES[family].fitter == "scikit-learn":
         document["target"]["log"] = False
-    features = select_features(recipe, family)
-    document["features"] = [feature.model_dump(mode="json") for feature in features]
     labels = len(recipe.target.labels)
-    document |= choose_sections(family, rows, features, labels)
+    document |= choose_sections(family, rows, recipe.features, labels)
     return parse_recipe(document, recipe.name)
 
 

@@ -244,8 +244,8 @@ def _infer_category(
         return unusable("an identifier")
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
-    if distinct > MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
-        note = f"{distinct} different words are too many for categories"
+    if distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+        note = f"{distinct} different words are too many for {format_count(len(known), 'cell')}"
         return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]
     if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:

@@ -101,8 +101,6 @@ def draft(  # noqa: PLR0913 - what the user may choose
     classes = labels > 0
     chosen = choose_split_columns(usable, column, y if classes else None, requested)
     columns = _infer_columns(usable, column, chosen)
-    if family is not None and not supports_dates(family):
-        columns = [_leave_out_dates(other, family) for other in columns]
     features = [other.feature() for other in columns if other.kind is not None]
     if not features:
         raise DataError(_describe_unusable(table, column, columns))
@@ -161,17 +159,6 @@ def _describe_unusable(table: Table, target: str, columns: Sequence[InferredColu
     reasons = [f"{column.name} ({column.note})" for column in columns]
     why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
     return f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
-
-
-def supports_dates(family: str) -> bool:
-    """Return whether a family can have features of dates."""
-    return TABLE_FAMILIES[family].fitter == "PyTorch"
-
-
-def _leave_out_dates(column: InferredColumn, family: str) -> InferredColumn:
-    if column.kind != "datetime":
-        return column
-    return replace(column, kind=None, note=f"dates, which {family} does not support")
 
 
 def find_target_column(table: Table, target: str) -> str:

@@ -92,8 +92,12 @@ class Calendar:
     number of days of its ends, so that a trend does not continue beyond what was measured.
     """
 
-    def __init__(self, position: int, training: Floats) -> None:
-        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing."""
+    def __init__(self, position: int, training: Floats, *, trend: bool = True) -> None:
+        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing.
+
+        Without ``trend``, `find_ordinals` leaves out the days since the first date, unless they are
+        all that varies.
+        """
         self.position = position
         known = torch.from_numpy(training[~np.isnan(training)])
         self.low, self.high = float(known.min()), float(known.max())
@@ -111,6 +115,7 @@ class Calendar:
             if _varies(find(known)) and not (name == "weekday" and is_monthly)
         }
         self.numbers_width = 1 + len(self.cycles)
+        self.has_trend = trend or not (self.cycles or self.groups)
 
     def find_numbers(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map ``[rows, columns]`` in float64 to the days and positions, ``[rows, numbers_width]``.
@@ -125,6 +130,15 @@ class Calendar:
         elapsed = torch.where(days < low, low, late) - low
         numbers = [elapsed, *(_CYCLES[name](days) for name in self.cycles)]
         return torch.stack(numbers, dim=1).to(dtype)
+
+    def find_ordinals(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map the same rows to the numbers that trees compare, ``[rows, ordinals_width]``.
+
+        They are those of `find_numbers`, and the month, the weekday and the hour.
+        """
+        groups = [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
+        numbers = self.find_numbers(x, dtype)
+        return torch.cat([numbers if self.has_trend else numbers[:, 1:], *groups], dim=1)
 
     def find_waves(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map the same rows to sine and cosine of each position, zero where the date is missing.
