@@ -71,7 +71,10 @@ class InferredColumn:
     """Of dates."""
 
     def feature(self) -> Feature:
-        """Return the column as a feature of a recipe; it must have a type."""
+        """Return the column as a feature of a recipe; it must have a type.
+
+        A value may be missing even if none is in this table: others may have gaps.
+        """
         return Feature(
             name=self.name,
             type=self.kind or "category",
@@ -79,7 +82,7 @@ class InferredColumn:
             affix=self.affix,
             format=self.format,
             unseen="other" if self.kind == "category" else "reject",
-            optional=self.missing > 0,
+            optional=True,
             missing=list(self.non_numeric),
         )
 

@@ -92,12 +92,8 @@ class Calendar:
     number of days of its ends, so that a trend does not continue beyond what was measured.
     """
 
-    def __init__(self, position: int, training: Floats, *, trend: bool = True) -> None:
-        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing.
-
-        Without ``trend``, `find_ordinals` leaves out the days since the first date, unless they are
-        all that varies.
-        """
+    def __init__(self, position: int, training: Floats) -> None:
+        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing."""
         self.position = position
         known = torch.from_numpy(training[~np.isnan(training)])
         self.low, self.high = float(known.min()), float(known.max())
@@ -115,7 +111,6 @@ class Calendar:
             if _varies(find(known)) and not (name == "weekday" and is_monthly)
         }
         self.numbers_width = 1 + len(self.cycles)
-        self.has_trend = trend or not (self.cycles or self.groups)
 
     def find_numbers(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map ``[rows, columns]`` in float64 to the days and positions, ``[rows, numbers_width]``.
@@ -137,8 +132,7 @@ class Calendar:
         They are those of `find_numbers`, and the month, the weekday and the hour.
         """
         groups = [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
-        numbers = self.find_numbers(x, dtype)
-        return torch.cat([numbers if self.has_trend else numbers[:, 1:], *groups], dim=1)
+        return torch.cat([self.find_numbers(x, dtype), *groups], dim=1)
 
     def find_waves(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map the same rows to sine and cosine of each position, zero where the date is missing.

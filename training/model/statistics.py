@@ -81,7 +81,7 @@ def fit_statistics(
         labels: their number; 0 for values. More than two have a number for each label.
         seed: of the folds.
     """
-    counts = [int(np.nanmax(x[:, k], initial=-1)) + 1 for k in positions]
+    counts = [count_categories(x, k) for k in positions]
     lookup = TargetStatistics(positions, counts, np.zeros((sum(counts) + 2 * len(counts), 1)))
     rows = lookup.find_rows(torch.from_numpy(x)).numpy()
     outputs = _spread(target, labels)
@@ -91,6 +91,11 @@ def fit_statistics(
         out_of_fold[fold] = _compute_means(rows[others], outputs[others], size)[rows[fold]]
     lookup = TargetStatistics(positions, counts, _compute_means(rows, outputs, size))
     return FittedStatistics(lookup, out_of_fold.reshape(len(x), -1))
+
+
+def count_categories(x: Inputs, position: int) -> int:
+    """Return the number of categories up to the last one that a column of a training set has."""
+    return int(np.nanmax(x[:, position], initial=-1)) + 1
 
 
 def _spread(target: Floats | Ints, labels: int) -> Floats:
