@@ -74,7 +74,7 @@ def test_a_column_of_dates_is_detected_with_a_remark(
 @pytest.mark.parametrize(
     "cells",
     [
-        [f"{k % 28 + 1}. May 2013" for k in range(40)],
+        [f"{k % 28 + 1}. Mai 2013" for k in range(40)],
         [f"{k % 12 + 1}/{k + 13}/2013" for k in range(15)]
         + [f"{k + 13}/1/2013" for k in range(15)],
         [f"2013-02-{k % 31 + 1:02}" for k in range(62)],
