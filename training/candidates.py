@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 from service.bundle import manifest as contract
-from training.autorecipe.draft import supports_dates
 from training.autorecipe.sections import (
     choose_sections,
     count_members,
@@ -24,7 +23,7 @@ from training.learn import fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
 from training.model.network_drafts import draw_networks
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Feature, Recipe
+from training.recipe.table import Recipe
 from training.weights import compute_loss
 
 _FOLDS = 5
@@ -106,22 +105,13 @@ def get_metric(recipe: Recipe) -> Literal["rmse", "log_loss"]:
     return "log_loss" if recipe.is_classification else "rmse"
 
 
-def select_features(recipe: Recipe, family: str) -> list[Feature]:
-    """Return the features that a family supports: all, or those that are no dates."""
-    if supports_dates(family):
-        return recipe.features
-    return [feature for feature in recipe.features if feature.type != "datetime"]
-
-
 def with_family(recipe: Recipe, family: str, rows: int) -> Recipe:
     """Return a drafted recipe for another family."""
     document = recipe.model_dump(mode="json")
     for section in ("network", "training", "preprocessing", "boosting"):
         del document[section]
-    features = select_features(recipe, family)
-    document["features"] = [feature.model_dump(mode="json") for feature in features]
     labels = len(recipe.target.labels)
-    document |= choose_sections(family, rows, features, labels)
+    document |= choose_sections(family, rows, recipe.features, labels)
     return parse_recipe(document, recipe.name)
 
 

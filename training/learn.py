@@ -16,7 +16,13 @@ from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
 from training.model.network_drafts import NetworkPlan, find_common_keys
 from training.model.networks import Ensemble, MixedPredictor, Predictor, ValueHead, build
-from training.model.preprocessing import Preprocessing, fit_preprocessing, fit_scaler
+from training.model.preprocessing import (
+    Preprocessing,
+    fit_preprocessing,
+    fit_scaler,
+    list_large_categories,
+)
+from training.model.statistics import FittedStatistics, fit_statistics
 from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
@@ -159,22 +165,26 @@ def _prepare(
     recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
 ) -> _Prepared:
     dtype = _PRECISION[plan.precision]
-    preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
-    preprocessing.to(dtype)
     head, scaled_target = _build_head(recipe, data.target, training)
+    statistics = _fit_statistics(recipe, data, training, scaled_target)
+    preprocessing = fit_preprocessing(
+        recipe.preprocessing, data.columns, data.features[training], statistics
+    )
+    preprocessing.to(dtype)
     row_weights = np.ones(len(scaled_target))
     if plan.class_weight == "balanced" and recipe.is_classification:
         row_weights = compute_sample_weight("balanced", data.target, indices=training)
 
-    def create_examples(rows: Rows) -> TrainingSet:
-        x = preprocessing(torch.from_numpy(data.features[rows]))
+    def create_examples(rows: Rows, out_of_fold: torch.Tensor | None = None) -> TrainingSet:
+        x = preprocessing(torch.from_numpy(data.features[rows]), out_of_fold)
         y, weight = (
             torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
         )
         return TrainingSet(x, y, weight)
 
+    others = None if statistics is None else torch.from_numpy(statistics.out_of_fold)
     validated = create_examples(validation) if len(validation) else None
-    return _Prepared(preprocessing, head, create_examples(training), validated)
+    return _Prepared(preprocessing, head, create_examples(training, others), validated)
 
 
 def _fit_networks(
@@ -195,6 +205,18 @@ def _fit_networks(
 
 def _get_seed(recipe: Recipe) -> int:
     return recipe.seed if recipe.network.seed is None else recipe.network.seed
+
+
+def _fit_statistics(
+    recipe: Recipe, data: Dataset, training: Rows, target: Floats
+) -> FittedStatistics | None:
+    """Fit the statistics of the columns with too many categories for one-hot columns."""
+    positions = list_large_categories(data.columns)
+    if not positions:
+        return None
+    labels = len(recipe.target.labels)
+    rows = data.features[training]
+    return fit_statistics(positions, rows, target[training], labels=labels, seed=recipe.seed)
 
 
 def _build_head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:

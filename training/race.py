@@ -13,7 +13,6 @@ from training.candidates import (
     create_candidate,
     get_metric,
     measure_family,
-    select_features,
     split,
 )
 from training.data.rows import LoadedRows
@@ -22,7 +21,7 @@ from training.errors import DataError, FitError
 from training.evaluation.assessment import join_folds
 from training.recipe.families import list_candidates
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Feature, Recipe
+from training.recipe.table import Recipe
 from training.weights import mix_out_of_fold
 
 _FEWEST_ROWS = 30
@@ -88,9 +87,6 @@ def race(
     measured: list[Candidate] = []
     failed: FitError | None = None
     for family in families or ([_QUICK] if limits.quick else list_candidates(recipe.task)):
-        if not select_features(recipe, family):
-            report(f"  {family:<18} does not support dates")
-            continue
         timed = replace(folds, deadline=deadline) if measured else folds
         try:
             of_family = list(measure_family(recipe, family, timed, alone=families is not None))
@@ -99,7 +95,7 @@ def race(
             report(f"  {family:<18} left out: {error}")
         else:
             measured += of_family
-            report(_describe_family(of_family, recipe.features))
+            report(_describe_family(of_family))
     if not measured:
         raise failed or FitError("No family can be fitted to this table.")
     candidates = _choose(recipe, measured, folds)
@@ -112,10 +108,8 @@ def _choose(recipe: Recipe, measured: Sequence[Candidate], folds: Folds) -> list
     """Return the best of each family, and an ensemble if it is better than all, best first."""
     by_family = {one.family: one for one in sorted(measured, key=lambda one: -one.loss)}
     candidates = list(by_family.values())
-    # The members of an ensemble have the same features.
-    alike = [one for one in measured if one.recipe.features == recipe.features]
-    if len(alike) > 1 and len(by_family) > 1:
-        candidates += _blend(recipe, alike, folds)
+    if len(by_family) > 1:
+        candidates += _blend(recipe, measured, folds)
     candidates.sort(key=lambda one: (one.family != "ensemble", one.loss))
     if recipe.split.test == 0:
         best = candidates[0]
@@ -165,12 +159,11 @@ def _blend(recipe: Recipe, candidates: Sequence[Candidate], folds: Folds) -> Ite
         yield replace(blended, seconds=seconds)
 
 
-def _describe_family(measured: Sequence[Candidate], features: Sequence[Feature]) -> str:
+def _describe_family(measured: Sequence[Candidate]) -> str:
     """Return a line with the best candidate of a family, and the time of all."""
     best = _find_best(measured)
     seconds = sum(candidate.seconds for candidate in measured)
-    without = "" if best.recipe.features == features else ", without the dates"
-    return f"  {best.family:<18} {_describe(replace(best, seconds=seconds))}{without}"
+    return f"  {best.family:<18} {_describe(replace(best, seconds=seconds))}"
 
 
 def _describe(candidate: Candidate) -> str:

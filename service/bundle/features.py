@@ -70,10 +70,20 @@ class _Feature(StrictModel):
     optional: bool = Field(
         default=False, description="whether the value may be missing (null in JSON, NaN in arrays)"
     )
+    complete: bool = Field(
+        default=False,
+        description="whether no value is missing in the training set; a row without one gets a "
+        "warning if the feature is optional",
+    )
     missing: list[str] | None = Field(
         default=None,
         description="cells of a table that mean a missing value; null: the usual words",
     )
+
+    @property
+    def needs_column(self) -> bool:
+        """Whether a table must have its column; cells in it may be empty if it is optional."""
+        return not self.optional or self.complete
 
 
 class NumericFeature(_Feature):

@@ -268,7 +268,7 @@ def _least_width(
     width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: TableCodec
 ) -> int:
     """Return the number of cells that a row must have; a header may have more names than cells."""
-    needed = [column for k, column in header.columns.items() if not codec.features[k].optional]
+    needed = [column for k, column in header.columns.items() if codec.features[k].needs_column]
     first = next((len(row) for _, row in rows), width)
     return min(width, max([first, *(column + 1 for column in needed)]))
 
@@ -316,7 +316,10 @@ def _require_columns(
     repeated: Sequence[Feature],
     line: int,
 ) -> None:
-    """Reject a header unless all features that it lacks are optional, and none is repeated."""
+    """Reject a header unless all features that it lacks are optional, and none is repeated.
+
+    A feature that is complete in the training set may have missing cells, but needs its column.
+    """
     if len(lacking) == len(features) and any(map(resembles_number, names)):
         wanted = ",".join(feature.name for feature in features)
         problem = Problem(
@@ -339,7 +342,7 @@ def _require_columns(
         if close is not None:
             free.remove(close)
             found.add(1, [_misspelling_problem(feature, close, line)])
-        elif not feature.optional:
+        elif feature.needs_column:
             found.add(1, [_missing_problem(feature, names, line)])
     found.raise_any()
 
@@ -374,7 +377,7 @@ def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Probl
 
 def _find_misspelled(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
-    if not feature.optional:
+    if feature.needs_column:
         return closest_name(feature.name, free)
     simple = {_simplify(name): name for name in free}
     similar = closest_name(_simplify(feature.name), simple, _VERY_SIMILAR)

@@ -39,6 +39,7 @@ from service.codecs.ranges import (
     find_valid_range,
     has_training_range,
     split_warning,
+    warn_missing,
 )
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import convert_exactly
@@ -295,6 +296,7 @@ class TrainingRange:
         lows, highs = zip(*map(find_training_range, features), strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
+        self._complete = np.array([feature.optional and feature.complete for feature in features])
         self._formats = [choose_format(feature, dtype) for feature in features]
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
@@ -307,19 +309,25 @@ class TrainingRange:
     def warnings(self, matrix: Matrix) -> Warnings:
         """Return a warning for each value outside the training range, by row.
 
+        A missing value has one if the training set has none in its column.
+
         Args:
-            matrix: ``[rows, columns]``, checked; missing values get no warning.
+            matrix: ``[rows, columns]``, checked.
         """
-        if not self._is_bounded:
+        if not (self._is_bounded or self._complete.any()):
             return NO_WARNINGS
         within = self.bounds.contain(matrix)
         if np.count_nonzero(within) == within.size:
             return NO_WARNINGS
         # Missing values are not within a range, so only for other values both are false.
-        beyond = within == np.isnan(matrix)
+        missing = np.isnan(matrix)
+        beyond = (within == missing) | (missing & self._complete)
         found: dict[int, list[str]] = {}
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
+            if value != value:  # noqa: PLR0124 - NaN alone differs from itself
+                found.setdefault(row, []).append(warn_missing(self._features[column]))
+                continue
             before, after = self._sentences[column]
             sentence = before if after is None else f"{before}{self._formats[column](value)}{after}"
             found.setdefault(row, []).append(sentence)

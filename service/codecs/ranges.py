@@ -75,3 +75,11 @@ def split_warning(feature: Feature, low: str, high: str) -> tuple[str, str | Non
     unit = f" {feature.unit}" if feature.unit else ""
     advice = f"outside the training range {low} to {high}; the prediction is unreliable."
     return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
+
+
+def warn_missing(feature: Feature) -> str:
+    """Return the warning about a missing value of a feature that is complete in training."""
+    return (
+        f"Feature {feature.name!r} is missing, which it never is in the training set; "
+        "the prediction is unreliable."
+    )

@@ -9,7 +9,6 @@ from service.bundle.store import read_bundle
 from tests.training.tables import write_mixed_table
 from training.__main__ import main
 from training.autorecipe.draft import draft
-from training.candidates import select_features, with_family
 from training.data.csv import UNKNOWN, read_csv
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
@@ -46,35 +45,6 @@ def test_a_linear_table_gets_a_linear_model(tmp_path: Path, folders: Folders) ->
     assert all(len(one.losses) == 5 for one in candidates)
 
 
-def test_a_family_without_dates_is_compared_on_the_other_columns(
-    tmp_path: Path, folders: Folders
-) -> None:
-    """If all columns are dates, it has no columns."""
-    lines = [f"2024-{k % 12 + 1:02}-15,{k % 7},{k * 0.37}" for k in range(60)]
-    (tmp_path / "t.csv").write_text("\n".join(["day,n,y", *lines]))
-    recipe, _ = _loaded(tmp_path / "t.csv", "y", folders)
-
-    mlp, trees = (with_family(recipe, family, 60) for family in ("mlp", "gradient-boosting"))
-
-    assert [feature.name for feature in mlp.features] == ["day", "n"]
-    assert [feature.name for feature in trees.features] == ["n"]
-    only_dates = recipe.model_copy(update={"features": recipe.features[:1]})
-    assert select_features(only_dates, "mlp") == recipe.features[:1]
-    assert select_features(only_dates, "gradient-boosting") == []
-
-
-def test_a_draft_for_a_family_without_dates_leaves_them_out(tmp_path: Path) -> None:
-    """And says so."""
-    path = tmp_path / "t.csv"
-    lines = [f"2024-01-{k % 28 + 1:02},{k % 7},{k * 0.37}" for k in range(60)]
-    path.write_text("\n".join(["day,n,y", *lines]))
-
-    drafted = draft(read_csv(path, UNKNOWN), str(path), "y", "mine", "gradient-boosting")
-
-    assert [feature.name for feature in drafted.recipe.features] == ["n"]
-    assert drafted.columns[0].note == "dates, which gradient-boosting does not support"
-
-
 def test_the_test_set_does_not_decide(tmp_path: Path, folders: Folders) -> None:
     """Other targets of the test rows give the same losses, to the last bit."""
     recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(6000, 2.0)), "y", folders)
@@ -106,7 +76,7 @@ def test_families_that_err_differently_are_mixed(tmp_path: Path, folders: Folder
 
 
 def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> None:
-    """Families without dates are measured on the other columns, and are no members of ensembles."""
+    """Every family reads dates, so every one can be a member of an ensemble."""
     generator = np.random.default_rng(0)
     days = np.datetime64("2021-01-01") + generator.permutation(300)
     x = generator.normal(size=300).round(3)
@@ -115,22 +85,13 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["day,a,y", *lines]))
     recipe, loaded = _loaded(path, "y", folders)
-    said: list[str] = []
 
-    candidates = race(recipe, loaded, said.append)
+    candidates = race(recipe, loaded)
 
-    assert [line.split()[0] for line in said if "without the dates" in line] == [
-        "gradient-boosting"
-    ]
-    columns = {one.family: len(one.recipe.features) for one in candidates}
-    assert columns["linear"] == columns["mlp"] == 2
-    assert columns["gradient-boosting"] == 1
-    assert candidates[0].family != "gradient-boosting"
-    assert all(
-        member.network.family != "gradient-boosting"
-        for one in candidates
-        for member in one.recipe.members
-    )
+    deviation = loaded.target.std()
+    assert {"linear", "mlp", "gradient-boosting"} <= {one.family for one in candidates}
+    assert all(one.loss < deviation / 3 for one in candidates)
+    assert all(len(one.recipe.features) == 2 for one in candidates)
 
 
 @pytest.mark.parametrize(("rows", "compared"), [(29, False), (30, True)])

@@ -31,7 +31,7 @@ _MONTHS = (
 )
 _DATES = (
     r"(?i)^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}[-/]\d{1,2}$"
-    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)|\d{1,2}[-/]\d{4}$"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:T\d{6}|$)"
     rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
@@ -71,7 +71,10 @@ class InferredColumn:
     """Of dates."""
 
     def feature(self) -> Feature:
-        """Return the column as a feature of a recipe; it must have a type."""
+        """Return the column as a feature of a recipe; it must have a type.
+
+        A value may be missing even if none is in this table: others may have gaps.
+        """
         return Feature(
             name=self.name,
             type=self.kind or "category",
@@ -79,7 +82,7 @@ class InferredColumn:
             affix=self.affix,
             format=self.format,
             unseen="other" if self.kind == "category" else "reject",
-            optional=self.missing > 0,
+            optional=True,
             missing=list(self.non_numeric),
         )
 
@@ -244,8 +247,8 @@ def _infer_category(
         return unusable("an identifier")
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
-    if distinct > MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
-        note = f"{distinct} different words are too many for categories"
+    if distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+        note = f"{distinct} different words are too many for {format_count(len(known), 'cell')}"
         return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]
     if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:

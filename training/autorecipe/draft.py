@@ -32,7 +32,6 @@ from training.autorecipe.targets import find_missing_words, infer_target
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
-from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 
@@ -92,8 +91,6 @@ def draft(  # noqa: PLR0913 - what the user may choose
     classes = labels > 0
     chosen = choose_split_columns(usable, column, y if classes else None, requested)
     columns = _infer_columns(usable, column, chosen)
-    if family is not None and not supports_dates(family):
-        columns = [_leave_out_dates(other, family) for other in columns]
     features = [other.feature() for other in columns if other.kind is not None]
     if not features:
         raise DataError(_describe_unusable(table, column, columns))
@@ -152,17 +149,6 @@ def _describe_unusable(table: Table, target: str, columns: Sequence[InferredColu
     reasons = [f"{column.name} ({column.note})" for column in columns]
     why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
     return f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
-
-
-def supports_dates(family: str) -> bool:
-    """Return whether a family can have features of dates."""
-    return TABLE_FAMILIES[family].fitter == "PyTorch"
-
-
-def _leave_out_dates(column: InferredColumn, family: str) -> InferredColumn:
-    if column.kind != "datetime":
-        return column
-    return replace(column, kind=None, note=f"dates, which {family} does not support")
 
 
 def find_target_column(table: Table, target: str) -> str:

@@ -6,7 +6,6 @@ and its name or the order of the rows.
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -44,8 +43,10 @@ _FIRST_COLUMNS = 6
 _MIN_TIMES = 10
 _MAX_TIME_SHARE = 0.2
 _TIME_FOLDS = 5
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC).timestamp()
-_LATEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+_EARLIEST = -25_567
+"""1900-01-01, in days since 1970-01-01."""
+_LATEST = 47_482
+"""2100-01-01."""
 _TIME = re.compile(r"date|datetime|day|dteday|period|time|timestamp")
 # The time of another event than the row's.
 _OTHER_TIME = re.compile(
@@ -154,15 +155,15 @@ def _has_times(cells: pl.Series) -> bool:
     """Return whether all cells are dates of these centuries, and not too many are equal."""
     if cells.null_count() or cells.n_unique() < _MIN_TIMES:
         return False
-    seconds = parse_dates(cells)
-    if seconds is None or not seconds.is_between(_EARLIEST, _LATEST).all():
+    days = parse_dates(cells)
+    if days is None or not days.is_between(_EARLIEST, _LATEST).all():
         return False
-    return _largest_share(seconds) <= _MAX_TIME_SHARE
+    return _largest_share(days) <= _MAX_TIME_SHARE
 
 
 def _is_ordered(cells: pl.Series) -> bool:
-    seconds = parse_dates(cells)
-    return seconds is not None and (seconds.is_sorted() or seconds.is_sorted(descending=True))
+    days = parse_dates(cells)
+    return days is not None and (days.is_sorted() or days.is_sorted(descending=True))
 
 
 def _has_old_labels(table: Table, column: str, labels: Floats) -> bool:

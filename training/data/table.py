@@ -20,6 +20,9 @@ from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
 _SHOWN = 20
+# Columns with more kinds have statistics of them, which need several rows of each.
+_MANY_KINDS = 100
+_MIN_ROWS_PER_KIND = 3
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -247,7 +250,8 @@ def _find_labels(table: Table, cells: pl.Series, target: Target) -> pl.Series:
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:
     """Return each feature with its categories.
 
-    They are those of the recipe or, if it has none, those of the training set, sorted.
+    They are those of the recipe or, if it has none, those of the training set, sorted. Of many
+    kinds, those of very few rows are left out if unknown ones are accepted.
 
     Raises:
         DataError: a column of categories has no value.
@@ -256,12 +260,20 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     for feature in features:
         categories = tuple(feature.categories)
         if feature.type == "category" and not categories:
-            categories = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
+            categories = _learn_categories(_cells(table, feature)[training].drop_nulls(), feature)
         if feature.type == "category" and not categories:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         number_format = None if table.csv_format is None else table.number_format
         columns.append(Column(feature, categories, number_format, _missing(table, feature)))
     return columns
+
+
+def _learn_categories(known: pl.Series, feature: Feature) -> tuple[str, ...]:
+    counts = known.alias("kind").value_counts().sort("kind")
+    if feature.unseen == "other" and len(counts) > _MANY_KINDS:
+        frequent = counts.filter(pl.col("count") >= _MIN_ROWS_PER_KIND)
+        counts = frequent if len(frequent) else counts
+    return tuple(counts["kind"])
 
 
 def _missing(table: Table, feature: Feature) -> tuple[str, ...] | None:

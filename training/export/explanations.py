@@ -62,7 +62,8 @@ class Probe:
         for step in self._predictor.preprocessing.steps:
             if isinstance(step, Clipper):
                 ends = zip(step.low.tolist(), step.high.tolist(), strict=True)
-                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=True))
+                # Statistics of categories follow the numbers.
+                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=False))
         self.row = np.full(training.shape[1], UNSEEN)
         for position in np.flatnonzero(~np.array(categories)):
             self.row[position] = np.nanmean(self.clip(int(position), training[:, position]))

@@ -148,6 +148,7 @@ def _describe_feature(
         "name": feature.name,
         "description": feature.description,
         "optional": feature.optional,
+        "complete": feature.optional and len(known) == len(cells),
         "missing": None if column.missing is None else list(column.missing),
     }
     if feature.type == "boolean":

@@ -5,20 +5,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
 import torch
+from onnx import compose
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from torch import nn
 
 from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
-from training.data.table import Float32s
+from training.data.table import Float32s, Inputs
 from training.errors import ExportError
 from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
@@ -26,7 +25,7 @@ from training.export.merging import merge
 from training.export.output_choice import find_output
 from training.export.trees import append_exponential, compare_with_edges, join_members
 from training.export.trimming import trim
-from training.export.wrapping import wrap
+from training.export.wrapping import Datatype, wrap
 from training.model.blend import Blend
 from training.model.boosting import BoostedTrees
 from training.model.estimators import Estimator
@@ -38,6 +37,7 @@ _ABSOLUTE = 1e-5
 _BATCHES = (1, 2, 7)
 _OPSET = 18
 _OPSETS = {"": _OPSET, "ai.onnx.ml": 3}
+_COLUMNS = "columns"
 _LARGEST_BATCH = 16_384
 _MAX_RUNS = 20_000
 _EXAMPLE_ROWS = 8
@@ -76,37 +76,51 @@ def export(predictor: Predictor | Estimator | Blend, output: str, columns: int) 
 def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
-    kind = FloatTensorType([None, len(columns)])
     fitted = estimator.fitted
+    dtype: np.dtype[Any] = np.dtype(np.float32)
     if isinstance(fitted, BoostedTrees):
-        model = _convert_trees(fitted, kind)
+        dtype = fitted.columns.input_dtype
+        model = _convert_trees(fitted, np.zeros((3, len(columns)), dtype))
     else:
-        model = _convert(fitted, kind)
+        model = _convert(fitted, len(columns))
     if estimator.recipe.target.log:
         append_exponential(model)
     foreign = ForeignGraph(model)
-    probe = np.zeros((1, len(columns)), dtype=np.float32)
+    probe = np.zeros((1, len(columns)), dtype)
     mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
     # The service chooses the label by the recipe's threshold, not the graph.
     mapping = replace(mapping, label_output=None)
-    return wrap(foreign, columns, mapping, output)
+    datatype: Datatype = "FP64" if dtype == np.float64 else "FP32"
+    return wrap(foreign, columns, mapping, output, datatype)
 
 
-def _convert_trees(trees: BoostedTrees, kind: FloatTensorType) -> onnx.ModelProto:
-    first, *others = trees.members
-    encoded = FloatTensorType([None, len(trees.edges)])
-    model = _convert(Pipeline([("encoder", trees.encoder), ("boosted", first)]), kind)
-    join_members([model, *(_convert(member, encoded) for member in others)])
-    compare_with_edges(model, trees.edges)
-    return model
-
-
-def _convert(estimator: BaseEstimator, kind: FloatTensorType) -> onnx.ModelProto:
+def _convert(fitted: Any, columns: int) -> onnx.ModelProto:  # noqa: ANN401 - scikit-learn ships no types
+    """Convert a scikit-learn estimator to a graph whose input ``columns`` has 32 bits."""
+    kind = FloatTensorType([None, columns])
     with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
         model: onnx.ModelProto = to_onnx(
-            estimator, initial_types=[("columns", kind)], target_opset=_OPSETS
+            fitted, initial_types=[(_COLUMNS, kind)], target_opset=_OPSETS
         )
     return model
+
+
+def _convert_trees(fitted: BoostedTrees, probe: Inputs) -> onnx.ModelProto:
+    """Convert trees, and connect them to the graph that encodes their columns."""
+    models = [_convert(member, len(fitted.edges)) for member in fitted.members]
+    join_members(models)
+    trees = models[0]
+    compare_with_edges(trees, fitted.edges)
+    if not fitted.columns.encodes:
+        return trees
+    rows = torch.from_numpy(probe)
+    before = onnx.load_from_string(
+        export_module(fitted.columns, rows, "raw_columns", "encoded_columns")
+    )
+    version = max(before.ir_version, trees.ir_version)
+    before.ir_version = trees.ir_version = version
+    return compose.merge_models(
+        before, trees, io_map=[("encoded_columns", _COLUMNS)], prefix1="encoding/"
+    )
 
 
 def export_module(

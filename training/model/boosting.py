@@ -7,26 +7,19 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.impute import SimpleImputer
-from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 from threadpoolctl import threadpool_limits
 
 from service.predictions import Ints
 from training.data.table import Float32s, Floats, Inputs
+from training.model.tree_columns import TreeColumns, fit_tree_columns
 from training.recipe.table import Recipe
 
 Examples = tuple[Inputs, Floats | Ints]
 """Features ``[rows, columns]`` in raw units with positions of categories, and target ``[rows]``."""
 
-_FOLDS = 5
 _BINS = 255
 _PARALLEL_CELLS = 500_000
-# The position of a missing category; unknown ones have -1.
-_MISSING = -2.0
 
 
 @dataclass(frozen=True)
@@ -37,10 +30,10 @@ class BoostedTrees:
     columns with the edges themselves, takes the same branches.
     """
 
-    encoder: Any  # scikit-learn ships no types
+    columns: TreeColumns
     edges: list[Float32s]
     """Of each encoded column, ascending; a bin has the numbers up to its edge."""
-    members: Sequence[Any]
+    members: Sequence[Any]  # scikit-learn ships no types
     """Fitted with other seeds; the score is the mean of theirs."""
 
     @property
@@ -72,20 +65,19 @@ class BoostedTrees:
         return [_to_probabilities(mean) for mean in means] if is_classifier else means
 
     def _find_bins(self, features: Inputs) -> Float32s:
-        return find_bins(self.encoder.transform(features), self.edges)
+        return find_bins(self.columns.encode(features), self.edges)
 
 
 def fit_gradient_boosting(recipe: Recipe, training: Examples, validation: Examples) -> BoostedTrees:
     """Fit scikit-learn's histogram gradient boosting, which treats missing numbers as values.
 
     Categories become the smoothed mean of the target, which is learned on other folds than the
-    rows it is used for (Micci-Barreca, 2001); of more than two labels, one column for each
-    category. Without a validation set, or with a patience of 0, all trees are grown.
+    rows it is used for. Without a validation set, or with a patience of 0, all trees are grown.
     """
     x, y = training
-    encoder = _create_encoder(recipe, y)
-    encoded = encoder.fit_transform(x, y)
-    edges = [choose_edges(column) for column in encoded.astype(np.float32).T]
+    fitted = fit_tree_columns(recipe, x, y)
+    encoded = fitted.training
+    edges = [choose_edges(column) for column in encoded.T]
     plan = recipe.boosting
     classes = recipe.is_classification
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
@@ -107,14 +99,14 @@ def fit_gradient_boosting(recipe: Recipe, training: Examples, validation: Exampl
     ]
     unseen = {}
     if has_validation:
-        bins = find_bins(encoder.transform(validation[0]), edges)
+        bins = find_bins(fitted.columns.encode(validation[0]), edges)
         unseen = {"X_val": bins, "y_val": validation[1]}
     # Threads wait for each other longer than small tables take.
     with threadpool_limits(None if encoded.size >= _PARALLEL_CELLS else 1, user_api="openmp"):
         seen = find_bins(encoded, edges)
         for member in members:
             member.fit(seen, y, **unseen)
-    return BoostedTrees(encoder, edges, members)
+    return BoostedTrees(fitted.columns, edges, members)
 
 
 def _list_stages(member: BaseEstimator, bins: Float32s, stages: Sequence[int]) -> list[Floats]:
@@ -148,34 +140,10 @@ def choose_edges(column: Float32s) -> Float32s:
     return np.unique(np.nanquantile(column, shares, method="lower").astype(np.float32))
 
 
-def find_bins(encoded: Floats | Float32s, edges: list[Float32s]) -> Float32s:
+def find_bins(encoded: Float32s, edges: list[Float32s]) -> Float32s:
     """Return the bin of each number ``[rows, columns]``; NaN remains."""
-    narrow = encoded.astype(np.float32)
-    bins = np.full_like(narrow, np.nan)
-    for k, column in enumerate(narrow.T):
+    bins = np.full_like(encoded, np.nan)
+    for k, column in enumerate(encoded.T):
         known = ~np.isnan(column)
         bins[known, k] = np.searchsorted(edges[k], column[known])
     return bins
-
-
-def _create_encoder(recipe: Recipe, target: Floats | Ints) -> ColumnTransformer:
-    """Return an encoder that passes numbers through."""
-    categories = [k for k, one in enumerate(recipe.features) if one.type == "category"]
-    others = [k for k in range(len(recipe.features)) if k not in categories]
-    steps: list[Any] = [("numbers", "passthrough", others)] if others else []
-    if categories:
-        mark = SimpleImputer(missing_values=np.nan, strategy="constant", fill_value=_MISSING)
-        encoding = Pipeline([("missing", mark), ("encoding", _encode(recipe, target))])
-        steps.append(("categories", encoding, categories))
-    return ColumnTransformer(steps)
-
-
-def _encode(recipe: Recipe, target: Floats | Ints) -> OneHotEncoder | TargetEncoder:
-    if recipe.task == "multiclass":
-        return OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    classes = recipe.is_classification
-    stratified = classes and np.bincount(target).min() >= _FOLDS
-    folds = (StratifiedKFold if stratified else KFold)(
-        _FOLDS, shuffle=True, random_state=recipe.seed
-    )
-    return TargetEncoder(cv=folds, target_type="binary" if classes else "continuous")

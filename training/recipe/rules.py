@@ -187,7 +187,7 @@ _RULES: Rules = [
     ),
     lambda r: (
         not r.family.all_columns
-        and any(feature.optional or feature.type == "category" for feature in r.features)
+        and any(one.optional or one.type in ("category", "datetime") for one in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
     ),

@@ -12,12 +12,12 @@ from training.data.csv import UNKNOWN, create_layout, read_csv
 from training.data.table import encode_target, with_target
 
 
-def _draft(folder: Path, cells: list[str]) -> Draft:
+def _draft(folder: Path, cells: list[str], family: str | None = None) -> Draft:
     """Draft a recipe for a table with these cells as the target `y`."""
     path = folder / "table.csv"
     lines = [f"{k % 17},{cell}" for k, cell in enumerate(cells)]
     path.write_text("\n".join(["x,y", *lines, ""]), encoding="utf-8")
-    return draft(read_csv(path, UNKNOWN), str(path), "y", "table", None)
+    return draft(read_csv(path, UNKNOWN), str(path), "y", "table", family)
 
 
 def _encode(drafted: Draft) -> list[float]:
@@ -100,3 +100,11 @@ def test_a_word_for_missing_values_may_be_a_word(
     missing = find_missing_words(read_csv(path, UNKNOWN), next(iter(columns)) if is_target else "y")
 
     assert set(MISSING) - set(missing) == words
+
+
+def test_gradient_boosting_fits_a_skewed_target_itself(tmp_path: Path) -> None:
+    """Its recipe may have no logarithm."""
+    cells = [f"{math.exp(k % 97 / 12):.3f}" for k in range(400)]
+
+    assert _draft(tmp_path, cells).recipe.target.log
+    assert not _draft(tmp_path, cells, "gradient-boosting").recipe.target.log
