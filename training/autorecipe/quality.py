@@ -175,6 +175,9 @@ def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     )
     chosen = _CHOSEN.get(str(recipe.target.threshold))
     remedy = f" The decision threshold has {chosen}." if chosen else ""
+    if recipe.target.threshold == "half":
+        lower = 'target.threshold = "f1"' if recipe.split.validation else "a lower target.threshold"
+        remedy = f" To predict it more often, set {lower} in the recipe."
     if recipe.training is not None and recipe.training.class_weight == "balanced":
         remedy += " Each label has the same weight in the loss."
     return [f"{remark}is misleading.{remedy}"]
