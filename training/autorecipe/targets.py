@@ -61,13 +61,14 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     wordless = parsed.numeric and not parsed.non_numeric and not parsed.affix
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
+    has_log = family is None or TABLE_FAMILIES[family].fitter == "PyTorch"
     if parsed.numeric and not wordless and many:
-        return _infer_quantity_with_words(table, column, parsed)
+        return _infer_quantity_with_words(table, column, parsed, has_log=has_log)
     if not wordless or classification:
         return _infer_labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if distinct > few or regression:
-        return _infer_quantity(table, column, parsed.cells)
+        return _infer_quantity(table, column, parsed.cells, has_log=has_log)
     return _infer_labels(
         table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
     )
@@ -114,18 +115,25 @@ def _is_frequent(cells: pl.Series, word: str) -> bool:
     return count >= max(_MIN_ROWS, _HALF * len(known) / max(known.n_unique(), 1))
 
 
-def _infer_quantity_with_words(table: Table, column: str, parsed: ParsedNumbers) -> InferredTarget:
-    target = _infer_quantity(table, column, parsed.cells)
+def _infer_quantity_with_words(
+    table: Table, column: str, parsed: ParsedNumbers, *, has_log: bool
+) -> InferredTarget:
+    target = _infer_quantity(table, column, parsed.cells, has_log=has_log)
     update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
 
 
-def _infer_quantity(table: Table, column: str, numbers: pl.Series) -> InferredTarget:
-    """Infer a target of numbers, one for each cell that is not missing."""
+def _infer_quantity(
+    table: Table, column: str, numbers: pl.Series, *, has_log: bool
+) -> InferredTarget:
+    """Infer a target of numbers, one for each cell that is not missing.
+
+    ``has_log`` says whether the family may fit their logarithm.
+    """
     positive = numbers.filter(numbers >= 0)
-    if _compute_skewness(positive) < 1 or _compute_skewness(positive.log1p()) > 1:
+    if not has_log or _compute_skewness(positive) < 1 or _compute_skewness(positive.log1p()) > 1:
         return InferredTarget(Target(column=column), [])
     negative = (numbers < 0).arg_true()
     if not len(negative):
