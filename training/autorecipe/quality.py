@@ -77,6 +77,13 @@ def describe_format(table: Table) -> list[str]:
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
     remarks += _find_swallowed_rows(table, csv_format.separator)
+    if csv_format.broken:
+        lines = join_names([f"line {line}" for line in csv_format.broken], _SHOWN)
+        rows = format_count(len(csv_format.broken), "row")
+        remarks.append(
+            f"{rows} cannot be read ({lines}): a quote is opened there and never closed, or a "
+            "quote inside a quoted cell is not doubled. Correct that, and train again."
+        )
     if csv_format.renamed:
         some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
         remarks.append(f"Columns of the same name are numbered: {some}.")
