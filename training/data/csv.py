@@ -103,8 +103,7 @@ def read_csv(
 ) -> Table:
     """Read a CSV file.
 
-    Title lines above the header are skipped. Without a header and without ``columns``, the columns
-    are named column_1, column_2 and so on.
+    Title lines are skipped. Without a header, the columns are named column_1, column_2 and so on.
 
     Args:
         path: the file.
