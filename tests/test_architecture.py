@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.bundle": {"service.spelling", "service.timetext"},
     "service.tabletext": set(),
     "service.values": {"service.bundle", "service.spelling", "service.tabletext"},
+    "service.records": {"service.errors", "service.tabletext", "service.values"},
     "service.imaging": {"service.bundle", "service.filetypes"},
     "service.predictions": {"service.bundle"},
     "service.observability": set(),
@@ -46,6 +47,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.imaging",
         "service.limits",
         "service.predictions",
+        "service.records",
         "service.settings",
         "service.spelling",
         "service.tabletext",
@@ -156,6 +158,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.data": {
         "service.bundle",
         "service.filetypes",
+        "service.records",
         "service.spelling",
         "service.tabletext",
         "service.timetext",

@@ -11,24 +11,30 @@ from dataclasses import dataclass
 from service.bundle.features import Feature, TableFormat
 from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader, create_number_format, find_number_formats
-from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_again
+from service.codecs.csv_reader import CsvReader
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
+from service.records import (
+    MAX_TITLES,
+    Lines,
+    Record,
+    Records,
+    count_titles,
+    decode_again,
+    may_be_title,
+)
 from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
-    MAX_TITLES,
     SEPARATORS,
     CsvDialect,
     Decimal,
     begins_like_json,
     column_name,
     compose,
-    count_titles,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
-    may_be_title,
     read_rows,
     sniff,
 )
@@ -178,7 +184,7 @@ def _sniff_dialect(
     quote = trained.quote if trained.quote is not None and '"' not in text else None
     dialect = sniff(
         # A first line may be longer than the sample; its beginning is enough.
-        text.lstrip()[:SAMPLE_BYTES],
+        text.lstrip("\r\n")[:SAMPLE_BYTES],
         encoding,
         marked=marked,
         names=trained.columns or [feature.name for feature in codec.features],
@@ -251,7 +257,9 @@ def _read_header(
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
-    return any(column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell)
+    return any(
+        column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell.strip()
+    )
 
 
 def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:

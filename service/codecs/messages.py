@@ -4,7 +4,6 @@ Only the problems that are reported get a message.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +22,7 @@ from service.bundle.features import (
     Range,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
+from service.records import SURROGATE
 from service.spelling import LONGEST_WORD, closest_name, join_names
 from service.tabletext import NumberFormat, plain_number
 from service.timetext import TIME_OF_DAY, describe_format
@@ -38,8 +38,6 @@ from service.values import (
 Matrix = npt.NDArray[np.floating]
 """``[rows, columns]`` in the type of the graph's input, float32 or float64."""
 
-SURROGATE = re.compile("[\udc80-\udcff]")
-"""Bytes that are not UTF-8, in decoded text."""
 _NOT_UTF8 = (
     "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
     "example Content-Type: text/csv; charset=windows-1252."

@@ -97,13 +97,12 @@ def draft(  # noqa: PLR0913 - what the user may choose
 
     family = family or choose_family(len(y), classes=classes)
     split = choose_split(y, chosen, classes=classes)
-    choose = inferred.rare and "validation" in split
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
         "data": _describe_data(table, file),
-        "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
+        "target": inferred.target.model_dump(),
         "features": [feature.model_dump() for feature in features],
         "split": split,
     }

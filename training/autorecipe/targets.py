@@ -34,8 +34,6 @@ class InferredTarget:
 
     target: Target
     remarks: list[str]
-    rare: bool = False
-    """Whether the second of two labels is so rare that accuracy is misleading."""
 
 
 def infer_target(table: Table, column: str, family: str | None) -> InferredTarget:
@@ -64,12 +62,12 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
     if parsed.numeric and not wordless and many:
-        return _infer_quantity_with_words(table, column, parsed, family)
+        return _infer_quantity_with_words(table, column, parsed)
     if not wordless or classification:
         return _infer_labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if distinct > few or regression:
-        return _infer_quantity(table, column, parsed.cells, family)
+        return _infer_quantity(table, column, parsed.cells)
     return _infer_labels(
         table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
     )
@@ -116,22 +114,16 @@ def _is_frequent(cells: pl.Series, word: str) -> bool:
     return count >= max(_MIN_ROWS, _HALF * len(known) / max(known.n_unique(), 1))
 
 
-def _infer_quantity_with_words(
-    table: Table, column: str, parsed: ParsedNumbers, family: str | None
-) -> InferredTarget:
-    target = _infer_quantity(table, column, parsed.cells, family)
+def _infer_quantity_with_words(table: Table, column: str, parsed: ParsedNumbers) -> InferredTarget:
+    target = _infer_quantity(table, column, parsed.cells)
     update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
 
 
-def _infer_quantity(
-    table: Table, column: str, numbers: pl.Series, family: str | None
-) -> InferredTarget:
+def _infer_quantity(table: Table, column: str, numbers: pl.Series) -> InferredTarget:
     """Infer a target of numbers, one for each cell that is not missing."""
-    if family is not None and TABLE_FAMILIES[family].fitter == "scikit-learn":
-        return InferredTarget(Target(column=column), [])  # such a family fits no logarithm
     positive = numbers.filter(numbers >= 0)
     if _compute_skewness(positive) < 1 or _compute_skewness(positive.log1p()) > 1:
         return InferredTarget(Target(column=column), [])
@@ -190,7 +182,7 @@ def _infer_labels(
         ignore_case=ignore_case,
         others="drop" if skipped else "reject",
     )
-    return InferredTarget(target, remarks, rare)
+    return InferredTarget(target, remarks)
 
 
 def _merge_spellings(counts: pl.DataFrame, number_format: NumberFormat) -> pl.DataFrame:

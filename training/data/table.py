@@ -47,6 +47,8 @@ class DetectedCsvFormat:
     """What precedes a quote inside a cell, if that is not doubled."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """The names in the file of the columns with a number after it, as that name is repeated."""
+    broken: Sequence[int] = ()
+    """The lines of rows that a quote breaks, which have no cells."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,17 @@ def test_a_few_negative_numbers_in_a_skewed_target_are_reported(tmp_path: Path, 
     assert [text for text in drafted.remarks if "1 negative number (row 42)" in text]
 
 
+@pytest.mark.parametrize(("family", "log"), [("linear", True), ("gradient-boosting", False)])
+@pytest.mark.parametrize("unit", ["", " kg", " %"])
+def test_a_family_that_fits_no_logarithm_is_drafted_without_it(
+    tmp_path: Path, family: str, unit: str, *, log: bool
+) -> None:
+    """Skewed numbers, plain and with a unit, can be predicted by every family."""
+    cells = [f"{math.expm1(k % 40 / 10):.4f}{unit}" for k in range(400)]
+
+    assert _draft(tmp_path, cells, family).recipe.target.log is log
+
+
 def test_a_target_with_many_negative_numbers_has_no_remark(tmp_path: Path) -> None:
     """They are no errors."""
     cells = [f"{math.expm1(k % 40 / 10) * (-1) ** (k % 9 == 0):.4f}" for k in range(400)]
