@@ -14,6 +14,7 @@ from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
 from training.model.networks import Ensemble, Predictor, ValueHead, build
 from training.model.preprocessing import fit_preprocessing, fit_scaler
+from training.model.text import TableModel, TextModel, find_texts, fit_texts
 from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
@@ -24,7 +25,7 @@ _PRECISION = {32: torch.float32, 64: torch.float64}
 class FittedModel:
     """A fitted predictor, with its training history and thresholds."""
 
-    predictor: Predictor | Estimator | Blend
+    predictor: TableModel
     histories: list[History]
     threshold: float
     """Of two labels, the second is predicted at or above this probability."""
@@ -38,11 +39,13 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
     The validation set decides when to stop, the decision threshold, and below which probability a
     prediction is unsure; it may be empty.
     """
-    predictor: Predictor | Estimator | Blend
-    if recipe.members:
-        predictor, histories = _fit_members(recipe, data, training, validation)
+    predictor: TableModel
+    if find_texts(data.columns):
+        texts, numeric, encoded = fit_texts(recipe, data, training)
+        model, histories = _fit_numbers(numeric, encoded, training, validation)
+        predictor = TextModel(data.columns, texts, model)
     else:
-        predictor, histories = _fit_predictor(recipe, data, training, validation)
+        predictor, histories = _fit_numbers(recipe, data, training, validation)
     predictions = predictor.predict(data.features[validation])
     threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
     unsure = None
@@ -51,6 +54,15 @@ def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -
             *compute_confidence(data.target[validation], predictions, threshold)
         )
     return FittedModel(predictor, histories, threshold, unsure)
+
+
+def _fit_numbers(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor | Estimator | Blend, list[History]]:
+    """Fit a recipe without text."""
+    if recipe.members:
+        return _fit_members(recipe, data, training, validation)
+    return _fit_predictor(recipe, data, training, validation)
 
 
 def _fit_members(

@@ -61,8 +61,10 @@ def run(
     output_tensor = output_name(output)
     check_rows = data.features[parts.test if len(parts.test) else parts.training]
     graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
-    onnx_export.verify(graph, fitted.predictor, check_rows)
-    examples = onnx_export.create_examples(fitted.predictor, check_rows, output_tensor)
+    onnx_export.verify(graph, fitted.predictor, check_rows, data.columns)
+    examples = onnx_export.create_examples(
+        fitted.predictor, check_rows, output_tensor, columns=data.columns
+    )
 
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
