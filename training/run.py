@@ -58,13 +58,11 @@ def run(
     output = describe_output(
         recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
-    output_tensor = output_name(output)
+    tensor = output_name(output)
     check_rows = data.features[parts.test if len(parts.test) else parts.training]
-    graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
+    graph = onnx_export.export(fitted.predictor, tensor, len(data.columns))
     onnx_export.verify(graph, fitted.predictor, check_rows, data.columns)
-    examples = onnx_export.create_examples(
-        fitted.predictor, check_rows, output_tensor, columns=data.columns
-    )
+    examples = onnx_export.create_examples(fitted.predictor, check_rows, tensor, data.columns)
 
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(

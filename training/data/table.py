@@ -21,6 +21,7 @@ from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
 _SHOWN = 20
+_LONGEST_EXAMPLE = 200
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -116,6 +117,8 @@ class Column:
     """The words for missing values, if they are not the default ones."""
     texts: tuple[str, ...] = ()
     """The distinct cells of a table's column of text, normalized and sorted."""
+    example: str = ""
+    """A cell of text as the table has it."""
 
 
 @dataclass(frozen=True)
@@ -273,8 +276,11 @@ def with_texts(table: Table, column: Column) -> Column:
     """Return a column with the texts of a table, if it is one of text."""
     if column.feature.type != "text":
         return column
-    texts = _normalize(_cells(table, column.feature)).unique().sort()
-    return replace(column, texts=tuple(texts))
+    cells = _cells(table, column.feature)
+    known = cells.drop_nulls()
+    short = known.filter(known.str.len_chars() <= _LONGEST_EXAMPLE)
+    example = str(short[0]) if len(short) else column.feature.name
+    return replace(column, texts=tuple(_normalize(cells).unique().sort()), example=example)
 
 
 def _normalize(cells: pl.Series) -> pl.Series:

@@ -150,9 +150,7 @@ def _describe_feature(
         "missing": None if column.missing is None else list(column.missing),
     }
     if feature.type == "text":
-        texts = [column.texts[int(code)] for code in known]
-        example = feature.example or next(filter(None, texts), "text")
-        return TextFeature(**shared, example=str(example))
+        return TextFeature(**shared, example=str(feature.example or column.example))
     if feature.type == "boolean":
         example = np.median(known) if feature.example is None else feature.example
         return BooleanFeature(**shared, example=bool(example))

@@ -157,8 +157,8 @@ def create_examples(
     predictor: PredictingModel,
     rows: Array,
     output: str,
-    input_name: str = INPUT_NAME,
     columns: Sequence[Column] = (),
+    input_name: str = INPUT_NAME,
 ) -> Examples:
     """Return the first rows with their predictions, which the self-test of the service replays.
 
