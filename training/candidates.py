@@ -16,12 +16,13 @@ from training.autorecipe.sections import (
 )
 from training.data.rows import LoadedRows
 from training.data.split import create_splitter
-from training.data.table import Dataset, Float32s, Floats, Rows, encode
+from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, encode
 from training.errors import FitError
 from training.evaluation.assessment import OutOfFoldPredictions
 from training.learn import fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
 from training.model.network_drafts import draw_networks
+from training.model.text import encode_numbers
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 from training.weights import compute_loss
@@ -54,15 +55,38 @@ class Folds:
         """Of the measured rows of each fold."""
         return [self.loaded.target[measured] for _, measured in self.pairs]
 
-    def encode(self, recipe: Recipe) -> Iterator[tuple[Dataset, Rows, Rows]]:
-        """Yield all encoded rows of each fold, with the rows to fit and the rows to measure.
+    def encode(self, recipe: Recipe) -> Iterator["EncodedFold"]:
+        """Encode all rows for each fold; text becomes numbers.
 
         Raise `FitError` after the deadline.
         """
         for fitting, measuring in self.pairs:
             if time.perf_counter() > self.deadline:
                 raise FitError("no time is left")
-            yield encode(self.loaded.table, recipe, fitting), fitting, measuring
+            data = encode(self.loaded.table, recipe, fitting)
+            _, numeric, encoded = encode_numbers(recipe, data, fitting)
+            yield EncodedFold(numeric, encoded, fitting, measuring)
+
+
+@dataclass(frozen=True)
+class EncodedFold:
+    """The rows of a table as numbers, whose encoding is that of the rows to fit."""
+
+    recipe: Recipe
+    """For these numbers."""
+    data: Dataset
+    fitting: Rows
+    measuring: Rows
+
+    @property
+    def unseen(self) -> Inputs:
+        """The rows to measure, ``[rows, columns]``."""
+        return self.data.features[self.measuring]
+
+    @property
+    def nothing(self) -> Rows:
+        """An empty validation set."""
+        return self.fitting[:0]
 
 
 @dataclass(frozen=True)
@@ -166,9 +190,9 @@ def measure(recipe: Recipe, folds: Folds) -> Candidate:
     """Fit a recipe to each fold without a validation set, and measure it."""
     started = time.perf_counter()
     predictions = []
-    for data, fitting, measuring in folds.encode(recipe):
-        predictor, _ = fit_predictor(recipe, data, fitting, fitting[:0])
-        predictions.append(predictor.predict(data.features[measuring]))
+    for fold in folds.encode(recipe):
+        predictor, _ = fit_predictor(fold.recipe, fold.data, fold.fitting, fold.nothing)
+        predictions.append(predictor.predict(fold.unseen))
     return create_candidate(recipe, folds, predictions, started)
 
 
@@ -192,14 +216,20 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
         values = [_update(one, target={"log": False}) for one in recipes[half:]]
         groups = [recipes[:half], values]
     predictions: list[list[Float32s]] = [[] for _ in recipes]
-    for data, fitting, measuring in folds.encode(recipe):
+    for fold in folds.encode(recipe):
+        update = {"features": fold.recipe.features}
         fitted = [
             predictor
             for group in groups
-            for predictor in fit_networks_together(group, data, fitting, fitting[:0])
+            for predictor in fit_networks_together(
+                [one.model_copy(update=update) for one in group],
+                fold.data,
+                fold.fitting,
+                fold.nothing,
+            )
         ]
         for of_network, predictor in zip(predictions, fitted, strict=True):
-            of_network.append(predictor.predict(data.features[measuring]))
+            of_network.append(predictor.predict(fold.unseen))
     for one, found in zip([one for group in groups for one in group], predictions, strict=True):
         candidate = create_candidate(one, folds, found, started)
         yield replace(candidate, seconds=(time.perf_counter() - started) / len(recipes))
@@ -215,9 +245,9 @@ def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
     most = recipe.boosting.max_iter
     stages = np.unique(np.ceil(_STAGES * most).astype(int)).tolist()
     staged = []
-    for data, fitting, measuring in folds.encode(growing):
-        estimator = fit_estimator(growing, data, fitting, measuring)
-        staged.append(estimator.predict_stages(data.features[measuring], stages))
+    for fold in folds.encode(growing):
+        estimator = fit_estimator(fold.recipe, fold.data, fold.fitting, fold.measuring)
+        staged.append(estimator.predict_stages(fold.unseen, stages))
     losses = np.array(
         [
             [compute_loss(target, found, classes=recipe.is_classification) for found in of_fold]
@@ -225,8 +255,8 @@ def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
         ]
     )
     predictions = []
-    for fold, of_fold in enumerate(staged):
-        others = np.delete(losses, fold, axis=0) if len(staged) > 1 else losses
+    for k, of_fold in enumerate(staged):
+        others = np.delete(losses, k, axis=0) if len(staged) > 1 else losses
         predictions.append(of_fold[int(others.mean(axis=0).argmin())])
     count = stages[int(losses.mean(axis=0).argmin())]
     # The folds are fitted with one seed, which is a little worse than the mean of several.

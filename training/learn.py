@@ -23,6 +23,7 @@ from training.model.preprocessing import (
     list_large_categories,
 )
 from training.model.statistics import FittedStatistics, fit_statistics
+from training.model.text import TableModel, TextModel, encode_numbers
 from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
@@ -33,7 +34,7 @@ _PRECISION = {32: torch.float32, 64: torch.float64}
 class FittedModel:
     """A fitted predictor, with its training history and thresholds."""
 
-    predictor: Predictor | Estimator | Blend
+    predictor: TableModel
     histories: list[History]
     threshold: float
     """Of two labels, the second is predicted at or above this probability."""
@@ -73,8 +74,17 @@ def choose_thresholds(
 
 def fit_predictor(
     recipe: Recipe, data: Dataset, training: Rows, validation: Rows
-) -> tuple[Predictor | Estimator | Blend, list[History]]:
+) -> tuple[TableModel, list[History]]:
     """Fit the model of a recipe; the validation set, which may be empty, decides when to stop."""
+    texts, numeric, encoded = encode_numbers(recipe, data, training)
+    model, histories = _fit_numbers(numeric, encoded, training, validation)
+    return (TextModel(data.columns, texts, model) if texts else model), histories
+
+
+def _fit_numbers(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor | Estimator | Blend, list[History]]:
+    """Fit a recipe without text."""
     if recipe.members:
         return _fit_members(recipe, data, training, validation)
     return _fit_one(recipe, data, training, validation)

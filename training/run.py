@@ -29,9 +29,7 @@ from training.export.manifest import (
 )
 from training.export.publish import Publication, check_folder, publish
 from training.learn import FittedModel, choose_thresholds, fit_model, fit_predictor
-from training.model.blend import Blend
-from training.model.estimators import Estimator
-from training.model.networks import Predictor
+from training.model.text import TableModel
 from training.recipe.table import Recipe
 from training.report import page
 
@@ -115,7 +113,7 @@ class _Served:
 
     data: Dataset
     rows: Rows
-    predictor: Predictor | Estimator | Blend
+    predictor: TableModel
 
     @property
     def features(self) -> Inputs:
@@ -134,6 +132,7 @@ def _export(served: _Served, output: str, checked: Rows) -> dict[str, bytes]:
     """Return the graph, verified on the checked rows, and the examples of the bundle."""
     rows = served.data.features[checked]
     graph = onnx_export.export(served.predictor, output, len(served.data.columns))
-    onnx_export.verify(graph, served.predictor, rows)
-    examples = onnx_export.create_examples(served.predictor, rows, output)
+    columns = served.data.columns
+    onnx_export.verify(graph, served.predictor, rows, columns)
+    examples = onnx_export.create_examples(served.predictor, rows, output, columns)
     return {MODEL: graph, EXAMPLES: to_json(examples)}

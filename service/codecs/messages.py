@@ -18,8 +18,10 @@ from service.bundle.features import (
     DatetimeFeature,
     Feature,
     IntegerFeature,
+    NumericalFeature,
     NumericFeature,
     Range,
+    TextFeature,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
 from service.records import SURROGATE
@@ -77,6 +79,8 @@ def describe(feature: Feature) -> str:
     """Describe the valid values of a feature."""
     if isinstance(feature, CategoryFeature):
         return f"one of {join_values(feature.categories)}" if feature.categories else "a string"
+    if isinstance(feature, TextFeature):
+        return "a string"
     if isinstance(feature, BooleanFeature):
         return "true or false"
     if isinstance(feature, DatetimeFeature):
@@ -92,7 +96,7 @@ def describe(feature: Feature) -> str:
     return f"{kind}{unit}{low}{high}"
 
 
-def describe_number(feature: Feature) -> str:
+def describe_number(feature: NumericalFeature) -> str:
     """Describe the valid numbers of a feature in the graph's input."""
     if isinstance(feature, BooleanFeature):
         return "0 or 1"
@@ -137,7 +141,7 @@ def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
 
 
 def rule_problem(
-    feature: Feature,
+    feature: NumericalFeature,
     expected: str,
     value: np.floating,
     row: int | None,
@@ -170,10 +174,11 @@ def _type_hint(feature: Feature, value: object) -> str | None:
         return "Send true or false without quotes."
     if isinstance(feature, DatetimeFeature):
         return f"Send {format_value(feature.example)}, for example, or {_describe_days(feature)}."
-    if not isinstance(feature, CategoryFeature):
+    if not isinstance(feature, CategoryFeature | TextFeature):
         written = _read_number(feature, value)
         return written or not_a_number(value, whole=isinstance(feature, IntegerFeature))
-    if isinstance(value, bool | float) or not isinstance(value, int | str):
+    is_word = isinstance(value, int | str) and not isinstance(value, bool)
+    if isinstance(feature, TextFeature) or not is_word:
         return "Send it as a string."
     return suggest_category(str(value), feature)
 

@@ -45,12 +45,16 @@ _MIN_PADDED = 0.02
 # Cells for a missing value: dashes, points, and the errors of spreadsheets.
 _PLACEHOLDER = r"^(?:[-\u2013\u2014]+|\.+|(?i:n\.?\s?a\.?)|#NV|#N/A|#[A-ZÄÖÜ]+(?:/0)?[!?])$"
 _LONG_CODE = r"^-?\d{17,}$"
+# Texts and their words: letters, and not within a code.
+_MIN_TEXTS = 50
+_DISTINCT_TEXTS = 0.2
+_WORD = r"\b\p{L}{2,}\b"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
 )
 
-Kind = Literal["number", "integer", "boolean", "category", "datetime"]
+Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,22 @@ def _infer_numeric(
     )
 
 
+def is_text(known: pl.Series) -> bool:
+    """Return whether cells without gaps are free text, such as messages or titles.
+
+    Most are different, most have several words, and most of the words are in several cells: those
+    of identifiers are not.
+    """
+    if len(known) < _MIN_TEXTS or known.n_unique() < _DISTINCT_TEXTS * len(known):
+        return False
+    words = known.unique(maintain_order=True).str.to_lowercase().str.extract_all(_WORD)
+    words = words.list.unique()
+    if (words.list.len() > 1).sum() < _HALF * len(words):
+        return False
+    counts = words.explode().drop_nulls().alias("word").value_counts()["count"]
+    return int(counts.filter(counts > 1).sum()) >= _HALF * int(counts.sum())
+
+
 def _infer_category(
     name: str, known: pl.Series, column: ParsedNumbers, missing: int
 ) -> InferredColumn:
@@ -245,6 +265,9 @@ def _infer_category(
     unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return unusable("an identifier")
+    if is_text(known):
+        note = "free text, of which words and parts of words are used"
+        return InferredColumn(name, "text", missing, distinct, note)
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
     if distinct * _MIN_ROWS_PER_CATEGORY > len(known):

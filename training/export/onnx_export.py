@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -17,19 +17,20 @@ from torch import nn
 
 from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
-from training.data.table import Float32s, Inputs
+from training.data.table import Column, Float32s, Inputs, to_graph_inputs
 from training.errors import ExportError
 from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
 from training.export.merging import merge
 from training.export.output_choice import find_output
+from training.export.text_input import add_texts
 from training.export.trees import append_exponential, compare_with_edges, join_members
 from training.export.trimming import trim
 from training.export.wrapping import Datatype, wrap
 from training.model.blend import Blend
 from training.model.boosting import BoostedTrees
 from training.model.estimators import Estimator
-from training.model.networks import Predictor
+from training.model.text import TableModel, TextModel
 from training.onnx_files import Array, Graph, strip
 
 _RELATIVE = 1e-4
@@ -59,11 +60,14 @@ class ReferenceModel(PredictingModel, Protocol):
         """The name of the model or its library, for messages."""
 
 
-def export(predictor: Predictor | Estimator | Blend, output: str, columns: int) -> bytes:
-    """Export the predictor as ONNX: input ``features``, one output, any batch size.
+def export(predictor: TableModel, output: str, columns: int) -> bytes:
+    """Export the predictor as ONNX: input ``features`` or ``text`` or both, one output.
 
-    The bytes only depend on the weights; paths and times are removed.
+    The graph takes any batch size. Its bytes only depend on the weights; paths and times are
+    removed.
     """
+    if isinstance(predictor, TextModel):
+        return add_texts(export(predictor.model, output, predictor.width), predictor)
     if isinstance(predictor, Blend):
         graphs = [export(member, output, columns) for member in predictor.members]
         return merge(graphs, predictor.weights, output)
@@ -151,27 +155,41 @@ def export_module(
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
+def verify(
+    model: bytes, predictor: ReferenceModel, rows: Array, columns: Sequence[Column] = ()
+) -> None:
     """Reject a graph whose predictions differ on these rows, at several batch sizes.
 
-    Raise `ExportError` with the row and both predictions.
+    ``columns`` are those of the rows, if they are a table. Raise `ExportError` with the row and
+    both predictions.
     """
     graph = Graph(model)
     expected = predictor.predict(rows)
     for size in (_LARGEST_BATCH, *_BATCHES):
         tested = rows if size == _LARGEST_BATCH else rows[: _MAX_RUNS * size]
-        found = graph.predict_in_batches(tested, size)
+        inputs = to_graph_inputs(columns, tested) if columns else tested
+        found = graph.predict_in_batches(inputs, size)
         _compare(found, expected[: len(tested)], size, predictor.source)
 
 
 def create_examples(
-    predictor: PredictingModel, rows: Array, output: str, input_name: str = INPUT_NAME
+    predictor: PredictingModel,
+    rows: Array,
+    output: str,
+    columns: Sequence[Column] = (),
+    input_name: str = INPUT_NAME,
 ) -> Examples:
-    """Return the first rows with their predictions, which the self-test of the service replays."""
+    """Return the first rows with their predictions, which the self-test of the service replays.
+
+    ``columns`` are those of the rows, if they are a table.
+    """
     size = int(np.prod(rows.shape[1:]))
     chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
+    inputs = to_graph_inputs(columns, chosen) if columns else {input_name: chosen}
+    first, *others = [_create_tensor(name, array) for name, array in inputs.items()]
     return Examples(
-        input=_create_tensor(input_name, chosen),
+        input=first,
+        text=others[0] if others else None,
         output=_create_tensor(output, predictor.predict(chosen)),
         tolerance=Tolerance(
             absolute=min(_compute_absolute_tolerance(predictor.predict(rows)), 1e-2),
@@ -200,6 +218,9 @@ def _compute_absolute_tolerance(predictions: Float32s) -> float:
 
 
 def _create_tensor(name: str, array: Array) -> Tensor:
+    if array.dtype == np.object_:
+        texts = array.ravel().tolist()
+        return Tensor(name=name, datatype="BYTES", shape=list(array.shape), data=texts)
     kind: Literal["FP32", "FP64", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
     if array.dtype == np.float64:
         kind = "FP64"

@@ -99,7 +99,7 @@ class Feature(Section):
     """An input column of the model."""
 
     name: Text
-    type: Literal["number", "integer", "boolean", "category", "datetime"]
+    type: Literal["number", "integer", "boolean", "category", "datetime", "text"]
     format: DatetimeFormat | None = Field(
         default=None, description="of dates; by default YYYY-MM-DD, and a time may follow"
     )
