@@ -129,7 +129,6 @@ def test_a_run_publishes_boosted_trees(tmp_path: Path, folders: Folders) -> None
     ("sections", "sentence"),
     [
         ({"network": {"family": "decision-tree"}}, "has no trees to boost"),
-        ({"target": {"column": "y", "log": True}}, "target.log: the family"),
         ({"preprocessing": {"scaler": "robust"}}, "uses raw columns"),
         ({"boosting": {"max_iter": 0}}, "max_iter"),
     ],
