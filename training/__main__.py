@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from service.bundle.errors import BundleError
+from service.tabletext import Decimal
 from training import cli as commands
+from training.autorecipe.corrections import NONE, TYPES, Corrections, parse_types
 from training.autorecipe.splits import RequestedSplit
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
@@ -86,6 +89,7 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     )
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_split_options(verb)
+    _add_corrections(verb)
     _add_folders(verb)
     _add_publishing_options(verb)
     verb.set_defaults(command=_new)
@@ -167,13 +171,25 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             )
         if options.group or options.time or options.split:
             raise DataError("--group, --time and --split are options of --csv.")
+        if _read_corrections(options) != NONE:
+            raise DataError(
+                "--column, --drop, --positive, --separator, --encoding and --decimal are options "
+                "of --csv."
+            )
         return commands.new_images(options.images, options.name, options.size)
     if not options.target:
         raise DataError("--target is missing: give the name of the column to predict.")
     if options.size:
         raise DataError("--size is an option of --images.")
     split = RequestedSplit(options.group, options.time, random=options.split == "random")
-    return commands.new(options.csv, options.target, options.name, options.family, split=split)
+    return commands.new(
+        options.csv,
+        options.target,
+        options.name,
+        options.family,
+        split=split,
+        corrections=_read_corrections(options),
+    )
 
 
 def _add_split_options(verb: argparse.ArgumentParser) -> None:
@@ -191,6 +207,52 @@ def _add_split_options(verb: argparse.ArgumentParser) -> None:
     )
     split.add_argument(
         "--split", choices=["random"], help="with --csv: ignore groups and times in the table"
+    )
+
+
+def _add_corrections(verb: argparse.ArgumentParser) -> None:
+    corrections = verb.add_argument_group("corrections of what is inferred, with --csv")
+    corrections.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="COLUMN=TYPE",
+        help=f"{', '.join(TYPES)}, or a format of dates such as DD.MM.YYYY; can be repeated",
+    )
+    corrections.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column that is not a feature; can be repeated",
+    )
+    corrections.add_argument(
+        "--positive",
+        metavar="LABEL",
+        help="the one of two labels whose probability is predicted (default: a rare one)",
+    )
+    corrections.add_argument(
+        "--separator", type=_parse_separator, metavar="MARK", help="between cells: a mark, or tab"
+    )
+    corrections.add_argument("--encoding", help="of the file, such as latin-1")
+    corrections.add_argument("--decimal", choices=get_args(Decimal), help="decimal mark")
+
+
+def _parse_separator(text: str) -> str:
+    mark = "\t" if text in ("tab", "\\t") else text
+    if len(mark) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ';', or tab")
+    return mark
+
+
+def _read_corrections(options: Options) -> Corrections:
+    return Corrections(
+        types=parse_types(options.column),
+        dropped=options.drop,
+        positive=options.positive,
+        separator=options.separator,
+        encoding=options.encoding,
+        decimal=options.decimal,
     )
 
 

@@ -19,10 +19,11 @@ from service.bundle.store import list_versions, read_bundle
 from service.bundle.versions import list_model_names, require_versions
 from service.imaging.preprocess import create_example_image
 from service.spelling import format_count
+from training.autorecipe.corrections import NONE, Corrections
 from training.autorecipe.draft import Draft, derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.autorecipe.splits import GUESSED, RequestedSplit
-from training.data.csv import UNKNOWN, format_path, read_csv, readable_name
+from training.data.csv import format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
@@ -71,13 +72,14 @@ def list_recipes(models: Path) -> None:
         print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(
+def new(  # noqa: PLR0913 - the options of the command
     csv: Path,
     target: str,
     name: str | None,
     family: str | None,
     *,
     split: RequestedSplit = GUESSED,
+    corrections: Corrections = NONE,
 ) -> Recipe:
     """Infer a recipe for a CSV file, and report everything that was inferred.
 
@@ -88,9 +90,17 @@ def new(
             f"--name {name!r} has letters that no name of a model has. Write letters, digits, "
             f"points, hyphens and underscores, as in {derive_model_name(name)}."
         )
-    table = read_csv(csv, UNKNOWN)
+    table = read_csv(csv, corrections.layout)
     name = name or derive_model_name(Path(table.name).stem)
-    drafted = draft(table, format_path(csv), target, name, family, requested=split)
+    drafted = draft(
+        table,
+        format_path(csv),
+        target,
+        name,
+        family,
+        requested=split,
+        corrections=corrections,
+    )
     rows, columns = (
         format_count(table.frame.height, "row"),
         format_count(table.frame.width, "column"),
