@@ -13,6 +13,7 @@ from service.tabletext import Decimal
 from training import cli as commands
 from training.autorecipe.corrections import NONE, TYPES, Corrections, parse_types
 from training.autorecipe.splits import RequestedSplit
+from training.console import flush_lines, write_any_letters
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.publish import check_folder
@@ -49,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:  # argparse does not parse overrides after an option
         options.overrides = [*options.overrides, *rest]
-    commands.write_any_letters()
+    write_any_letters()
     try:
         options.command(options)
-        commands.flush_lines()
+        flush_lines()
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -147,19 +148,20 @@ def _run(
 
 def _new(options: Options) -> None:
     recipe, candidates = _draft(options), list[Candidate]()
+    path = options.recipe or Path(f"{recipe.name}.toml")
     check_folder(options.models, recipe.name)
+    commands.check_recipe_path(path)
     if isinstance(recipe, Recipe) and options.family is None:
         candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
         recipe = candidates[0].recipe if candidates else recipe
-    path = options.recipe or Path(f"{recipe.name}.toml")
     created = commands.write_recipe(recipe, path)
     try:
         _run(recipe, options, own_file=options.csv, candidates=candidates)
     except FitError:
         raise  # its message says how to edit the recipe
     except BaseException:
-        if created:
-            path.unlink(missing_ok=True)
+        if created is not None:
+            created.unlink(missing_ok=True)
         raise
 
 

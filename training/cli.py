@@ -1,33 +1,25 @@
 """The training commands, and the text that they print."""
 
-import base64
-import json
-import os
+import itertools
 import re
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from service.bundle.manifest import NAME_PATTERN, Evaluation, ImageInput, Manifest
+from service.bundle.manifest import NAME_PATTERN
 from service.bundle.store import list_versions, read_bundle
 from service.bundle.versions import list_model_names, require_versions
-from service.imaging.preprocess import create_example_image
 from service.spelling import format_count
 from training.autorecipe.corrections import NONE, Corrections
-from training.autorecipe.draft import Draft, derive_model_name, draft
+from training.autorecipe.draft import derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.autorecipe.splits import GUESSED, RequestedSplit
+from training.console import print_line, show_steps
 from training.data.csv import format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES, describe_below_baseline, describe_split
+from training.evaluation.metrics import HEADLINES, describe_below_baseline
 from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
@@ -38,10 +30,20 @@ from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
 from training.race import Candidate, can_compare, race
+from training.recipe.families import list_candidates
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 from training.run import run
+from training.summary import (
+    describe_next_steps,
+    describe_quality,
+    format_columns,
+    summarize_evaluation,
+)
+
+# How long families take to be compared, relative to a linear one.
+_COSTS = {"mlp": 20, "gradient-boosting": 5}
 
 
 def train(  # noqa: PLR0913 - the options of the command
@@ -106,7 +108,7 @@ def new(  # noqa: PLR0913 - the options of the command
         format_count(table.frame.width, "column"),
     )
     print_line(f"{table.name}: {rows}, {columns}.")
-    print_line(_format_columns(drafted))
+    print_line(format_columns(drafted))
     return drafted.recipe
 
 
@@ -120,7 +122,9 @@ def compare_families(recipe: Recipe, folders: Folders) -> list[Candidate]:
     if not can_compare(recipe, loaded):
         return []
     print_line("Comparing model families:")
-    candidates = race(recipe, loaded, print_line)
+    costs = {family: _COSTS.get(family, 1) for family in list_candidates(recipe.task)}
+    with show_steps("Comparing", costs) as report:
+        candidates = race(recipe, loaded, report)
     folds = len(candidates[0].losses)
     where = f"the mean of {folds} folds" if folds > 1 else "one fold"
     print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
@@ -137,32 +141,57 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
     return drafted.recipe
 
 
-def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> bool:
-    """Write the recipe as TOML; a different recipe is never overwritten.
+def check_recipe_path(path: Path) -> None:
+    """Check that a recipe can be written, before anything is trained.
 
-    Return whether the file is new. Raise `DataError` if it exists or cannot be written.
+    Raise `DataError` if it cannot.
     """
-    text = format_toml(recipe)
     try:
-        if path.is_file() and path.read_bytes() == text.encode():
-            print_line(f"{path} already contains this recipe")
-            return False
         if path.is_dir():
             raise DataError(f"{path} is a folder; give the path of the recipe with --recipe.")
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise DataError(
-            f"{path} already contains another recipe. Train that one with `onward train {path}`, "
-            "remove it, or choose another path with --recipe."
-        ) from None
+        if not path.exists():
+            path.touch()
+            path.unlink()
     except OSError as error:
-        raise DataError(
-            f"The recipe {path} cannot be written: {error.strerror}. "
-            "Choose another path with --recipe."
-        ) from None
-    print_line(f"Wrote {path}")
-    return True
+        raise _cannot_write(path, error) from None
+
+
+def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> Path | None:
+    """Write the recipe as TOML; a different recipe, which may be edited, is never overwritten.
+
+    If there is one, the file gets the next free number: ``name.2.toml``. Return the new file, or
+    None if one of these files already contains the recipe. Raise `DataError` if it cannot be
+    written.
+    """
+    text = format_toml(recipe).encode()
+    for free in _number_paths(path):
+        try:
+            if free.is_file() and free.read_bytes() == text:
+                print_line(f"{free} already contains this recipe")
+                return None
+            with free.open("xb") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _cannot_write(free, error) from None
+        edited = "" if free == path else f"; {path} has another recipe, and is unchanged"
+        print_line(f"Wrote {free}{edited}")
+        return free
+    return None
+
+
+def _number_paths(path: Path) -> Iterator[Path]:
+    """Yield ``name.toml``, ``name.2.toml``, ``name.3.toml`` and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"The recipe {path} cannot be written: {error.strerror}. Choose another path with --recipe."
+    )
 
 
 def evaluate(
@@ -242,34 +271,6 @@ def results(models: Path, folders: Folders, page: Path, also: Path | None) -> No
     print_line(f"Wrote {page}")
 
 
-def print_line(text: str) -> None:
-    """Print a line; the command continues if nobody reads it, as with ``| head``."""
-    with _closed_output():
-        print(text)  # noqa: T201 - the output of the command line
-
-
-def flush_lines() -> None:
-    """Write the lines that are printed; those that nobody reads are dropped."""
-    with _closed_output():
-        sys.stdout.flush()
-
-
-def write_any_letters() -> None:
-    """Print letters that the terminal's encoding lacks as escape sequences."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def _closed_output() -> Iterator[None]:
-    """Discard what is printed from now on if the reader of standard output has closed it."""
-    try:
-        yield
-    except BrokenPipeError:
-        with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
-
-
 def _report(published: Publication) -> None:
     """Report the folder, the metrics, whether the version serves, and how to call it."""
     evaluation = published.manifest.evaluation
@@ -280,78 +281,7 @@ def _report(published: Publication) -> None:
     if published.remark:
         print_line(f"  * {published.remark}")
     if evaluation is not None:
-        print_line(_summarize_evaluation(evaluation, published.rare))
+        print_line(summarize_evaluation(evaluation, published.rare))
+    if quality := describe_quality(published.manifest):
+        print_line(quality)
     print_line(describe_next_steps(published))
-
-
-def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
-    names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
-    rows = evaluation.rows
-    part = {
-        "test": f"{rows} test rows",
-        "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
-        "given": f"the {rows} given rows, which may include training rows",
-    }[evaluation.part]
-    part += describe_split(evaluation)
-    lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
-    for name in names:
-        if name in evaluation.metrics:
-            baseline = evaluation.baseline.metrics.get(name, np.nan)
-            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({baseline:.4g})")
-    return "\n".join(lines)
-
-
-def _format_columns(drafted: Draft) -> str:
-    lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
-    for column in drafted.columns:
-        note = column.note if column.kind else f"not used: {column.note}"
-        lines.append(
-            f"  {column.name:<24} {column.kind or '-':<10} {column.missing:>8} "
-            f"{column.distinct:>9}  {note}"
-        )
-    return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])
-
-
-def describe_next_steps(publication: Publication) -> str:
-    """Return whether the new version serves, and a curl command that calls it."""
-    return "\n".join([*_describe_serving(publication), _format_curl(publication)])
-
-
-def _describe_serving(publication: Publication) -> Iterator[str]:
-    name, version, serving = publication.manifest.name, publication.version, publication.serving
-    comparison = publication.comparison
-    models = publication.folder.parents[1]
-    option = (
-        "" if str(models) == os.environ.get("ONWARD_MODELS", "models") else f" --models {models}"
-    )
-    if comparison is not None:
-        yield comparison.summary
-    if publication.serves:
-        yield (
-            f"{name} version {version} serves: a running service loads it within seconds; "
-            f"start one with: onward serve{option}"
-        )
-        return
-    if comparison is not None and comparison.worse:
-        yield f"Version {version} is clearly worse than version {comparison.version}."
-    remains = f"version {serving} still serves" if serving else "no version serves"
-    yield (
-        f"{name} version {version} does not serve; {remains}. "
-        f"To serve it: onward publish {name} {version}{option}"
-    )
-
-
-def _format_curl(publication: Publication) -> str:
-    port = os.environ.get("ONWARD_PORT", "")
-    address = f"http://127.0.0.1:{port if port.isdecimal() else 8000}"
-    version = "" if publication.serves else f"/versions/{publication.version}"
-    path = f"/models/{publication.manifest.name}{version}/predict"
-    body = shlex.quote(json.dumps(_create_example(publication.manifest), ensure_ascii=False))
-    return f"  curl -s {address}{path} -H 'content-type: application/json' -d {body}"
-
-
-def _create_example(manifest: Manifest) -> dict[str, object]:
-    """Return the body of a request: an example row, or an example image in base64."""
-    if isinstance(manifest.input, ImageInput):
-        return {"image": base64.b64encode(create_example_image(manifest.input)).decode()}
-    return {feature.name: feature.example for feature in manifest.input.features}

@@ -9,7 +9,7 @@ import numpy as np
 from service.bundle.manifest import BINARY
 from service.spelling import closest_name, format_suggestion, join_names
 from service.tabletext import Decimal, compose
-from service.timetext import FORMATS, DatetimeFormat
+from service.timetext import FORMATS
 from service.values import are_exact_integers
 from training.autorecipe.columns import InferredColumn, Kind, infer_column, parse_numbers
 from training.autorecipe.targets import InferredTarget
@@ -157,7 +157,7 @@ def read_as(table: Table, inferred: InferredColumn, given: str) -> InferredColum
     known = cells.drop_nulls()
     if known.is_empty():
         raise DataError(f"--column {name}={given}: all cells of {name!r} are empty.")
-    text_format = cast("DatetimeFormat", given) if given in FORMATS else inferred.format
+    text_format = given if given in FORMATS else inferred.format
     column = InferredColumn(name, kind, cells.null_count(), known.n_unique())
     if kind in _NUMBERS:
         parsed = parse_numbers(known, table.number_format)

@@ -151,7 +151,7 @@ def _infer_columns(
     table: Table, target: str, chosen: ChosenSplit, corrections: Corrections
 ) -> list[InferredColumn]:
     """Return all columns but the target; that of the groups is not a feature."""
-    if chosen.group in corrections.types:
+    if chosen.group is not None and chosen.group in corrections.types:
         raise DataError(
             f"--column {chosen.group}={corrections.types[chosen.group]}: rows with the same "
             f"{chosen.group} stay in one set, so it is not a feature. Use --split random, or "

@@ -118,10 +118,11 @@ class _MarkCounts:
     def result(self, separator: str, given: Decimal | None) -> tuple[NumberFormat, str]:
         comma = self.decimal[","] + self.thousands["."]
         point = self.decimal["."] + self.thousands[","]
+        decimal: Decimal
         if given is not None:
             decimal = given
         elif comma != point:
-            decimal: Decimal = "," if comma > point else "."
+            decimal = "," if comma > point else "."
         else:
             decimal = "," if "," in self.ambiguous and separator != "," else "."
         other: Decimal = "." if decimal == "," else ","

@@ -226,7 +226,8 @@ def test_a_given_format_of_the_file_is_that_of_the_recipe(
     assert main(["new", "--csv", "t.csv", "--target", "y", "--family", "linear", *options]) == 0
     assert main(["train", "t.toml"]) == 0
 
-    assert "separator ';', encoding 'cp1252', decimal ','" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "is given: separator ';', encoding 'cp1252', decimal ','" in said
     recipe = Path("t.toml").read_text(encoding="utf-8")
     assert 'separator = ";"' in recipe
     assert 'encoding = "cp1252"' in recipe
