@@ -283,6 +283,7 @@ OWNERS: Mapping[str, set[str]] = {
     "onnx": {"training"},
     "skl2onnx": {"training.export.onnx_export"},
     "jinja2": {"training.report.page"},
+    "optuna": {"training.search"},
     "rich": {"training.console", "training.fit"},
     "yaml": {"training.mlflow"},
 }

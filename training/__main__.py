@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -94,6 +95,8 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_folders(verb)
     _add_publishing_options(verb)
     verb.set_defaults(command=_new)
+
+    _add_search(verbs.add_parser("search", help="search the hyperparameters of a recipe"))
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
     _add_evaluation_options(verb)
@@ -256,6 +259,38 @@ def _read_corrections(options: Options) -> Corrections:
         encoding=options.encoding,
         decimal=options.decimal,
     )
+
+
+def _add_search(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("recipe", help="a shipped recipe's name, or the path of a .toml file")
+    verb.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=low..high",
+        help="values to search, also key=a|b|c; key=value changes a key for all trials",
+    )
+    verb.add_argument("--trials", type=_parse_positive, default=30, help="(default: 30)")
+    verb.add_argument(
+        "--seconds", type=_parse_positive, default=math.inf, help="no trial begins after this time"
+    )
+    verb.add_argument("--write", type=Path, help="where to write the best recipe")
+    _add_folders(verb)
+    verb.set_defaults(
+        command=lambda o: commands.search(
+            o.recipe,
+            o.overrides,
+            _create_folders(o),
+            trials=o.trials,
+            seconds=o.seconds,
+            path=o.write,
+        )
+    )
+
+
+def _parse_positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
 
 
 def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 from training.run import run
+from training.search import SEARCH_EXAMPLE, Search, describe_trial, is_searched
 from training.summary import (
     describe_next_steps,
     describe_quality,
@@ -192,6 +194,51 @@ def _cannot_write(path: Path, error: OSError) -> DataError:
     return DataError(
         f"The recipe {path} cannot be written: {error.strerror}. Choose another path with --recipe."
     )
+
+
+def search(  # noqa: PLR0913 - the options of the command
+    name: str,
+    words: Sequence[str],
+    folders: Folders,
+    *,
+    trials: int,
+    seconds: float,
+    path: Path | None,
+) -> None:
+    """Search values of a recipe's keys, report each trial, and write the best recipe.
+
+    ``words`` without a range or choices are overrides of all trials. The best recipe is written
+    next to the given one or, for a shipped one, to the working folder. Raise `TrainingError` if
+    the recipe cannot be searched.
+    """
+    fixed = [word for word in words if not is_searched(word)]
+    recipe = read_any(name, fixed)
+    if isinstance(recipe, ImageRecipe):
+        raise DataError(f"{name} is a recipe for images; `onward search` is for tables.")
+    if len(fixed) == len(words):
+        raise DataError(f"Nothing to search: write key=low..high or key=a|b|c. {SEARCH_EXAMPLE}")
+    path = path or Path(name if name.endswith(".toml") else f"{name}.toml")
+    check_recipe_path(path)
+    found = Search(name, fixed, [w for w in words if is_searched(w)], load_rows(recipe, folders))
+    where = "one fold" if found.folds == 1 else f"the mean of {found.folds} folds"
+    print_line(f"trial  {found.metric + ', ' + where:<24} values")
+    print_line(f"{'given':>5}  {describe_trial(found.given)}")
+    try:
+        with show_steps("Searching", {str(number): 1 for number in range(1, trials + 1)}) as report:
+            found.run(trials, seconds, report)
+    except KeyboardInterrupt:
+        print_line("Interrupted; the best of the finished trials follows.")
+    best, given = found.best, found.given
+    if best is given:
+        print_line("No trial is better than the recipe as it is given.")
+        return
+    better = 1 - best.candidate.loss / given.candidate.loss
+    print_line(
+        f"Best: {found.metric} {best.candidate.loss:.4g}, {better:.1%} below the given recipe's "
+        f"{given.candidate.loss:.4g}. The test set was not used."
+    )
+    write_recipe(best.candidate.recipe, path)
+    print_line(f"  onward train {name} {shlex.join([*fixed, *best.overrides])}")
 
 
 def evaluate(

@@ -1,7 +1,7 @@
 """Compare model families on the same folds, and choose one: the race of ``onward new``."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from training.data.rows import LoadedRows
 from training.data.split import create_splitter
 from training.data.table import Float32s, Floats, Rows, encode
 from training.errors import DataError, FitError
-from training.evaluation.metrics import measure
+from training.evaluation import metrics
 from training.learn import fit_model
 from training.model.blend import mix
 from training.recipe.families import TABLE_FAMILIES, list_candidates
@@ -74,7 +74,7 @@ def can_compare(recipe: Recipe, loaded: LoadedRows) -> bool:
     if len(rows) < _FEWEST_ROWS or _count_rarest(recipe, loaded, rows) < _MIN_FOLDS:
         return False
     try:
-        return len(list(_split(recipe, loaded))) > 0
+        return len(split(recipe, loaded)) > 0
     except DataError:
         return False
 
@@ -96,7 +96,7 @@ def race(
     Raises:
         FitError: no family could be fitted.
     """
-    parts = list(_split(recipe, loaded))
+    parts = split(recipe, loaded)
     measured: list[Candidate] = []
     failed: FitError | None = None
     for family in list_candidates(recipe.task):
@@ -105,7 +105,7 @@ def race(
             continue
         candidate = with_family(recipe, family, len(loaded.target))
         try:
-            measured.append(_measure(candidate, loaded, parts))
+            measured.append(measure(candidate, loaded, parts))
         except FitError as error:
             failed = error
             report(f"  {family:<18} failed: {error}")
@@ -149,10 +149,11 @@ def with_family(recipe: Recipe, family: str, rows: int) -> Recipe:
     return parse_recipe(document, recipe.name)
 
 
-def _split(recipe: Recipe, loaded: LoadedRows) -> Iterator[tuple[Rows, Rows]]:
-    """Yield the rows to fit and to measure of each fold, by the split of the recipe.
+def split(recipe: Recipe, loaded: LoadedRows) -> list[tuple[Rows, Rows]]:
+    """Return the rows to fit and to measure of each fold, by the split of the recipe.
 
-    Raise `DataError` if there are too few rows, groups or times.
+    Raises:
+        DataError: there are too few rows, groups or times.
     """
     splitter = create_splitter(recipe, loaded.table, loaded.target)
     rows = loaded.parts.outside_test
@@ -164,7 +165,7 @@ def _split(recipe: Recipe, loaded: LoadedRows) -> Iterator[tuple[Rows, Rows]]:
         count = min(count, len(np.unique(splitter.groups[rows])))
     pairs = list(splitter.folds(rows, max(count, _MIN_FOLDS)))
     # In the order of time, the last fold is the newest, and has the most rows to fit.
-    yield from pairs[-1:] if len(rows) >= _ONE_FOLD_FROM else pairs
+    return pairs[-1:] if len(rows) >= _ONE_FOLD_FROM else pairs
 
 
 def _count_rarest(recipe: Recipe, loaded: LoadedRows, rows: Rows) -> int:
@@ -175,7 +176,8 @@ def _count_rarest(recipe: Recipe, loaded: LoadedRows, rows: Rows) -> int:
     return int(np.bincount(loaded.target[rows].astype(int), minlength=labels).min())
 
 
-def _measure(recipe: Recipe, loaded: LoadedRows, parts: list[tuple[Rows, Rows]]) -> Candidate:
+def measure(recipe: Recipe, loaded: LoadedRows, parts: list[tuple[Rows, Rows]]) -> Candidate:
+    """Fit a recipe to each fold, and measure it."""
     started = time.perf_counter()
     losses, predictions = [], []
     splitter = create_splitter(recipe, loaded.table, loaded.target)
@@ -190,7 +192,7 @@ def _measure(recipe: Recipe, loaded: LoadedRows, parts: list[tuple[Rows, Rows]])
 
 
 def _compute_loss(recipe: Recipe, target: Floats, predictions: Float32s) -> float:
-    return measure(recipe, target, predictions)[get_metric(recipe)]
+    return metrics.measure(recipe, target, predictions)[get_metric(recipe)]
 
 
 def _blend(
