@@ -94,12 +94,13 @@ TRAINING_COMMANDS = {
     "list": "list the shipped recipes and their published versions",
     "import": "turn an ONNX model of another library into a bundle",
     "evaluate": "measure a published model on a CSV file",
+    "search": "search the hyperparameters of a recipe",
     "compare": "show the metrics of all versions in one table",
     "results": "measure all shipped models and their baselines",
 }
 # The libraries that the training extra installs and its commands import.
 _TRAINING_LIBRARIES = (
-    *("jinja2", "matplotlib", "onnx", "onnxscript", "polars"),
+    *("jinja2", "matplotlib", "onnx", "onnxscript", "optuna", "polars"),
     *("rich", "skl2onnx", "sklearn", "torch"),
 )
 

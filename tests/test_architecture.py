@@ -297,7 +297,8 @@ OWNERS: Mapping[str, set[str]] = {
     "onnx": {"training"},
     "skl2onnx": {"training.export.onnx_export"},
     "jinja2": {"training.report.page"},
-    "rich": {"training.fit"},
+    "optuna": {"training.search"},
+    "rich": {"training.console", "training.fit"},
     "yaml": {"training.mlflow"},
 }
 # Arrays and schemas, which any module may use.

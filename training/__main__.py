@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from service.bundle.errors import BundleError
+from service.tabletext import Decimal
 from training import cli as commands
+from training.autorecipe.corrections import NONE, TYPES, Corrections, parse_types
 from training.autorecipe.splits import RequestedSplit
 from training.candidates import Candidate
+from training.console import flush_lines, write_any_letters
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.publish import check_folder
@@ -46,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:  # argparse does not parse overrides after an option
         options.overrides = [*options.overrides, *rest]
-    commands.write_any_letters()
+    write_any_letters()
     try:
         options.command(options)
-        commands.flush_lines()
+        flush_lines()
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -86,9 +91,12 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     )
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_split_options(verb)
+    _add_corrections(verb)
     _add_folders(verb)
     _add_publishing_options(verb)
     verb.set_defaults(command=_new)
+
+    _add_search(verbs.add_parser("search", help="search the hyperparameters of a recipe"))
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
     _add_evaluation_options(verb)
@@ -143,20 +151,21 @@ def _run(
 
 def _new(options: Options) -> None:
     recipe, candidates = _draft(options), list[Candidate]()
+    path = options.recipe or Path(f"{recipe.name}.toml")
     check_folder(options.models, recipe.name)
+    commands.check_recipe_path(path)
     if isinstance(recipe, Recipe):
         folders = _create_folders(options, options.csv)
         candidates = commands.compare_families(recipe, folders, options.family)
         recipe = candidates[0].recipe if candidates else recipe
-    path = options.recipe or Path(f"{recipe.name}.toml")
     created = commands.write_recipe(recipe, path)
     try:
         _run(recipe, options, own_file=options.csv, candidates=candidates)
     except FitError:
         raise  # its message says how to edit the recipe
     except BaseException:
-        if created:
-            path.unlink(missing_ok=True)
+        if created is not None:
+            created.unlink(missing_ok=True)
         raise
 
 
@@ -168,13 +177,25 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             )
         if options.group or options.time or options.split:
             raise DataError("--group, --time and --split are options of --csv.")
+        if _read_corrections(options) != NONE:
+            raise DataError(
+                "--column, --drop, --positive, --separator, --encoding and --decimal are options "
+                "of --csv."
+            )
         return commands.new_images(options.images, options.name, options.size)
     if not options.target:
         raise DataError("--target is missing: give the name of the column to predict.")
     if options.size:
         raise DataError("--size is an option of --images.")
     split = RequestedSplit(options.group, options.time, random=options.split == "random")
-    return commands.new(options.csv, options.target, options.name, options.family, split=split)
+    return commands.new(
+        options.csv,
+        options.target,
+        options.name,
+        options.family,
+        split=split,
+        corrections=_read_corrections(options),
+    )
 
 
 def _add_split_options(verb: argparse.ArgumentParser) -> None:
@@ -193,6 +214,84 @@ def _add_split_options(verb: argparse.ArgumentParser) -> None:
     split.add_argument(
         "--split", choices=["random"], help="with --csv: ignore groups and times in the table"
     )
+
+
+def _add_corrections(verb: argparse.ArgumentParser) -> None:
+    corrections = verb.add_argument_group("corrections of what is inferred, with --csv")
+    corrections.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="COLUMN=TYPE",
+        help=f"{', '.join(TYPES)}, or a format of dates such as DD.MM.YYYY; can be repeated",
+    )
+    corrections.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column that is not a feature; can be repeated",
+    )
+    corrections.add_argument(
+        "--positive",
+        metavar="LABEL",
+        help="the one of two labels whose probability is predicted (default: a rare one)",
+    )
+    corrections.add_argument(
+        "--separator", type=_parse_separator, metavar="MARK", help="between cells: a mark, or tab"
+    )
+    corrections.add_argument("--encoding", help="of the file, such as latin-1")
+    corrections.add_argument("--decimal", choices=get_args(Decimal), help="decimal mark")
+
+
+def _parse_separator(text: str) -> str:
+    mark = "\t" if text in ("tab", "\\t") else text
+    if len(mark) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ';', or tab")
+    return mark
+
+
+def _read_corrections(options: Options) -> Corrections:
+    return Corrections(
+        types=parse_types(options.column),
+        dropped=options.drop,
+        positive=options.positive,
+        separator=options.separator,
+        encoding=options.encoding,
+        decimal=options.decimal,
+    )
+
+
+def _add_search(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("recipe", help="a shipped recipe's name, or the path of a .toml file")
+    verb.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=low..high",
+        help="values to search, also key=a|b|c; key=value changes a key for all trials",
+    )
+    verb.add_argument("--trials", type=_parse_positive, default=30, help="(default: 30)")
+    verb.add_argument(
+        "--seconds", type=_parse_positive, default=math.inf, help="no trial begins after this time"
+    )
+    verb.add_argument("--write", type=Path, help="where to write the best recipe")
+    _add_folders(verb)
+    verb.set_defaults(
+        command=lambda o: commands.search(
+            o.recipe,
+            o.overrides,
+            _create_folders(o),
+            trials=o.trials,
+            seconds=o.seconds,
+            path=o.write,
+        )
+    )
+
+
+def _parse_positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
 
 
 def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:

@@ -187,11 +187,17 @@ def measure_family(
 
 
 def measure(recipe: Recipe, folds: Folds) -> Candidate:
-    """Fit a recipe to each fold without a validation set, and measure it."""
+    """Fit a recipe to each fold, and measure it.
+
+    Its validation set decides when to stop, as in a run, unless it is fitted again to all rows.
+    """
     started = time.perf_counter()
+    share = 0 if recipe.split.refit else recipe.split.validation / (1 - recipe.split.test)
+    splitter = create_splitter(recipe, folds.loaded.table, folds.loaded.target)
     predictions = []
     for fold in folds.encode(recipe):
-        predictor, _ = fit_predictor(fold.recipe, fold.data, fold.fitting, fold.nothing)
+        training, validation = splitter.hold_out(fold.fitting, share)
+        predictor, _ = fit_predictor(fold.recipe, fold.data, training, validation)
         predictions.append(predictor.predict(fold.unseen))
     return create_candidate(recipe, folds, predictions, started)
 

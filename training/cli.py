@@ -1,33 +1,27 @@
 """The training commands, and the text that they print."""
 
-import base64
-import json
-import os
+import itertools
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from service.bundle.manifest import NAME_PATTERN, Evaluation, ImageInput, Manifest
+from service.bundle.manifest import NAME_PATTERN
 from service.bundle.store import list_versions, read_bundle
 from service.bundle.versions import list_model_names, require_versions
-from service.imaging.preprocess import create_example_image
 from service.spelling import format_count
-from training.autorecipe.draft import Draft, derive_model_name, draft
+from training.autorecipe.corrections import NONE, Corrections
+from training.autorecipe.draft import derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.autorecipe.splits import GUESSED, RequestedSplit
 from training.candidates import Candidate
-from training.data.csv import UNKNOWN, format_path, read_csv, readable_name
+from training.console import print_line, show_steps
+from training.data.csv import format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.errors import DataError
-from training.evaluation.metrics import HEADLINES, describe_below_baseline, describe_split
+from training.evaluation.metrics import HEADLINES, describe_below_baseline
 from training.evaluation.published import measure_on, open_measurable
 from training.evaluation.results import render_results
 from training.export.publish import Publication
@@ -38,10 +32,21 @@ from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
 from training.race import can_compare, race
+from training.recipe.families import list_candidates
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
 from training.recipe.table import Recipe
 from training.run import run
+from training.search import SEARCH_EXAMPLE, Search, describe_trial, is_searched
+from training.summary import (
+    describe_next_steps,
+    describe_quality,
+    format_columns,
+    summarize_evaluation,
+)
+
+# How long families take to be compared, relative to a linear one.
+_COSTS = {"mlp": 20, "gradient-boosting": 5}
 
 
 def train(  # noqa: PLR0913 - the options of the command
@@ -71,13 +76,14 @@ def list_recipes(models: Path) -> None:
         print_line(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(
+def new(  # noqa: PLR0913 - the options of the command
     csv: Path,
     target: str,
     name: str | None,
     family: str | None,
     *,
     split: RequestedSplit = GUESSED,
+    corrections: Corrections = NONE,
 ) -> Recipe:
     """Infer a recipe for a CSV file, and report everything that was inferred.
 
@@ -88,15 +94,23 @@ def new(
             f"--name {name!r} has letters that no name of a model has. Write letters, digits, "
             f"points, hyphens and underscores, as in {derive_model_name(name)}."
         )
-    table = read_csv(csv, UNKNOWN)
+    table = read_csv(csv, corrections.layout)
     name = name or derive_model_name(Path(table.name).stem)
-    drafted = draft(table, format_path(csv), target, name, family, requested=split)
+    drafted = draft(
+        table,
+        format_path(csv),
+        target,
+        name,
+        family,
+        requested=split,
+        corrections=corrections,
+    )
     rows, columns = (
         format_count(table.frame.height, "row"),
         format_count(table.frame.width, "column"),
     )
     print_line(f"{table.name}: {rows}, {columns}.")
-    print_line(_format_columns(drafted))
+    print_line(format_columns(drafted))
     return drafted.recipe
 
 
@@ -113,7 +127,10 @@ def compare_families(
     if not can_compare(recipe, loaded):
         return []
     print_line("Comparing model families:" if family is None else "Measuring:")
-    candidates = race(recipe, loaded, print_line, [family] if family else None)
+    families = [family] if family else list_candidates(recipe.task)
+    costs = {name: _COSTS.get(name, 1) for name in families}
+    with show_steps("Comparing", costs) as report:
+        candidates = race(recipe, loaded, report, [family] if family else None)
     folds = len(candidates[0].losses)
     where = f"the mean of {folds} folds" if folds > 1 else "one fold"
     if family is None:
@@ -131,32 +148,102 @@ def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
     return drafted.recipe
 
 
-def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> bool:
-    """Write the recipe as TOML; a different recipe is never overwritten.
+def check_recipe_path(path: Path) -> None:
+    """Check that a recipe can be written, before anything is trained.
 
-    Return whether the file is new. Raise `DataError` if it exists or cannot be written.
+    Raise `DataError` if it cannot.
     """
-    text = format_toml(recipe)
     try:
-        if path.is_file() and path.read_bytes() == text.encode():
-            print_line(f"{path} already contains this recipe")
-            return False
         if path.is_dir():
             raise DataError(f"{path} is a folder; give the path of the recipe with --recipe.")
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise DataError(
-            f"{path} already contains another recipe. Train that one with `onward train {path}`, "
-            "remove it, or choose another path with --recipe."
-        ) from None
+        if not path.exists():
+            path.touch()
+            path.unlink()
     except OSError as error:
-        raise DataError(
-            f"The recipe {path} cannot be written: {error.strerror}. "
-            "Choose another path with --recipe."
-        ) from None
-    print_line(f"Wrote {path}")
-    return True
+        raise _cannot_write(path, error) from None
+
+
+def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> Path | None:
+    """Write the recipe as TOML; a different recipe, which may be edited, is never overwritten.
+
+    If there is one, the file gets the next free number: ``name.2.toml``. Return the new file, or
+    None if one of these files already contains the recipe. Raise `DataError` if it cannot be
+    written.
+    """
+    text = format_toml(recipe).encode()
+    for free in _number_paths(path):
+        try:
+            if free.is_file() and free.read_bytes() == text:
+                print_line(f"{free} already contains this recipe")
+                return None
+            with free.open("xb") as file:
+                file.write(text)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _cannot_write(free, error) from None
+        edited = "" if free == path else f"; {path} has another recipe, and is unchanged"
+        print_line(f"Wrote {free}{edited}")
+        return free
+    return None
+
+
+def _number_paths(path: Path) -> Iterator[Path]:
+    """Yield ``name.toml``, ``name.2.toml``, ``name.3.toml`` and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"The recipe {path} cannot be written: {error.strerror}. Choose another path with --recipe."
+    )
+
+
+def search(  # noqa: PLR0913 - the options of the command
+    name: str,
+    words: Sequence[str],
+    folders: Folders,
+    *,
+    trials: int,
+    seconds: float,
+    path: Path | None,
+) -> None:
+    """Search values of a recipe's keys, report each trial, and write the best recipe.
+
+    ``words`` without a range or choices are overrides of all trials. The best recipe is written
+    next to the given one or, for a shipped one, to the working folder. Raise `TrainingError` if
+    the recipe cannot be searched.
+    """
+    fixed = [word for word in words if not is_searched(word)]
+    recipe = read_any(name, fixed)
+    if isinstance(recipe, ImageRecipe):
+        raise DataError(f"{name} is a recipe for images; `onward search` is for tables.")
+    if len(fixed) == len(words):
+        raise DataError(f"Nothing to search: write key=low..high or key=a|b|c. {SEARCH_EXAMPLE}")
+    path = path or Path(name if name.endswith(".toml") else f"{name}.toml")
+    check_recipe_path(path)
+    found = Search(name, fixed, [w for w in words if is_searched(w)], load_rows(recipe, folders))
+    where = "one fold" if found.folds == 1 else f"the mean of {found.folds} folds"
+    print_line(f"trial  {found.metric + ', ' + where:<24} values")
+    print_line(f"{'given':>5}  {describe_trial(found.given)}")
+    try:
+        with show_steps("Searching", {str(number): 1 for number in range(1, trials + 1)}) as report:
+            found.run(trials, seconds, report)
+    except KeyboardInterrupt:
+        print_line("Interrupted; the best of the finished trials follows.")
+    best, given = found.best, found.given
+    if best is given:
+        print_line("No trial is better than the recipe as it is given.")
+        return
+    better = 1 - best.candidate.loss / given.candidate.loss
+    print_line(
+        f"Best: {found.metric} {best.candidate.loss:.4g}, {better:.1%} below the given recipe's "
+        f"{given.candidate.loss:.4g}. The test set was not used."
+    )
+    write_recipe(best.candidate.recipe, path)
+    print_line(f"  onward train {name} {shlex.join([*fixed, *best.overrides])}")
 
 
 def evaluate(
@@ -236,34 +323,6 @@ def results(models: Path, folders: Folders, page: Path, also: Path | None) -> No
     print_line(f"Wrote {page}")
 
 
-def print_line(text: str) -> None:
-    """Print a line; the command continues if nobody reads it, as with ``| head``."""
-    with _closed_output():
-        print(text)  # noqa: T201 - the output of the command line
-
-
-def flush_lines() -> None:
-    """Write the lines that are printed; those that nobody reads are dropped."""
-    with _closed_output():
-        sys.stdout.flush()
-
-
-def write_any_letters() -> None:
-    """Print letters that the terminal's encoding lacks as escape sequences."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def _closed_output() -> Iterator[None]:
-    """Discard what is printed from now on if the reader of standard output has closed it."""
-    try:
-        yield
-    except BrokenPipeError:
-        with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
-
-
 def _report(published: Publication) -> None:
     """Report the folder, the metrics, whether the version serves, and how to call it."""
     evaluation = published.manifest.evaluation
@@ -274,78 +333,7 @@ def _report(published: Publication) -> None:
     if published.remark:
         print_line(f"  * {published.remark}")
     if evaluation is not None:
-        print_line(_summarize_evaluation(evaluation, published.rare))
+        print_line(summarize_evaluation(evaluation, published.rare))
+    if quality := describe_quality(published.manifest):
+        print_line(quality)
     print_line(describe_next_steps(published))
-
-
-def _summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
-    names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
-    rows = evaluation.rows
-    part = {
-        "test": f"{rows} test rows",
-        "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
-        "given": f"the {rows} given rows, which may include training rows",
-    }[evaluation.part]
-    part += describe_split(evaluation)
-    lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
-    for name in names:
-        if name in evaluation.metrics:
-            baseline = evaluation.baseline.metrics.get(name, np.nan)
-            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({baseline:.4g})")
-    return "\n".join(lines)
-
-
-def _format_columns(drafted: Draft) -> str:
-    lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
-    for column in drafted.columns:
-        note = column.note if column.kind else f"not used: {column.note}"
-        lines.append(
-            f"  {column.name:<24} {column.kind or '-':<10} {column.missing:>8} "
-            f"{column.distinct:>9}  {note}"
-        )
-    return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])
-
-
-def describe_next_steps(publication: Publication) -> str:
-    """Return whether the new version serves, and a curl command that calls it."""
-    return "\n".join([*_describe_serving(publication), _format_curl(publication)])
-
-
-def _describe_serving(publication: Publication) -> Iterator[str]:
-    name, version, serving = publication.manifest.name, publication.version, publication.serving
-    comparison = publication.comparison
-    models = publication.folder.parents[1]
-    option = (
-        "" if str(models) == os.environ.get("ONWARD_MODELS", "models") else f" --models {models}"
-    )
-    if comparison is not None:
-        yield comparison.summary
-    if publication.serves:
-        yield (
-            f"{name} version {version} serves: a running service loads it within seconds; "
-            f"start one with: onward serve{option}"
-        )
-        return
-    if comparison is not None and comparison.worse:
-        yield f"Version {version} is clearly worse than version {comparison.version}."
-    remains = f"version {serving} still serves" if serving else "no version serves"
-    yield (
-        f"{name} version {version} does not serve; {remains}. "
-        f"To serve it: onward publish {name} {version}{option}"
-    )
-
-
-def _format_curl(publication: Publication) -> str:
-    port = os.environ.get("ONWARD_PORT", "")
-    address = f"http://127.0.0.1:{port if port.isdecimal() else 8000}"
-    version = "" if publication.serves else f"/versions/{publication.version}"
-    path = f"/models/{publication.manifest.name}{version}/predict"
-    body = shlex.quote(json.dumps(_create_example(publication.manifest), ensure_ascii=False))
-    return f"  curl -s {address}{path} -H 'content-type: application/json' -d {body}"
-
-
-def _create_example(manifest: Manifest) -> dict[str, object]:
-    """Return the body of a request: an example row, or an example image in base64."""
-    if isinstance(manifest.input, ImageInput):
-        return {"image": base64.b64encode(create_example_image(manifest.input)).decode()}
-    return {feature.name: feature.example for feature in manifest.input.features}

@@ -10,9 +10,9 @@ import pytest
 from service.bundle.store import read_bundle
 from tests.conftest import ShippedClient, StartApp
 from tests.models import publish_mixed, publish_price
-from training.cli import describe_next_steps
 from training.export.comparison import Comparison
 from training.export.publish import Publication, publish
+from training.summary import describe_next_steps
 
 SHIPPED = Path(__file__).parents[2] / "models"
 

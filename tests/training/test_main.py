@@ -145,14 +145,21 @@ def test_the_users_copy_of_a_public_data_set_is_used(
 def test_an_existing_recipe_is_not_overwritten(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It may have been edited."""
+    """It may have been edited; another one gets the next free number, once."""
     (here / "houses.csv").write_text(_houses())
     (here / "houses.toml").write_text("mine")
 
-    assert main([*_NEW, "--family", "linear"]) == 2
+    assert main([*_NEW, "--family", "linear"]) == 0
+    assert main([*_NEW, "--family", "linear"]) == 0
+    assert main([*_NEW, "--family", "linear", "--drop", "color"]) == 0
 
-    assert "houses.toml already contains another recipe" in capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "Wrote houses.2.toml; houses.toml has another recipe, and is unchanged" in said
+    assert "houses.2.toml already contains this recipe" in said
+    assert "Wrote houses.3.toml" in said
     assert (here / "houses.toml").read_text() == "mine"
+    assert "color" not in (here / "houses.3.toml").read_text()
+    assert sorted(path.name for path in (here / "models/houses").iterdir()) == ["1", "2", "3"]
 
 
 def test_a_recipe_that_cannot_be_trained_is_removed(here: Path) -> None:

@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 
 from service.spelling import join_names
-from service.tabletext import MISSING, compose
-from training.autorecipe.columns import InferredColumn, infer_column
+from service.tabletext import MISSING
+from training.autorecipe.columns import InferredColumn
+from training.autorecipe.corrections import (
+    NONE,
+    Corrections,
+    choose_positive,
+    choose_tasks,
+    correct_column,
+    find_column,
+)
 from training.autorecipe.quality import (
     describe_fit,
     describe_format,
@@ -33,7 +41,7 @@ from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Recipe
+from training.recipe.table import Feature, Recipe
 
 _SHOWN = 10
 _FEW_ROWS = 30
@@ -65,6 +73,7 @@ def draft(  # noqa: PLR0913 - what the user may choose
     family: str | None,
     *,
     requested: RequestedSplit = GUESSED,
+    corrections: Corrections = NONE,
 ) -> Draft:
     """Infer a complete recipe for the table.
 
@@ -75,25 +84,26 @@ def draft(  # noqa: PLR0913 - what the user may choose
         name: of the model.
         family: of the model; None: by the target and the number of rows.
         requested: the columns that decide the split; guessed by default.
+        corrections: of what is inferred.
 
     Raises:
-        DataError: the target cannot be predicted, there is no usable feature, or the table cannot
-            be split as requested.
+        DataError: the target cannot be predicted, there is no usable feature, the table cannot be
+            split as requested, or a correction does not fit the table.
     """
-    column = find_target_column(table, target)
+    column = find_column(table, target)
+    corrections = corrections.resolve(table, column)
     missing = find_missing_words(table, column)
     absent = describe_missing(table, missing)
     table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
-    inferred = infer_target(table, column, family)
+    tasks = choose_tasks(table, column, corrections.types.get(column), family)
+    inferred = choose_positive(infer_target(table, column, tasks), corrections.positive)
     usable = with_target(table, inferred.target)
     y = encode_target(usable, inferred.target)
     labels = len(inferred.target.labels)
     classes = labels > 0
     chosen = choose_split_columns(usable, column, y if classes else None, requested)
-    columns = _infer_columns(usable, column, chosen)
-    features = [other.feature() for other in columns if other.kind is not None]
-    if not features:
-        raise DataError(_describe_unusable(table, column, columns))
+    columns = _infer_columns(usable, column, chosen, corrections)
+    features = _list_features(table, column, columns)
 
     family = family or choose_family(len(y), classes=classes)
     split = choose_split(y, chosen, classes=classes)
@@ -101,14 +111,15 @@ def draft(  # noqa: PLR0913 - what the user may choose
         "name": name,
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
-        "data": _describe_data(table, file),
+        "data": _describe_data(table, file, corrections),
         "target": inferred.target.model_dump(),
         "features": [feature.model_dump() for feature in features],
         "split": split,
     }
     document |= choose_sections(family, len(y), features, labels)
     recipe = parse_recipe(document, name)
-    remarks = [*describe_format(table), *absent, *inferred.remarks, *chosen.remarks]
+    remarks = [*describe_format(table), *corrections.describe(column), *absent]
+    remarks += [*inferred.remarks, *chosen.remarks]
     remarks += describe_rows(usable, y, table.frame.height)
     return Draft(recipe, columns, [*remarks, *_describe_training(recipe, usable, y)])
 
@@ -124,40 +135,47 @@ def _describe_training(recipe: Recipe, table: Table, target: Floats) -> list[str
     ]
 
 
-def _infer_columns(table: Table, target: str, chosen: ChosenSplit) -> list[InferredColumn]:
+def _infer_columns(
+    table: Table, target: str, chosen: ChosenSplit, corrections: Corrections
+) -> list[InferredColumn]:
     """Return all columns but the target; that of the groups is not a feature."""
-    columns = [infer_column(table, name) for name in table.frame.columns if name != target]
+    if chosen.group is not None and chosen.group in corrections.types:
+        raise DataError(
+            f"--column {chosen.group}={corrections.types[chosen.group]}: rows with the same "
+            f"{chosen.group} stay in one set, so it is not a feature. Use --split random, or "
+            "another column with --group."
+        )
+    columns = [
+        correct_column(table, name, corrections) for name in table.frame.columns if name != target
+    ]
     return [
         replace(column, kind=None, note=GROUP_NOTE) if column.name == chosen.group else column
         for column in columns
     ]
 
 
-def _describe_data(table: Table, file: str) -> dict[str, Any]:
+def _describe_data(table: Table, file: str, corrections: Corrections) -> dict[str, Any]:
     """Return the data section: the public data set or the file, and its format."""
     data: dict[str, Any] = public_data(table) or {"file": file}
     if "file" in data and table.csv_format is not None:
         data["header"] = table.csv_format.header
+        data |= corrections.given_format
     data |= asdict(table.number_format)
     if table.missing != MISSING:
         data["missing"] = list(table.missing)
     return data
 
 
-def _describe_unusable(table: Table, target: str, columns: Sequence[InferredColumn]) -> str:
-    reasons = [f"{column.name} ({column.note})" for column in columns]
-    why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
-    return f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
-
-
-def find_target_column(table: Table, target: str) -> str:
-    """Return the target by its name, or by its position from 1.
-
-    Raise `DataError` if there is no such column.
-    """
-    columns, target = table.frame.columns, compose(target)
-    by_position = {str(position): name for position, name in enumerate(columns, 1)}
-    return table.column(target if target in columns else by_position.get(target, target)).name
+def _list_features(table: Table, target: str, columns: Sequence[InferredColumn]) -> list[Feature]:
+    """Return the usable columns as features; raise `DataError` if there is none."""
+    features = [column.feature() for column in columns if column.kind is not None]
+    if not features:
+        reasons = [f"{column.name} ({column.note})" for column in columns]
+        why = f"Not used: {join_names(reasons, _SHOWN)}" if reasons else "It has no other column"
+        raise DataError(
+            f"{table.name}: there is no usable feature to predict {target!r} from. {why}."
+        )
+    return features
 
 
 def derive_model_name(file_name: str) -> str:

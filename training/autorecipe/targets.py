@@ -11,7 +11,7 @@ from training.autorecipe.columns import CODE, MAX_CATEGORIES, ParsedNumbers, par
 from training.data.numbers import as_numbers
 from training.data.table import Table
 from training.errors import DataError
-from training.recipe.families import TABLE_FAMILIES
+from training.recipe.families import Task
 from training.recipe.table import Target
 
 _MAX_CLASSES = 100
@@ -36,13 +36,13 @@ class InferredTarget:
     remarks: list[str]
 
 
-def infer_target(table: Table, column: str, family: str | None) -> InferredTarget:
+def infer_target(table: Table, column: str, tasks: frozenset[Task]) -> InferredTarget:
     """Infer the target: words and a few repeated integers are labels, other numbers a value.
 
     Args:
         table: the whole table.
         column: the target's name.
-        family: chosen by the user; None if not.
+        tasks: those that the user leaves open.
 
     Raises:
         DataError: the target is constant, or has too many labels.
@@ -55,7 +55,6 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
             f"{'one value' if len(counts) else 'no value'} in all rows, so it cannot be predicted. "
             "Choose another column with --target."
         )
-    tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
     regression, classification = "binary" not in tasks, "regression" not in tasks
     parsed = parse_numbers(known, table.number_format)
     wordless = parsed.numeric and not parsed.non_numeric and not parsed.affix

@@ -18,6 +18,7 @@ from service.tabletext import (
     MISSING,
     POINT,
     CsvDialect,
+    Decimal,
     NumberFormat,
     begins_like_json,
     column_name,
@@ -58,6 +59,8 @@ class Layout:
     header: bool | None = None
     stripped: bool = True
     """Whether whitespace around cells is removed; otherwise words are read as they are."""
+    decimal: Decimal | None = None
+    """Of a number format that is detected; None: detected, too."""
 
 
 UNKNOWN = Layout(number_format=None, missing=("",))
@@ -131,9 +134,7 @@ def read_csv(
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
     cleaned = clean_cells(frame, layout.missing)
-    number_format, ambiguous = layout.number_format, ""
-    if number_format is None:
-        number_format, ambiguous = detect_number_format(cleaned, csv_dialect.separator)
+    number_format, ambiguous = _find_number_format(cleaned, csv_dialect.separator, layout)
     csv_format = DetectedCsvFormat(
         csv_dialect.separator,
         csv_dialect.quote,
@@ -154,6 +155,15 @@ def read_csv(
         missing=layout.missing,
         stripped=layout.stripped,
     )
+
+
+def _find_number_format(
+    frame: pl.DataFrame, separator: str, layout: Layout
+) -> tuple[NumberFormat, str]:
+    """Return the specified or detected marks, and an ambiguous cell, or an empty string."""
+    if layout.number_format is not None:
+        return layout.number_format, ""
+    return detect_number_format(frame, separator, layout.decimal)
 
 
 def _name_columns(cells: Sequence[str | None]) -> tuple[list[str], dict[str, str]]:

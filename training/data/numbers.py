@@ -73,16 +73,19 @@ def common_affix(cells: pl.Series) -> str | None:
     return None
 
 
-def detect_number_format(frame: pl.DataFrame, separator: str) -> tuple[NumberFormat, str]:
+def detect_number_format(
+    frame: pl.DataFrame, separator: str, decimal: Decimal | None = None
+) -> tuple[NumberFormat, str]:
     """Return the marks of the table's numbers, and an ambiguous cell, or an empty string.
 
+    A given decimal mark leaves only the thousands mark to be detected, and no cell ambiguous.
     ``1,5`` has a decimal comma and ``1,234,567`` has thousands commas. ``1,234`` is ambiguous: its
     column decides, else the whole table, else the separator of the cells.
     """
     counts = _MarkCounts()
     for cells in frame:
         counts.add(cells)
-    return counts.result(separator)
+    return counts.result(separator, decimal)
 
 
 class _MarkCounts:
@@ -112,11 +115,14 @@ class _MarkCounts:
             elif either:
                 self.ambiguous.setdefault(mark, examples[ambiguous])
 
-    def result(self, separator: str) -> tuple[NumberFormat, str]:
+    def result(self, separator: str, given: Decimal | None) -> tuple[NumberFormat, str]:
         comma = self.decimal[","] + self.thousands["."]
         point = self.decimal["."] + self.thousands[","]
-        if comma != point:
-            decimal: Decimal = "," if comma > point else "."
+        decimal: Decimal
+        if given is not None:
+            decimal = given
+        elif comma != point:
+            decimal = "," if comma > point else "."
         else:
             decimal = "," if "," in self.ambiguous and separator != "," else "."
         other: Decimal = "." if decimal == "," else ","
@@ -126,7 +132,7 @@ class _MarkCounts:
         if not weights[thousands]:
             thousands = other if other in self.ambiguous else ""
         number_format = NumberFormat(decimal, thousands)
-        is_ambiguous = comma == point and bool(self.ambiguous)
+        is_ambiguous = given is None and comma == point and bool(self.ambiguous)
         return number_format, next(iter(self.ambiguous.values())) if is_ambiguous else ""
 
 

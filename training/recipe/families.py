@@ -12,15 +12,16 @@ from service.bundle.manifest import BINARY
 
 Task = Literal["regression", "binary", "multiclass"]
 
-_REGRESSION: frozenset[Task] = frozenset({"regression"})
-_CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
+REGRESSION: frozenset[Task] = frozenset({"regression"})
+CLASSIFICATION: frozenset[Task] = frozenset({"binary", "multiclass"})
+ALL_TASKS = REGRESSION | CLASSIFICATION
 
 
 @dataclass(frozen=True)
 class TableFamily:
     """What sets a family of table models apart."""
 
-    tasks: frozenset[Task] = _REGRESSION | _CLASSIFICATION
+    tasks: frozenset[Task] = ALL_TASKS
     fitter: Literal["PyTorch", "scikit-learn", "its members"] = "PyTorch"
     """What fits the model; only PyTorch needs preprocessing and a training loop."""
     hidden_layers: bool = False
@@ -42,13 +43,13 @@ class TableFamily:
 
 TABLE_FAMILIES: Mapping[str, TableFamily] = {
     "linear": TableFamily(
-        tasks=_REGRESSION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+        tasks=REGRESSION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
     ),
     "logistic": TableFamily(
-        tasks=_CLASSIFICATION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+        tasks=CLASSIFICATION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
     ),
     "perceptron": TableFamily(
-        tasks=_CLASSIFICATION,
+        tasks=CLASSIFICATION,
         additive=True,
         binary_loss="perceptron",
         binary_activation="hard-sigmoid",
@@ -58,7 +59,7 @@ TABLE_FAMILIES: Mapping[str, TableFamily] = {
     "gradient-boosting": TableFamily(fitter="scikit-learn", drafted=True, candidate=True),
     "mlp": TableFamily(hidden_layers=True, draft_optimizer="AdamW", drafted=True, candidate=True),
     "decision-tree": TableFamily(fitter="scikit-learn", all_columns=False),
-    "k-means": TableFamily(tasks=_CLASSIFICATION, fitter="scikit-learn", all_columns=False),
+    "k-means": TableFamily(tasks=CLASSIFICATION, fitter="scikit-learn", all_columns=False),
     "ensemble": TableFamily(fitter="its members"),
 }
 

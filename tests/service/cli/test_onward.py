@@ -19,7 +19,7 @@ SERVICE_COMMANDS = (
 )
 # Libraries that are neither in the container nor installed by `make serve`.
 TRAINING_LIBRARIES = (
-    *("jinja2", "matplotlib", "onnx", "onnxscript", "polars"),
+    *("jinja2", "matplotlib", "onnx", "onnxscript", "optuna", "polars"),
     *("rich", "scipy", "skl2onnx", "sklearn", "torch"),
 )
 

@@ -238,7 +238,7 @@ def test_a_drafted_split_by_groups_measures_new_groups(
     command = ["new", "--csv", "visits.csv", "--target", "ill", "--family", "logistic"]
     assert main([*command, "--models", "models"]) == 0
 
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "Rows with the same subject stay in one set (24 groups)" in said
     assert "5-fold cross-validation, in groups of subject that training did not see" in said
     assert read_recipe("visits.toml").split.group == "subject"
