@@ -91,8 +91,8 @@ def draw_networks(count: int, rows: int, numbers: int, labels: int, seed: int) -
             schedule="one-cycle",
             epochs=epochs,
             batch_size=batch_size,
-            # The rate decreases to zero, so the last epochs are often the best.
-            patience=epochs,
+            # Ends fits in which every network overfits; others improve until the rate is zero.
+            patience=max(epochs // 2, 1),
         )
         plans.append(NetworkPlan(network, Preprocessing(), training))
     return plans
