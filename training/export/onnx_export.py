@@ -80,21 +80,19 @@ def export(predictor: TableModel, output: str, columns: int) -> bytes:
 def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
+    has_dates = any(feature.type == "datetime" for feature in columns)
+    datatype: Datatype = "FP64" if has_dates else "FP32"
+    shape = (3, len(columns))
+    probe: Inputs = np.zeros(shape, np.float64) if has_dates else np.zeros(shape, np.float32)
     fitted = estimator.fitted
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    if isinstance(fitted, BoostedTrees):
-        dtype = fitted.columns.input_dtype
-        model = _convert_trees(fitted, np.zeros((3, len(columns)), dtype))
-    else:
-        model = _convert(fitted, len(columns))
+    is_boosted = isinstance(fitted, BoostedTrees)
+    model = _convert_trees(fitted, probe) if is_boosted else _convert(fitted, len(columns))
     if estimator.recipe.target.log:
         append_exponential(model)
     foreign = ForeignGraph(model)
-    probe = np.zeros((1, len(columns)), dtype)
     mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
     # The service chooses the label by the recipe's threshold, not the graph.
     mapping = replace(mapping, label_output=None)
-    datatype: Datatype = "FP64" if dtype == np.float64 else "FP32"
     return wrap(foreign, columns, mapping, output, datatype)
 
 

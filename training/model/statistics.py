@@ -100,9 +100,11 @@ def count_categories(x: Inputs, position: int) -> int:
 
 def _spread(target: Floats | Ints, labels: int) -> Floats:
     """Return the numbers to be averaged, ``[rows, outputs]``."""
+    column = np.asarray(target, dtype=np.float64)[:, np.newaxis]
     if labels <= 2:  # noqa: PLR2004 - the second of two labels, or a value
-        return target[:, np.newaxis].astype(np.float64)
-    return (target[:, np.newaxis] == np.arange(labels)).astype(np.float64)
+        return column
+    shares: Floats = (column == np.arange(labels)).astype(np.float64)
+    return shares
 
 
 def _split(target: Floats | Ints, labels: int, seed: int) -> list[tuple[Ints, Ints]]:

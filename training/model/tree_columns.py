@@ -52,11 +52,6 @@ class TreeColumns(nn.Module):
         self.statistics = statistics
 
     @property
-    def input_dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
-        """The type of the graph's input; dates need 64 bits."""
-        return np.dtype(np.float64 if self.calendars else np.float32)
-
-    @property
     def encodes(self) -> bool:
         """Whether the numbers differ from the raw columns."""
         return bool(self.calendars) or len(self.marked) > 0 or self.statistics is not None
@@ -100,7 +95,10 @@ def fit_tree_columns(recipe: Recipe, x: Inputs, target: Floats | Ints) -> Fitted
     words = [k for k, kind in enumerate(types) if kind == "category"]
     dates = [k for k, kind in enumerate(types) if kind == "datetime"]
     numeric = [k for k in range(len(types)) if k not in (*words, *dates)]
-    calendars = [Calendar(k, x[:, k].astype(np.float64)) for k in dates]
+    # A date that is never filled has no parts.
+    calendars = [
+        Calendar(k, x[:, k].astype(np.float64)) for k in dates if not np.isnan(x[:, k]).all()
+    ]
     one_hot = [(k, count_categories(x, k)) for k in words if recipe.task == "multiclass"]
     one_hot = [(k, count) for k, count in one_hot if count <= MAX_ONE_HOT]
     marked = {k for k, _ in one_hot}
