@@ -168,12 +168,6 @@ def _target(chance: Chance, rows: int, notation: Notation) -> Cells:
     return cells
 
 
-def _quoted(cell: str, quote: str, escape: str) -> str:
-    if escape:
-        return quote + cell.replace(quote, escape + quote) + quote
-    return quote + cell.replace(quote, quote * 2) + quote
-
-
 @st.composite
 def random_tables(draw: st.DrawFn) -> RandomTable:
     """A table of some columns, in one of the many formats of CSV."""
@@ -188,30 +182,45 @@ def random_tables(draw: st.DrawFn) -> RandomTable:
     return RandomTable(draw(_files(names if header else None, table)), str(len(table)))
 
 
+_ODDITIES = ("", "", "blank line", "title", "trailing", "escape", "loose", "declared")
+_ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252")
+
+
+def _add_oddity(
+    oddity: str, lines: list[str], separator: str, *, columns: int, header: bool
+) -> list[str]:
+    if oddity == "blank line":
+        return [*lines[:20], "", *lines[20:]]
+    if oddity == "trailing":
+        return [line + separator for line in lines]
+    if oddity == "title" and columns > 2:
+        return ["Report of 2024", *lines]
+    if oddity == "declared" and header:
+        return [f"sep={separator}", *lines]
+    return lines
+
+
 @st.composite
 def _files(draw: st.DrawFn, names: list[str] | None, table: list[Cells]) -> bytes:
-    separator = draw(st.sampled_from(",;\t|"))
-    quote = draw(st.sampled_from('""\'')) if draw(st.booleans()) else '"'
-    always = draw(st.booleans())
+    """A table as bytes, with at most one oddity."""
+    separator, quote = draw(st.sampled_from(",;\t|")), draw(st.sampled_from('"""\''))
+    always, oddity = draw(st.booleans()), draw(st.sampled_from(_ODDITIES))
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    lines = [list(row) for row in zip(*table, strict=True)]
-    if names is not None:
-        lines.insert(0, names)
-    special = (separator, quote, "\n", "\r")
 
     def write(cell: str) -> str:
-        if always or any(mark in cell for mark in special) or cell != cell.strip():
-            return _quoted(cell, quote, "")
-        return cell
+        special = any(mark in cell for mark in (separator, "\n", "\r")) or cell != cell.strip()
+        quoted = cell[:1] == quote if oddity == "loose" else quote in cell
+        if not (always or special or quoted):
+            return cell
+        pair = f"\\{quote}" if oddity == "escape" else quote * 2
+        return f"{quote}{cell.replace(quote, pair)}{quote}"
 
-    text = end.join(separator.join(map(write, line)) for line in lines)
-    text += end * draw(st.booleans())
-    if names is not None and draw(st.integers(0, 9)) == 0:
-        text = f"sep={separator}{end}{text}"
-    encoding = draw(
-        st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
-    )
+    lines = [separator.join(map(write, row)) for row in zip(*table, strict=True)]
+    if names is not None:
+        lines.insert(0, separator.join(map(write, names)))
+    lines = _add_oddity(oddity, lines, separator, columns=len(table), header=names is not None)
+    text = end.join(lines) + end * draw(st.booleans())
     try:
-        return text.encode(encoding)
+        return text.encode(draw(st.sampled_from(_ENCODINGS)))
     except UnicodeEncodeError:
         return text.encode()

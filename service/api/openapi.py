@@ -44,7 +44,7 @@ from service.codecs.ranges import find_valid_range
 from service.engine.tensors import DTYPES
 from service.freetext import MAX_CHARACTERS
 from service.imaging.preprocess import create_example_image
-from service.tabletext import quote_cell
+from service.tabletext import missing_words, quote_cell
 from service.timetext import json_pattern
 from service.values import MAX_ROUNDED_TO_FLOAT32
 
@@ -269,7 +269,10 @@ def _describe_date(feature: DatetimeFeature) -> Schema:
         STRING | {"pattern": json_pattern(feature.format), "x-format": feature.format},
         NUMBER | {"minimum": low, "maximum": high},
     ]
-    return {"anyOf": [*kinds, {"type": "null"}] if feature.optional else kinds}
+    if feature.optional:
+        words = sorted(missing_words(feature.missing))
+        kinds += [STRING | {"enum": words}, {"type": "null"}]
+    return {"anyOf": kinds}
 
 
 def _describe_category(feature: CategoryFeature) -> tuple[list[str], Schema]:

@@ -6,7 +6,7 @@ counted, so that a body full of mistakes costs little more than its parsing.
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from service.codecs.messages import ProblemCollector, missing_problem, type_prob
 from service.errors import Problem
 from service.freetext import normalize_text
 from service.spelling import closest_name
-from service.tabletext import missing_words
+from service.tabletext import lower_words, missing_words
 from service.timetext import DatetimeFormat, parse_datetime
 from service.values import (
     find_word,
@@ -208,7 +208,8 @@ def create_converter(feature: NumericalFeature, datatype: Datatype = "FP32") -> 
     elif isinstance(feature, BooleanFeature):
         convert = _boolean
     elif isinstance(feature, DatetimeFeature):
-        convert = partial(_datetime, text_format=feature.format)
+        missing = lower_words(missing_words(feature.missing)) if feature.optional else ()
+        convert = partial(_datetime, text_format=feature.format, missing=missing)
     elif isinstance(feature, IntegerFeature):
         convert = _wide_integer if is_wide else _integer
     else:
@@ -256,10 +257,11 @@ def _category_converter(feature: CategoryFeature) -> Convert:
     return convert
 
 
-def _datetime(value: object, text_format: DatetimeFormat) -> float | None:
-    """Return days since 1970-01-01, which may also be sent as a number."""
+def _datetime(value: object, text_format: DatetimeFormat, missing: Collection[str]) -> float | None:
+    """Return days since 1970-01-01, which may also be sent as a number; NaN for a missing word."""
     if isinstance(value, str):
-        return parse_datetime(value.strip(), text_format)
+        text = value.strip()
+        return math.nan if text.lower() in missing else parse_datetime(text, text_format)
     return _wide_number(value)
 
 

@@ -38,6 +38,7 @@ FALLBACK = "cp1252"
 
 _FILE_URI = "file://"
 _CHUNK = 1 << 20
+_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n|\r\r")
 _LONGEST_LINE = 1 << 24
 _SAMPLE_CHARACTERS = 1 << 18
 _HEADER_SAMPLE_ROWS = 200
@@ -318,6 +319,10 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> tuple[pl.DataFrame, list[int]
     source = path.read_bytes()
     if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
         source = source.decode(csv_dialect.encoding, errors="replace").encode()
+    source = source.rstrip(b"\r\n")
+    # Polars reads an empty line as a row.
+    if _EMPTY_LINE.search(source):
+        return _parse_row_by_row(path, csv_dialect)
     try:
         frame = pl.read_csv(
             source,
