@@ -58,12 +58,13 @@ def run(
     output = describe_output(
         recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
-    tensor = output_name(output)
+    output_tensor = output_name(output)
     check_rows = data.features[parts.test if len(parts.test) else parts.training]
-    graph = onnx_export.export(fitted.predictor, tensor, len(data.columns))
+    graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
     onnx_export.verify(graph, fitted.predictor, check_rows, data.columns)
-    examples = onnx_export.create_examples(fitted.predictor, check_rows, tensor, data.columns)
-
+    examples = onnx_export.create_examples(
+        fitted.predictor, check_rows, output_tensor, data.columns
+    )
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -81,9 +82,8 @@ def run(
         ),
         files={},
     )
-    known = describe_caveats(recipe, loaded.complete, table, target)
     worse = describe_below_baseline(assessment.evaluation)
-    caveats = [*filter(None, [worse]), *known]
+    caveats = [*filter(None, [worse]), *describe_caveats(recipe, loaded.complete, table, target)]
     html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
