@@ -95,9 +95,8 @@ def run(
         ),
         files={},
     )
-    known_caveats = describe_caveats(recipe, loaded.complete, table, target)
     worse = describe_below_baseline(assessment.evaluation)
-    caveats = [*filter(None, [worse]), *known_caveats]
+    caveats = [*filter(None, [worse]), *describe_caveats(recipe, loaded.complete, table, target)]
     html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
     checked = parts.test if len(parts.test) else parts.training
     files = _export(served, output_name(output), checked) | {REPORT: html}

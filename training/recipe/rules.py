@@ -56,6 +56,15 @@ def _missing_categories(recipe: Recipe) -> list[str]:
     ]
 
 
+def _limited_texts(recipe: Recipe) -> list[str]:
+    return [
+        feature.name
+        for feature in recipe.features
+        if feature.type == "text"
+        and (feature.categories or not (feature.minimum is feature.maximum is None))
+    ]
+
+
 def _missing_labels(recipe: Recipe) -> list[str]:
     target = recipe.target
     words = {*recipe.data.missing, *target.missing}
@@ -90,6 +99,11 @@ _RULES: Rules = [
         and f"preprocessing.rotated: {', '.join(_rotated(r))} must be features that are numbers"
     ),
     lambda r: find_date_mistakes(r) != [] and f"features: {'; '.join(find_date_mistakes(r))}",
+    lambda r: (
+        _limited_texts(r) != []
+        and f"features: {', '.join(_limited_texts(r))} has text, and only other types have a "
+        "minimum, a maximum or categories"
+    ),
     lambda r: (
         r.target.column in [feature.name for feature in r.features]
         and f"features: {r.target.column} is the target, not a feature"
@@ -187,7 +201,7 @@ _RULES: Rules = [
     ),
     lambda r: (
         not r.family.all_columns
-        and any(one.optional or one.type in ("category", "datetime") for one in r.features)
+        and any(one.optional or one.type in ("category", "datetime", "text") for one in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
     ),

@@ -152,3 +152,27 @@ def test_words_of_any_number_are_categories(distinct: int, kind: str | None) -> 
     column = infer_column(table_from_rows([[cell] for cell in cells], ["x"]), "x")
 
     assert (column.kind, column.distinct) == (kind, distinct)
+
+
+_WORDS = ["great food", "slow waiter", "nice view", "cold soup", "will return"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([f"{_WORDS[k % 5]}, {_WORDS[k % 3]} no {k}" for k in range(60)], "text"),
+        ([f"{_WORDS[k % 5]}, {_WORDS[k % 3]} no {k}" for k in range(40)], None),  # too few
+        ([_WORDS[k % 5] for k in range(60)], "category"),
+        ([f"AB-{k:04}-X" for k in range(60)], None),
+        ([f"a{k}b c{k}d e{k}f" for k in range(60)], None),  # codes
+        ([f"{chr(97 + k % 26) * (2 + k)} {chr(98 + k % 24) * (2 + k)}" for k in range(60)], None),
+    ],
+)
+def test_text_has_several_words_that_other_cells_have_too(cells: list[str], kind: str) -> None:
+    """Codes, identifiers and a few repeated phrases are no text; text may always be missing."""
+    table = table_from_rows([[cell] for cell in cells], ["note"])
+
+    column = infer_column(table, "note")
+
+    assert column.kind == kind
+    assert kind != "text" or column.feature().optional

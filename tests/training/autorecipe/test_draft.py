@@ -52,7 +52,7 @@ def _column(cells: list[str]) -> str:
     ],
 )
 def test_column_types_are_inferred(tmp_path: Path, cells: list[str], kind: str | None) -> None:
-    """Codes with leading zeros are categories; constants, dates and free text are not used."""
+    """Codes with leading zeros are categories; constants and identifiers are not used."""
     findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).columns}
 
     assert findings["x"].kind == kind

@@ -8,12 +8,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from service.bundle.features import TEXT_NAME
 from service.freetext import normalize_text
-from training.data.table import Dataset, Table, encode, table_from_rows
+from training.data.table import Dataset, Table, encode, table_from_rows, to_graph_inputs
 from training.export import onnx_export
+from training.export.merging import merge
 from training.learn import fit_model
 from training.model.text import TextModel, encode_numbers
 from training.model.text_graph import NGrams, TextMap, build_graph
-from training.onnx_files import run_graph
+from training.onnx_files import Graph, run_graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 
@@ -135,6 +136,20 @@ def test_every_family_reads_text_by_the_same_graph(family: str, target: str) -> 
     assert len(graph) < 1_000_000
     found = predictor.predict(data.features[measured])[:, 0]
     assert np.corrcoef(found, data.target[measured])[0, 1] > 0.8
+
+
+def test_graphs_with_text_can_be_merged() -> None:
+    """The mean of two models reads the same inputs."""
+    recipe, data = _encode("linear", "value")
+    halves = [np.arange(60), np.arange(20, 80)]
+
+    models = [fit_model(recipe, data, rows, rows[:0]).predictor for rows in halves]
+    graphs = [onnx_export.export(one, "value", len(data.columns)) for one in models]
+    graph = Graph(merge(graphs, [0.25, 0.75], "value"))
+
+    found = graph.predict(to_graph_inputs(data.columns, data.features))
+    first, second = (one.predict(data.features) for one in models)
+    np.testing.assert_allclose(found, 0.25 * first + 0.75 * second, rtol=1e-4)
 
 
 def test_a_text_alone_is_the_only_input() -> None:

@@ -95,6 +95,19 @@ def test_mistakes_in_dates_are_reported_together(tmp_path: Path) -> None:
     assert "a decision-tree only supports numbers and booleans without missing values" in said
 
 
+def test_mistakes_in_text_are_reported(tmp_path: Path) -> None:
+    """A text has no range and no categories, and is no number for a tree."""
+    features = (
+        "features=[{name='a',type='text',maximum=3},{name='b',type='text',categories=['x']},"
+        "{name='c',type='text',optional=true,example='any'}]"
+    )
+
+    said = _problems(_VALID, tmp_path, (features, "network.family=decision-tree"))
+
+    assert "features: a, b has text, and only other types have a minimum" in said
+    assert "features: a decision-tree only supports numbers and booleans" in said
+
+
 def test_an_unknown_format_of_dates_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     """The set of formats is closed."""
     said = _problems(_VALID, tmp_path, ("features=[{name='x',type='datetime',format='%Y'}]",))
