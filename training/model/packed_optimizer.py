@@ -29,7 +29,10 @@ class PackedAdamW(Optimizer):
         self._gradient = torch.zeros_like(self.weights)
         sizes = [one.numel() for one in parameters]
         for one, weights, gradient in zip(
-            parameters, self.weights.split(sizes), self._gradient.split(sizes), strict=True
+            parameters,
+            torch.split(self.weights, sizes),
+            torch.split(self._gradient, sizes),
+            strict=True,
         ):
             one.data, one.grad = weights.view_as(one), gradient.view_as(one)
         self.owners = torch.cat([owner.flatten() for owner in packed.list_owners()])

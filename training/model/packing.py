@@ -23,7 +23,7 @@ class _Slice:
 
     packed: nn.Parameter
     slot: int
-    own: nn.Parameter
+    own: Tensor
     transposed: bool
 
     @property
