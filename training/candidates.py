@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from training.data.split import create_splitter
 from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, encode
 from training.errors import FitError
 from training.evaluation.assessment import OutOfFoldPredictions
-from training.learn import fit_networks_together, fit_predictor
+from training.learn import find_group, fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
 from training.model.network_drafts import draw_networks
 from training.model.text import encode_numbers
@@ -216,11 +217,10 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
         )
         for k, plan in enumerate(draw_networks(_NETWORKS, rows, numbers, labels, recipe.seed))
     ]
-    groups = [recipes]
     if recipe.target.log:
-        half = _NETWORKS // 2
-        values = [_update(one, target={"log": False}) for one in recipes[half:]]
-        groups = [recipes[:half], values]
+        recipes[::2] = [_update(one, target={"log": False}) for one in recipes[::2]]
+    recipes.sort(key=lambda one: str(find_group(one)))
+    groups = [list(group) for _, group in groupby(recipes, find_group)]
     predictions: list[list[Float32s]] = [[] for _ in recipes]
     for fold in folds.encode(recipe):
         update = {"features": fold.recipe.features}
@@ -236,7 +236,7 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
         ]
         for of_network, predictor in zip(predictions, fitted, strict=True):
             of_network.append(predictor.predict(fold.unseen))
-    for one, found in zip([one for group in groups for one in group], predictions, strict=True):
+    for one, found in zip(recipes, predictions, strict=True):
         candidate = create_candidate(one, folds, found, started)
         yield replace(candidate, seconds=(time.perf_counter() - started) / len(recipes))
 
