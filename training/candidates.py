@@ -23,7 +23,7 @@ from training.evaluation.assessment import OutOfFoldPredictions
 from training.learn import find_group, fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
 from training.model.network_drafts import draw_networks
-from training.model.text import encode_numbers
+from training.model.text import TableModel, encode_numbers
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 from training.weights import compute_loss
@@ -100,6 +100,10 @@ class Candidate:
     seconds: float
     predictions: list[Float32s]
     """Of each fold, ``[measured rows, outputs]``."""
+    predictor: TableModel | None = None
+    """Of the last fold, for text as numbers; None for an ensemble."""
+    row: Inputs | None = None
+    """That it predicts, ``[1, columns]``."""
     out_of_fold: OutOfFoldPredictions | None = None
     """Of the best candidate, if the folds have all rows."""
 
@@ -113,8 +117,18 @@ class Candidate:
         """The mean over the folds."""
         return float(np.mean(self.losses))
 
-    def describe(self) -> contract.Candidate:
-        """Return the entry of the manifest."""
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of an ensemble, the sum of the weights of each family, the largest first."""
+        totals: dict[str, float] = {}
+        for member in self.recipe.members:
+            family = member.network.family
+            totals[family] = totals.get(family, 0) + member.weight
+        ordered = sorted(totals, key=lambda family: -totals[family])
+        return {family: round(totals[family], 3) for family in ordered}
+
+    def describe(self, size: int | None, microseconds: float | None) -> contract.Candidate:
+        """Return the entry of the manifest, with the size of its graph and the time of a row."""
         return contract.Candidate(
             family=self.family,
             metric=get_metric(self.recipe),
@@ -122,6 +136,9 @@ class Candidate:
             deviation=float(f"{np.std(self.losses):.3g}"),
             folds=len(self.losses),
             seconds=round(self.seconds, 1),
+            bytes=size,
+            microseconds=microseconds,
+            weights=self.weights or None,
         )
 
 
@@ -200,7 +217,8 @@ def measure(recipe: Recipe, folds: Folds) -> Candidate:
         training, validation = splitter.hold_out(fold.fitting, share)
         predictor, _ = fit_predictor(fold.recipe, fold.data, training, validation)
         predictions.append(predictor.predict(fold.unseen))
-    return create_candidate(recipe, folds, predictions, started)
+    candidate = create_candidate(recipe, folds, predictions, started)
+    return replace(candidate, predictor=predictor, row=fold.unseen[:1])
 
 
 def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
@@ -236,9 +254,10 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
         ]
         for of_network, predictor in zip(predictions, fitted, strict=True):
             of_network.append(predictor.predict(fold.unseen))
-    for one, found in zip(recipes, predictions, strict=True):
+    for one, found, predictor in zip(recipes, predictions, fitted, strict=True):
         candidate = create_candidate(one, folds, found, started)
-        yield replace(candidate, seconds=(time.perf_counter() - started) / len(recipes))
+        seconds = (time.perf_counter() - started) / len(recipes)
+        yield replace(candidate, seconds=seconds, predictor=predictor, row=fold.unseen[:1])
 
 
 def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
@@ -269,7 +288,8 @@ def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
     labels, leaves = len(recipe.target.labels), recipe.boosting.max_leaf_nodes
     members = count_members(len(folds.loaded.target), labels, leaves, count)
     chosen = _update(recipe, boosting={"max_iter": count, "patience": 0, "members": members})
-    return create_candidate(chosen, folds, predictions, started)
+    candidate = create_candidate(chosen, folds, predictions, started)
+    return replace(candidate, predictor=estimator, row=fold.unseen[:1])
 
 
 def create_candidate(

@@ -14,11 +14,12 @@ from training.autorecipe.quality import describe_caveats, find_rare_label
 from training.candidates import Candidate
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
-from training.data.table import Dataset, Inputs, Rows, encode
+from training.data.table import Dataset, Inputs, Rows, encode, to_graph_inputs
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
 from training.evaluation.metrics import describe_below_baseline
 from training.export import onnx_export
+from training.export.cost import describe_candidates
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import build_explanation
 from training.export.manifest import (
@@ -74,6 +75,10 @@ def run(
     served = _Served(data, parts.training, fitted.predictor)
     if recipe.split.refit:
         served = _fit_to_all_rows(recipe, loaded)
+    checked = served.data.features[parts.test if len(parts.test) else parts.training]
+    files = _export(served, output_name(output), checked)
+    inputs = to_graph_inputs(served.data.columns, checked[:1])
+    compared = describe_candidates(candidates, files[MODEL], inputs)
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -91,18 +96,16 @@ def run(
             origin,
             (parts.training, parts.validation, parts.test),
             started,
-            [candidate.describe() for candidate in candidates],
+            compared,
         ),
         files={},
     )
     worse = describe_below_baseline(assessment.evaluation)
     caveats = [*filter(None, [worse]), *describe_caveats(recipe, loaded.complete, table, target)]
     html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
-    checked = parts.test if len(parts.test) else parts.training
-    files = _export(served, output_name(output), checked) | {REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
-    publication = publish(models, manifest, files, comparison, force=force)
+    publication = publish(models, manifest, files | {REPORT: html}, comparison, force=force)
     return replace(publication, rare=find_rare_label(recipe, target))
 
 
@@ -127,9 +130,8 @@ def _fit_to_all_rows(recipe: Recipe, loaded: LoadedRows) -> _Served:
     return _Served(data, rows, predictor)
 
 
-def _export(served: _Served, output: str, checked: Rows) -> dict[str, bytes]:
-    """Return the graph, verified on the checked rows, and the examples of the bundle."""
-    rows = served.data.features[checked]
+def _export(served: _Served, output: str, rows: Inputs) -> dict[str, bytes]:
+    """Return the graph, verified on these rows, and the examples of the bundle."""
     graph = onnx_export.export(served.predictor, output, len(served.data.columns))
     columns = served.data.columns
     onnx_export.verify(graph, served.predictor, rows, columns)
