@@ -32,6 +32,7 @@ from service.tabletext import (
     begins_like_json,
     column_name,
     compose,
+    count_quoted,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
@@ -181,7 +182,9 @@ def _sniff_dialect(
         raise InvalidRequest(_EMPTY)
     if begins_like_json(text):
         raise InvalidRequest(_JSON)
-    quote = trained.quote if trained.quote is not None and '"' not in text else None
+    quote = trained.quote
+    if quote is not None and count_quoted(text, '"') > count_quoted(text, quote):
+        quote = None
     dialect = sniff(
         # A first line may be longer than the sample; its beginning is enough.
         text.lstrip("\r\n")[:SAMPLE_BYTES],
