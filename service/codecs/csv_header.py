@@ -185,9 +185,11 @@ def _sniff_dialect(
     quote = trained.quote
     if quote is not None and count_quoted(text, '"') > count_quoted(text, quote):
         quote = None
+    # A first line may be longer than the sample; its beginning is enough. A tab before it is an
+    # empty cell.
+    start = text.lstrip("\r\n")[:SAMPLE_BYTES]
     dialect = sniff(
-        # A first line may be longer than the sample; its beginning is enough.
-        text.lstrip("\r\n")[:SAMPLE_BYTES],
+        start if start.strip() else text.lstrip()[:SAMPLE_BYTES],
         encoding,
         marked=marked,
         names=trained.columns or [feature.name for feature in codec.features],
