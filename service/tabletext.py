@@ -16,6 +16,7 @@ SEPARATORS = ",;\t|"
 Escape = Literal["\\"]
 
 _SAMPLE_LINES = 50
+_FEW_DOUBLE = 4
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
 _JSON = re.compile(r"\s*+(?:\{\s*+\"|\[\s*+[\[{])")
 
@@ -233,11 +234,17 @@ def compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def count_quoted(text: str, quote: str) -> int:
+    """Return how many ends of cells have a quote."""
+    marks = f"{SEPARATORS}\r\n"
+    return sum(text.count(f"{mark}{quote}") + text.count(f"{quote}{mark}") for mark in marks)
+
+
 def _find_quote(lines: Sequence[str]) -> str:
-    """Return a single quote if many cells begin or end with it and no double quote occurs."""
+    """Return a single quote if many cells have it around them, and few have a double quote."""
     text = "\n".join(lines)
-    single = sum(text.count(f"{mark}'") + text.count(f"'{mark}") for mark in SEPARATORS)
-    return "'" if '"' not in text and single >= len(lines) else '"'
+    single, double = count_quoted(text, "'"), count_quoted(text, '"')
+    return "'" if single >= len(lines) and single > _FEW_DOUBLE * double else '"'
 
 
 def _find_escape(lines: Sequence[str], separator: str, quote: str) -> Escape | None:
@@ -278,8 +285,7 @@ def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, sepa
 
 def _breaks_quotes(lines: Sequence[str], separator: str, quote: str) -> bool:
     """Return whether most closing quotes are before another letter than this separator."""
-    quoted = [line for line in lines if quote in line]
-    broken = 0
+    quoted, broken = [line for line in lines if quote in line and f"\\{quote}" not in line], 0
     for line in quoted:
         try:
             next(read_rows([line], separator, quote, strict=True))

@@ -85,3 +85,42 @@ def test_a_table_of_broken_rows_is_rejected(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="line 2: a quote is never closed, or a quote inside"):
         read_csv(path, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("names", "row"),
+    [
+        ("'a','d\"e','y'", "'{a}','w, {b}','{y}.5'"),
+        ('a;w"6;y', "{a};'w; {b}';'{y}.5'"),
+        ("a|b|y", "'{a}'|'6\" {b}'|'{y}.5'"),
+    ],
+)
+def test_single_quotes_are_detected_next_to_a_double_one(
+    tmp_path: Path, names: str, row: str
+) -> None:
+    """Most quotes that begin or end cells decide."""
+    path = tmp_path / "table.csv"
+    lines = [row.format(a=k, b=k % 3, y=k * 7 % 11) for k in range(ROWS)]
+    path.write_text("\n".join([names, *lines, ""]))
+    table = read_csv(path, UNKNOWN)
+
+    require_same_reading(path, draft_table(path, "3"))
+
+    assert table.frame.width == 3
+    np.testing.assert_array_equal(table.frame.to_series(0).cast(int), range(ROWS))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_line_is_no_row(tmp_path: Path, separator: str, end: str) -> None:
+    """At the beginning, between rows and at the end; a name may be missing in the first cell."""
+    lines = [separator.join([str(k % 7), f"w{k % 3}", f"{k % 5}.5"]) for k in range(ROWS)]
+    lines = ["", separator.join(["", "b", "y"]), *lines[:9], "", "", *lines[9:], "", ""]
+    path = tmp_path / "table.csv"
+    path.write_text(end.join(lines), newline="")
+    table = read_csv(path, UNKNOWN)
+
+    require_same_reading(path, draft_table(path, "y"))
+
+    assert table.frame.height == ROWS
+    assert table.frame.columns == ["column_1", "b", "y"]

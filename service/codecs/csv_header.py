@@ -32,6 +32,7 @@ from service.tabletext import (
     begins_like_json,
     column_name,
     compose,
+    count_quoted,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
@@ -181,10 +182,14 @@ def _sniff_dialect(
         raise InvalidRequest(_EMPTY)
     if begins_like_json(text):
         raise InvalidRequest(_JSON)
-    quote = trained.quote if trained.quote is not None and '"' not in text else None
+    quote = trained.quote
+    if quote is not None and count_quoted(text, '"') > count_quoted(text, quote):
+        quote = None
+    # A first line may be longer than the sample; its beginning is enough. A tab before it is an
+    # empty cell.
+    start = text.lstrip("\r\n")[:SAMPLE_BYTES]
     dialect = sniff(
-        # A first line may be longer than the sample; its beginning is enough.
-        text.lstrip("\r\n")[:SAMPLE_BYTES],
+        start if start.strip() else text.lstrip()[:SAMPLE_BYTES],
         encoding,
         marked=marked,
         names=trained.columns or [feature.name for feature in codec.features],
