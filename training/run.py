@@ -19,8 +19,8 @@ from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
 from training.evaluation.metrics import describe_below_baseline
 from training.export import onnx_export
-from training.export.cost import describe_candidates
 from training.export.comparison import TestPredictions, compare_tables
+from training.export.cost import describe_candidates
 from training.export.explanations import build_explanation
 from training.export.manifest import (
     describe_input,

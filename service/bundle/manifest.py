@@ -309,7 +309,8 @@ class Candidate(StrictModel):
     seconds: Annotated[Finite, Field(ge=0)] = Field(description="to fit and measure all folds")
     bytes: Annotated[int, Field(ge=1)] | None = Field(default=None, description="of the graph")
     microseconds: Annotated[Finite, Field(ge=0)] | None = Field(
-        default=None, description="to predict one row in the session, on the machine of the training"
+        default=None,
+        description="to predict one row, on the machine of the training",
     )
     weights: dict[str, Finite] | None = Field(
         default=None, description="of an ensemble: the sum of the weights of each family"
