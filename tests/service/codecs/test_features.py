@@ -119,7 +119,7 @@ def test_words_booleans_and_missing_values_are_decoded_singly() -> None:
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
     row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "color": "blue"}
 
-    assert vector_rows(features).decode([row]) is None
+    assert vector_rows(codec.features).decode([row]) is None
     matrix = codec.decode_rows([row])
 
     assert math.isnan(matrix[0, 0])
