@@ -10,6 +10,9 @@ from training.model.blend import mix
 _STEPS = 20
 _SAMPLES = 20
 _MIN_WEIGHT = 0.04
+# Members with equal weights, and the shares of these weights that are compared.
+_EQUAL = 6
+_SHARES = (0.0, 0.5, 1.0)
 _SMALLEST_PROBABILITY = 1e-6
 
 
@@ -42,9 +45,7 @@ def _select_values(target: Floats, predictions: Float32s, *, classes: bool) -> F
     return np.asarray(np.clip(shares, _SMALLEST_PROBABILITY, 1))
 
 
-def choose_weights(
-    target: Floats, predictions: Sequence[Float32s], *, classes: bool
-) -> list[float]:
+def choose_weights(target: Floats, predictions: Sequence[Float32s], *, classes: bool) -> Floats:
     """Add the member that lowers the loss most, again and again (Caruana et al., 2004).
 
     The weights are the mean over samples of the rows, drawn with replacement, so that they depend
@@ -66,8 +67,8 @@ def choose_weights(
         rows = generator.integers(len(target), size=len(target))
         counts += _add_greedily(target[rows], values[:, rows], classes=classes)
     weights = counts / counts.sum()
-    weights[weights < max(_MIN_WEIGHT, weights.max() * _MIN_WEIGHT)] = 0
-    return [float(weight) for weight in weights / weights.sum()]
+    weights[weights < _MIN_WEIGHT] = 0
+    return np.asarray(weights / weights.sum())
 
 
 def _add_greedily(target: Floats, values: Floats, *, classes: bool) -> Floats:
@@ -88,6 +89,9 @@ def mix_out_of_fold(
 ) -> tuple[list[float], list[Float32s]]:
     """Choose the weights of an ensemble, and predict each fold by those of the other folds.
 
+    Few rows choose greedy weights badly, so these are mixed with equal weights of the best
+    members, in the share that is best on the folds.
+
     Args:
         targets: of each fold, ``[rows]``.
         predictions: of each member, and in it of each fold, ``[rows, outputs]``.
@@ -98,14 +102,39 @@ def mix_out_of_fold(
         rows did not choose, if there are other folds.
     """
 
-    def choose(folds: Sequence[int]) -> list[float]:
+    def choose(folds: Sequence[int]) -> tuple[Floats, Floats]:
         target = np.concatenate([targets[fold] for fold in folds])
         rows = [np.concatenate([one[fold] for fold in folds]) for one in predictions]
-        return choose_weights(target, rows, classes=classes)
+        greedy = choose_weights(target, rows, classes=classes)
+        return greedy, _weigh_best_equally(target, rows, classes=classes)
 
     everything = range(len(targets))
-    mixed = []
-    for fold in everything:
-        others = [other for other in everything if other != fold] or [fold]
-        mixed.append(mix([one[fold] for one in predictions], choose(others)))
-    return choose(everything), mixed
+    chosen = [choose([k for k in everything if k != fold] or [fold]) for fold in everything]
+    best_loss, best_share, best = np.inf, 0.0, list[Float32s]()
+    for share in _SHARES:
+        mixed = [
+            mix([one[fold] for one in predictions], _combine(*chosen[fold], share))
+            for fold in everything
+        ]
+        losses = [
+            compute_loss(target, found, classes=classes)
+            for target, found in zip(targets, mixed, strict=True)
+        ]
+        if np.mean(losses) < best_loss:
+            best_loss, best_share, best = float(np.mean(losses)), share, mixed
+    return _combine(*choose(everything), best_share), best
+
+
+def _weigh_best_equally(
+    target: Floats, predictions: Sequence[Float32s], *, classes: bool
+) -> Floats:
+    losses = [compute_loss(target, one, classes=classes) for one in predictions]
+    best = np.argsort(losses)[:_EQUAL]
+    return np.asarray(np.isin(np.arange(len(losses)), best) / len(best))
+
+
+def _combine(greedy: Floats, equal: Floats, share: float) -> list[float]:
+    """Return the mean of both weights, with this share of the equal ones."""
+    weights = (1 - share) * greedy + share * equal
+    weights[weights < _MIN_WEIGHT] = 0
+    return [float(weight) for weight in weights / weights.sum()]
