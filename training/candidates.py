@@ -51,6 +51,9 @@ class Folds:
     deadline: float = math.inf
     """Of ``time.perf_counter()``; a fit that begins later fails."""
 
+    def __len__(self) -> int:
+        return len(self.loaded.target)
+
     @property
     def targets(self) -> list[Floats]:
         """Of the measured rows of each fold."""
@@ -179,6 +182,32 @@ def split(recipe: Recipe, loaded: LoadedRows) -> Folds:
     return Folds(loaded, pairs[-1:] if len(rows) >= _ONE_FOLD_FROM else pairs)
 
 
+def choose_dates(recipe: Recipe, folds: Folds) -> tuple[Recipe, str]:
+    """Return the recipe with the parts of dates that predict newer rows best, and why.
+
+    The days since the first date, and even the month, can mislead about rows that are newer than
+    all others. So gradient boosting is measured with all parts, without these days, and without
+    dates. Recipes for other rows are not changed.
+    """
+    dates = [feature for feature in recipe.features if feature.type == "datetime"]
+    if recipe.split.time is None or not dates:
+        return recipe, ""
+    recurring = [feature.model_copy(update={"trend": False}) for feature in recipe.features]
+    others = [feature for feature in recipe.features if feature.type != "datetime"]
+    choices = {"all parts of dates": recipe.features, "no days since the first date": recurring}
+    if others:
+        choices["no dates"] = others
+    measured = {}
+    for name, features in choices.items():
+        drafted = with_family(
+            recipe.model_copy(update={"features": features}), "gradient-boosting", len(folds)
+        )
+        measured[name] = _measure_boosting(drafted, folds).loss
+    best = min(measured, key=lambda name: measured[name])
+    losses = ", ".join(f"{name} {loss:.4g}" for name, loss in measured.items())
+    return recipe.model_copy(update={"features": choices[best]}), f"{best} ({losses})"
+
+
 def measure_family(
     recipe: Recipe, family: str, folds: Folds, *, alone: bool
 ) -> Iterator[Candidate]:
@@ -186,7 +215,7 @@ def measure_family(
 
     An MLP that is not ``alone`` is one of many small networks, for the ensemble.
     """
-    rows = len(folds.loaded.target)
+    rows = len(folds)
     drafted = with_family(recipe, family, rows)
     if not recipe.split.test:
         drafted = _update(drafted, split={"validation": 0.0})
@@ -286,7 +315,7 @@ def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
     count = stages[int(losses.mean(axis=0).argmin())]
     # The folds are fitted with one seed, which is a little worse than the mean of several.
     labels, leaves = len(recipe.target.labels), recipe.boosting.max_leaf_nodes
-    members = count_members(len(folds.loaded.target), labels, leaves, count)
+    members = count_members(len(folds), labels, leaves, count)
     chosen = _update(recipe, boosting={"max_iter": count, "patience": 0, "members": members})
     candidate = create_candidate(chosen, folds, predictions, started)
     return replace(candidate, predictor=estimator, row=fold.unseen[:1])

@@ -10,6 +10,7 @@ import numpy as np
 from training.candidates import (
     Candidate,
     Folds,
+    choose_dates,
     create_candidate,
     get_metric,
     measure_family,
@@ -83,6 +84,9 @@ def race(
         FitError: no family could be fitted.
     """
     folds = split(recipe, loaded)
+    recipe, reason = choose_dates(recipe, folds)
+    if reason:
+        report(f"  dates: {reason}")
     deadline = time.perf_counter() + limits.seconds * _SHARE_OF_TIME
     measured: list[Candidate] = []
     failed: FitError | None = None

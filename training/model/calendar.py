@@ -92,9 +92,13 @@ class Calendar:
     number of days of its ends, so that a trend does not continue beyond what was measured.
     """
 
-    def __init__(self, position: int, training: Floats) -> None:
-        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing."""
+    def __init__(self, position: int, training: Floats, *, trend: bool = True) -> None:
+        """Choose the parts by the cells of the training set, ``[rows]``; NaN is missing.
+
+        Without a ``trend``, the days since the first date are no part.
+        """
         self.position = position
+        self.trend = trend
         known = torch.from_numpy(training[~np.isnan(training)])
         self.low, self.high = float(known.min()), float(known.max())
         is_monthly = _are_ends_of_months(training[~np.isnan(training)])
@@ -110,11 +114,17 @@ class Calendar:
             for name, find in _GROUPS.items()
             if _varies(find(known)) and not (name == "weekday" and is_monthly)
         }
-        self.numbers_width = 1 + len(self.cycles)
+        self.numbers_width = int(trend) + len(self.cycles)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the column has no part."""
+        return not self.numbers_width and not self.groups
 
     def find_numbers(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map ``[rows, columns]`` in float64 to the days and positions, ``[rows, numbers_width]``.
 
+        There must be one at least.
         They have no sine: its last digits differ between libraries, and a narrow bin magnifies
         that difference.
         """
@@ -123,7 +133,8 @@ class Calendar:
         low, high = _constant(self.low), _constant(self.high)
         late = torch.where(days > high, high, days)
         elapsed = torch.where(days < low, low, late) - low
-        numbers = [elapsed, *(_CYCLES[name](days) for name in self.cycles)]
+        numbers = [elapsed] if self.trend else []
+        numbers += [_CYCLES[name](days) for name in self.cycles]
         return torch.stack(numbers, dim=1).to(dtype)
 
     def find_ordinals(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -131,8 +142,9 @@ class Calendar:
 
         They are those of `find_numbers`, and the month, the weekday and the hour.
         """
-        groups = [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
-        return torch.cat([self.find_numbers(x, dtype), *groups], dim=1)
+        parts = [self.find_numbers(x, dtype)] if self.numbers_width else []
+        parts += [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
+        return torch.cat(parts, dim=1)
 
     def find_waves(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map the same rows to sine and cosine of each position, zero where the date is missing.

@@ -167,7 +167,7 @@ class Preprocessing(nn.Module):
         """
         dtype = self.working.dtype
         numbers = [self._select_numbers(x)] if self.numeric else []
-        numbers += [calendar.find_numbers(x, dtype) for calendar in self.calendars]
+        numbers += [c.find_numbers(x, dtype) for c in self.calendars if c.numbers_width]
         if self.statistics is not None:
             numbers.append(self.statistics(x) if out_of_fold is None else out_of_fold.to(dtype))
         blocks = [self.steps(_join(numbers))] if numbers else []
@@ -230,7 +230,7 @@ def fit_preprocessing(
         k for k, column in enumerate(columns) if column.feature.type not in ("category", "datetime")
     ]
     calendars = [
-        Calendar(k, x[:, k])
+        Calendar(k, x[:, k], trend=column.feature.trend)
         for k, column in enumerate(columns)
         if column.feature.type == "datetime"
     ]
@@ -243,7 +243,11 @@ def fit_preprocessing(
     dated = [calendar.position for calendar in calendars]
     impute = any(columns[k].feature.optional for k in (*numeric, *dated))
     rows = torch.from_numpy(x)
-    dates = [calendar.find_numbers(rows, torch.float64).numpy() for calendar in calendars]
+    dates = [
+        calendar.find_numbers(rows, torch.float64).numpy()
+        for calendar in calendars
+        if calendar.numbers_width
+    ]
     words = [] if statistics is None else [statistics.out_of_fold]
     numbers = np.hstack([x[:, numeric], *dates, *words])
     steps = _fit_numeric_steps(plan, numbers, impute=impute) if numbers.size else nn.Sequential()

@@ -96,9 +96,11 @@ def fit_tree_columns(recipe: Recipe, x: Inputs, target: Floats | Ints) -> Fitted
     dates = [k for k, kind in enumerate(types) if kind == "datetime"]
     numeric = [k for k in range(len(types)) if k not in (*words, *dates)]
     # A date that is never filled has no parts.
+    filled = [k for k in dates if not np.isnan(x[:, k]).all()]
     calendars = [
-        Calendar(k, x[:, k].astype(np.float64)) for k in dates if not np.isnan(x[:, k]).all()
+        Calendar(k, x[:, k].astype(np.float64), trend=recipe.features[k].trend) for k in filled
     ]
+    calendars = [calendar for calendar in calendars if not calendar.is_empty]
     one_hot = [(k, count_categories(x, k)) for k in words if recipe.task == "multiclass"]
     one_hot = [(k, count) for k, count in one_hot if count <= MAX_ONE_HOT]
     marked = {k for k, _ in one_hot}

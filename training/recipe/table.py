@@ -103,6 +103,10 @@ class Feature(Section):
     format: DatetimeFormat | None = Field(
         default=None, description="of dates; by default YYYY-MM-DD, and a time may follow"
     )
+    trend: bool = Field(
+        default=True,
+        description="whether the days since the first date are a number of the model",
+    )
     unit: str | None = None
     affix: str | None = Field(
         default=None, description="text before or after each number in the file: $, kg, %"
