@@ -157,6 +157,7 @@ def _new(options: Options) -> None:
     if isinstance(recipe, Recipe) and options.family is None:
         candidates = commands.compare_families(recipe, _create_folders(options, options.csv))
         recipe = candidates[0].recipe if candidates else recipe
+    commands.describe_model(recipe)
     created = commands.write_recipe(recipe, path)
     try:
         _run(recipe, options, own_file=options.csv, candidates=candidates)

@@ -165,7 +165,7 @@ def _infer_labels(
             f"are supported. {f'As a number: {note}. ' if note else ''}"
             "Choose another column with --target, or correct its cells."
         )
-    shares = ", ".join(f"{word} {count / total:.1%}" for word, count in retained.items())
+    shares = join_names([f"{word} {count / total:.1%}" for word, count in retained.items()], _SHOWN)
     remarks = [f"{column}: {len(retained)} labels ({shares})."]
     if skipped:
         some = join_names(skipped, _SHOWN)
