@@ -222,12 +222,11 @@ def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
         'Read as utf-8, cells separated by semicolons and quoted by ", decimal comma, '
         "thousands not separated. The first line names the columns."
     )
-    assert describe_fit(drafted.recipe) == [
-        (
-            "Family linear, at most 100 epochs of LBFGS; the model has the weights of the best epoch "
-            "on the validation set. Measured on 20% of the rows."
-        )
-    ]
+    (sentence,) = describe_fit(drafted.recipe)
+    assert sentence == (
+        "Family linear, at most 100 epochs of LBFGS; the model has the weights of the best epoch "
+        "on the validation set. Measured on 20% of the rows."
+    )
 
 
 def test_an_ambiguous_mark_is_reported(tmp_path: Path) -> None:
