@@ -20,12 +20,13 @@ with atheris.instrument_imports(include=["service"]):
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, find_decimal, number_hint
     from service.codecs.csv_header import find_columns, open_csv
-    from service.codecs.csv_reader import Lines, TableReader
+    from service.codecs.csv_reader import TableReader
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, parse_number_rows
     from service.codecs.ndjson import NdjsonReader
     from service.codecs.parameters import read_parameters
     from service.errors import OnwardError
+    from service.records import Lines
     from service.tabletext import NumberFormat, sniff
     from service.values import not_a_number
     from tests.models import mixed_features

@@ -20,6 +20,7 @@ from service.codecs.features import NO_WARNINGS, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
 from service.codecs.parameters import DEFAULT_PARAMETERS, Parameters
+from service.codecs.texts import NumbersRange
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
@@ -211,7 +212,7 @@ class ScoringPipeline:
         writer: ResponseWriter,
         *,
         endpoint: Endpoint,
-        training_range: TrainingRange | None,
+        training_range: TrainingRange | NumbersRange | None,
         lock: asyncio.Lock,
         timeout_seconds: float,
     ) -> None:

@@ -18,8 +18,6 @@ Escape = Literal["\\"]
 _SAMPLE_LINES = 50
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
 _JSON = re.compile(r"\s*+(?:\{\s*+\"|\[\s*+[\[{])")
-MAX_TITLES = 10
-_TITLED_WIDTH = 3
 
 # By Python's codec, the names that browsers, spreadsheets and pandas use for it. The list is fixed:
 # Python's own search for an encoding imports modules and caches what it finds without a limit.
@@ -221,24 +219,6 @@ def quote_cell(cell: str, separator: str, quote: str = '"') -> str:
     return cell
 
 
-def count_titles(rows: Sequence[Sequence[str | None]]) -> int:
-    """Return the number of titles above the header, among the first ten rows of a table.
-
-    A title is one cell in a table of three columns or more, with or without empty cells after it.
-    """
-    rows = rows[:MAX_TITLES]
-    if max(map(len, rows), default=0) < _TITLED_WIDTH:
-        return 0
-    return next((k for k, row in enumerate(rows) if not may_be_title(row)), 0)
-
-
-def may_be_title(row: Sequence[str | None]) -> bool:
-    """Return whether at most one cell of a row is not empty."""
-    # Stops at the second one, since a row may have hundreds of thousands of cells.
-    filled = (True for cell in row if cell and cell.strip())
-    return not (next(filled, False) and next(filled, False))
-
-
 def column_name(number: int, cell: str | None = None) -> str:
     """Return the name of a column, counted from 1, on one line; without one, one of its number.
 
@@ -287,11 +267,25 @@ def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, sepa
             rows = list(read_rows(lines, separator, quote))
         except csv.Error:
             return (0, 0, 0)
+        if _breaks_quotes(lines, separator, quote):
+            return (0, 0, 0)
         found = {cell.strip() for cell in rows[0]} & known
         width, times = Counter(map(len, rows)).most_common(1)[0]
         return (len(found), times if width > 1 else 0, width)
 
     return max(separators, key=fitness)
+
+
+def _breaks_quotes(lines: Sequence[str], separator: str, quote: str) -> bool:
+    """Return whether most closing quotes are before another letter than this separator."""
+    quoted = [line for line in lines if quote in line]
+    broken = 0
+    for line in quoted:
+        try:
+            next(read_rows([line], separator, quote, strict=True))
+        except csv.Error as error:
+            broken += "expected after" in str(error)
+    return broken > len(quoted) / 2
 
 
 def find_marked_codec(start: bytes) -> str | None:

@@ -7,7 +7,7 @@ Training and the service both read dates by these rules.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, get_args
@@ -21,7 +21,9 @@ DatetimeFormat = Literal[
     "DD-MM-YYYY",
     "MM-DD-YYYY",
     "YYYYMMDD",
+    "DD Month YYYY",
     "YYYY-MM",
+    "MM/YYYY",
     "Month YYYY",
     "HH:MM",
 ]
@@ -29,6 +31,8 @@ DatetimeFormat = Literal[
 
 FORMATS: tuple[DatetimeFormat, ...] = get_args(DatetimeFormat)
 TIME_OF_DAY: DatetimeFormat = "HH:MM"
+MONTHS: tuple[DatetimeFormat, ...] = ("YYYY-MM", "MM/YYYY", "Month YYYY")
+"""The formats of months, without a day."""
 ISO: DatetimeFormat = "YYYY-MM-DD"
 """ISO 8601, which every format but the time of day includes."""
 
@@ -83,6 +87,12 @@ _COMPACT = re.compile(
     r"([0-9]{4})([0-9]{2})([0-9]{2})(?:[Tt ]?([0-9]{2})([0-9]{2})([0-9]{2})?([Zz]?))?"
 )
 _YEAR_MONTH = re.compile(r"(?P<year>[0-9]{4})[-/](?P<month>[0-9]{1,2})")
+_MONTH_YEAR = re.compile(r"(?P<month>[0-9]{1,2})[-/](?P<year>[0-9]{4})")
+_NAMED_DAY = re.compile(
+    r"(?:(?P<day>[0-9]{1,2})\.?[ -](?P<month>[A-Za-z]{3,9})\.?,?[ -](?P<year>[0-9]{4}|[0-9]{2})"
+    r"|(?P<us_month>[A-Za-z]{3,9})\.? (?P<us_day>[0-9]{1,2}),? (?P<us_year>[0-9]{4}))"
+    r"(?:,?(?P<time>[Tt ][0-9].{0,35}))?"
+)
 _NAMED_MONTH = re.compile(
     r"(?P<month>[A-Za-z]{3,9})\.?(?:[ -](?P<year>[0-9]{4})|-(?P<short>[0-9]{2}))"
 )
@@ -128,16 +138,17 @@ def parse_datetime(text: str, text_format: DatetimeFormat) -> float | None:
         found = _TIME.fullmatch(text)
         elapsed = None if found is None else _time_of_day(found)
         return None if elapsed is None else elapsed / DAY_MICROSECONDS
-    if text_format in ("YYYY-MM", "Month YYYY") and (month := _parse_month(text, text_format)):
+    if text_format in MONTHS and (month := _parse_month(text, text_format)):
         return float(date(*month, 1).toordinal() - _EPOCH)
-    found = _DATE.fullmatch(_expand(text) if text_format == "YYYYMMDD" else text)
+    expand = _EXPANSIONS.get(text_format)
+    found = _DATE.fullmatch(text if expand is None else expand(text))
     if found is None:
         return None
     iso = _ISO_START.match(found.string) is not None
     return _instant(found, _ISO_ORDER if iso else _ORDERS.get(text_format))
 
 
-def _expand(text: str) -> str:
+def _expand_compact(text: str) -> str:
     """Return a date without marks, such as 20130501T0730, as ISO 8601 with marks."""
     found = _COMPACT.fullmatch(text)
     if found is None:
@@ -146,10 +157,26 @@ def _expand(text: str) -> str:
     return day if hour is None else f"{day}T{hour}:{minute}:{second or '00'}{utc}"
 
 
+def _expand_name(text: str) -> str:
+    """Return a date with the name of its month, such as 1 May 2013 or May 1, 2013, as ISO 8601."""
+    found = _NAMED_DAY.fullmatch(text)
+    if found is None:
+        return text
+    month = _MONTH_NUMBERS.get((found["month"] or found["us_month"]).lower(), 0)
+    day, year = found["day"] or found["us_day"], found["year"] or found["us_year"]
+    return f"{_full_year(year):04}-{month:02}-{day}{found['time'] or ''}"
+
+
+_EXPANSIONS: Mapping[DatetimeFormat, Callable[[str], str]] = {
+    "YYYYMMDD": _expand_compact,
+    "DD Month YYYY": _expand_name,
+}
+
+
 def _parse_month(text: str, text_format: DatetimeFormat) -> tuple[int, int] | None:
     """Return the year and the month of a text that is only a month."""
-    if text_format == "YYYY-MM":
-        found = _YEAR_MONTH.fullmatch(text)
+    if text_format != "Month YYYY":
+        found = (_YEAR_MONTH if text_format == "YYYY-MM" else _MONTH_YEAR).fullmatch(text)
         year, month = (int(found["year"]), int(found["month"])) if found else (0, 0)
     else:
         found = _NAMED_MONTH.fullmatch(text)
@@ -231,9 +258,13 @@ def format_datetime(number: float, text_format: DatetimeFormat = ISO) -> str:
         return _format_time(elapsed) if day == 0 else "24:00"
     found = date.fromordinal(min(day + _EPOCH, date.max.toordinal()))
     year, month = f"{found.year:04}", f"{found.month:02}"
-    if elapsed == 0 and found.day == 1 and text_format in ("YYYY-MM", "Month YYYY"):
-        is_named = text_format == "Month YYYY"
-        return f"{_MONTHS[found.month - 1]} {year}" if is_named else f"{year}-{month}"
+    name = _MONTHS[found.month - 1]
+    if elapsed == 0 and found.day == 1 and text_format in MONTHS:
+        texts = {"YYYY-MM": f"{year}-{month}", "MM/YYYY": f"{month}/{year}"}
+        return texts.get(text_format, f"{name} {year}")
+    if text_format == "DD Month YYYY":
+        text = f"{found.day} {name} {year}"
+        return f"{text} {_format_time(elapsed)}" if elapsed else text
     order = _ORDERS.get(text_format, _ISO_ORDER)
     parts = {order.year: year, order.month: month, order.day: f"{found.day:02}"}
     text = order.mark.join(parts[k] for k in range(3))
@@ -276,7 +307,7 @@ def describe_format(text_format: DatetimeFormat) -> str:
     """Describe the texts of a format, for messages: "a date YYYY-MM-DD, with or without a time"."""
     if text_format == TIME_OF_DAY:
         return "a time of day HH:MM or HH:MM:SS, before 24:00"
-    if text_format in ("YYYY-MM", "Month YYYY"):
+    if text_format in MONTHS:
         return f"a month {text_format}, or a date {ISO}"
     also = "" if text_format == ISO else f" or {ISO}"
     return f"a date {text_format}{also}, with or without a time HH:MM:SS"
@@ -308,11 +339,21 @@ def json_pattern(text_format: DatetimeFormat) -> str:
     if text_format == "YYYYMMDD":
         clock = "(?:[01][0-9]|2[0-3])[0-5][0-9](?:[0-5][0-9])?"
         dates.append(f"{_date_pattern(_ORDERS[text_format])}(?:T{clock}Z?)?")
+    if text_format == "DD Month YYYY":
+        dates += [f"{_named_pattern(*one)}{time}" for one in _DAYS_OF_MONTHS]
     if text_format == "YYYY-MM":
         dates.append(f"{_YEAR_TEXT}-(?:0[1-9]|1[0-2])")
+    if text_format == "MM/YYYY":
+        dates.append(f"(?:0[1-9]|1[0-2])/{_YEAR_TEXT}")
     if text_format == "Month YYYY":
         dates.append(f"(?:{'|'.join(_MONTHS)}) {_YEAR_TEXT}")
     return f"^(?:{'|'.join(dates)})$"
+
+
+def _named_pattern(day: str, month: str, year: str) -> str:
+    """Return the pattern of days of months that are given as numbers, with the names of these."""
+    names = [name for k, name in enumerate(_MONTHS, 1) if re.fullmatch(month, f"{k:02}")]
+    return f"{day.replace('0[1-9]', '0?[1-9]')} (?:{'|'.join(names)}) {year}"
 
 
 def _date_pattern(order: _Order) -> str:

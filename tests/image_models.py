@@ -16,7 +16,7 @@ from service.bundle.manifest import (
     Manifest,
     Tensor,
     Tolerance,
-    input_shape,
+    list_inputs,
 )
 from tests.images import Pixels
 from tests.models import assembled, publish
@@ -24,7 +24,7 @@ from tests.models import assembled, publish
 
 def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path:
     """Publish a model whose probabilities are its pixels divided by 255."""
-    count = int(np.prod(input_shape(rule)))
+    count = int(np.prod(list_inputs(rule)[0].shape))
     model_manifest = Manifest(
         format_version=1,
         name=name,
@@ -42,7 +42,7 @@ def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path
         input=Tensor(
             name="image",
             datatype="UINT8",
-            shape=[1, *input_shape(rule)],
+            shape=[1, *list_inputs(rule)[0].shape],
             data=pixels.astype(float).tolist(),
         ),
         output=Tensor(name="probabilities", shape=[1, count], data=(pixels / 255).tolist()),
@@ -59,7 +59,7 @@ def seen_by(response: dict[str, Any], rule: ImageInput) -> Pixels:
 def pixels_of(shares: npt.ArrayLike, rule: ImageInput) -> Pixels:
     """The pixels of a model's probabilities."""
     pixels: Pixels = np.rint(np.array(shares) * 255).astype(np.uint8)
-    return pixels.reshape(input_shape(rule))
+    return pixels.reshape(list_inputs(rule)[0].shape)
 
 
 def _mirror(rule: ImageInput, count: int) -> bytes:
@@ -72,7 +72,7 @@ def _mirror(rule: ImageInput, count: int) -> bytes:
         helper.make_node("Reshape", ["numbers", "flat"], ["row"]),
         helper.make_node("Div", ["row", "white"], ["probabilities"]),
     ]
-    shape: list[int | str | None] = ["batch", *input_shape(rule)]
+    shape: list[int | str | None] = ["batch", *list_inputs(rule)[0].shape]
     inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)]
     outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", count])]
     return assembled(nodes, inputs, outputs, constants)

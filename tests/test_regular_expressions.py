@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import service
-from service.codecs.csv_reader import quote_patterns
+from service.records import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 

@@ -16,6 +16,7 @@ from training.autorecipe.draft import derive_model_name, draft
 from training.autorecipe.images import draft_images
 from training.autorecipe.quality import describe_fit
 from training.autorecipe.splits import GUESSED, RequestedSplit
+from training.candidates import Candidate
 from training.console import print_line, show_steps
 from training.data.csv import format_path, read_csv, readable_name
 from training.data.rows import load_rows
@@ -32,7 +33,7 @@ from training.importing.images import ImageOptions, import_image_model
 from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
-from training.race import Candidate, can_compare, race
+from training.race import NO_LIMITS, Limits, can_compare, race
 from training.recipe.families import list_candidates
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
@@ -66,8 +67,7 @@ def train(  # noqa: PLR0913 - the options of the command
     if isinstance(recipe, ImageRecipe):
         published = run_images(recipe, models, folders, checkpoints, force=force)
     else:
-        compared = [candidate.describe() for candidate in candidates]
-        published = run(recipe, models, folders, force=force, candidates=compared)
+        published = run(recipe, models, folders, force=force, candidates=candidates)
     if created:
         print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
     _report(published)
@@ -132,22 +132,27 @@ def _read_table(path: Path, corrections: Corrections) -> Table:
     return table
 
 
-def compare_families(recipe: Recipe, folders: Folders) -> list[Candidate]:
+def compare_families(
+    recipe: Recipe, folders: Folders, family: str | None = None, limits: Limits = NO_LIMITS
+) -> list[Candidate]:
     """Compare the families that fit the target of a drafted recipe, and report each.
 
-    The best comes first; there is none for very small tables. Raise `TrainingError` if the rows
+    The best comes first; there is none for very small tables. If the user has chosen a family, its
+    variants are compared. The limits are those of the time. Raise `TrainingError` if the rows
     cannot be read or no family can be fitted.
     """
     loaded = load_rows(recipe, folders)
     if not can_compare(recipe, loaded):
         return []
-    print_line("Comparing model families:")
-    costs = {family: _COSTS.get(family, 1) for family in list_candidates(recipe.task)}
+    print_line("Comparing model families:" if family is None else "Measuring:")
+    families = [family] if family else list_candidates(recipe.task)
+    costs = {name: _COSTS.get(name, 1) for name in families}
     with show_steps("Comparing", costs) as report:
-        candidates = race(recipe, loaded, report)
+        candidates = race(recipe, loaded, report, [family] if family else None, limits)
     folds = len(candidates[0].losses)
     where = f"the mean of {folds} folds" if folds > 1 else "one fold"
-    print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
+    if family is None:
+        print_line(f"Chosen: {candidates[0].family}, by {where}. Use --family to choose another.")
     return candidates
 
 

@@ -117,7 +117,7 @@ def _export(
     graph = onnx_export.export_module(fold_pixel_scaling(classifier), sample, IMAGE_NAME, name)
     onnx_export.verify(graph, classifier, check_rows)
     replayed = generate_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
-    return graph, onnx_export.create_examples(classifier, replayed, name, IMAGE_NAME)
+    return graph, onnx_export.create_examples(classifier, replayed, name, input_name=IMAGE_NAME)
 
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:

@@ -1,5 +1,6 @@
 """Fit a recipe's model to the training set and choose its thresholds on the validation set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,13 +8,22 @@ import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
-from training.data.table import Dataset, Floats, Rows
+from training.data.table import Dataset, Float32s, Floats, Rows
 from training.fit import History, TrainingSet, fit
+from training.fit_together import fit_together
 from training.model.blend import Blend
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
-from training.model.networks import Ensemble, Predictor, ValueHead, build
-from training.model.preprocessing import fit_preprocessing, fit_scaler
+from training.model.network_drafts import NetworkPlan, find_common_keys
+from training.model.networks import Ensemble, MixedPredictor, Predictor, ValueHead, build
+from training.model.preprocessing import (
+    Preprocessing,
+    fit_preprocessing,
+    fit_scaler,
+    list_large_categories,
+)
+from training.model.statistics import FittedStatistics, fit_statistics
+from training.model.text import TableModel, TextModel, encode_numbers
 from training.model.thresholds import choose_low_confidence, choose_threshold, compute_confidence
 from training.recipe.table import Recipe, Training
 
@@ -24,7 +34,7 @@ _PRECISION = {32: torch.float32, 64: torch.float64}
 class FittedModel:
     """A fitted predictor, with its training history and thresholds."""
 
-    predictor: Predictor | Estimator | Blend
+    predictor: TableModel
     histories: list[History]
     threshold: float
     """Of two labels, the second is predicted at or above this probability."""
@@ -35,37 +45,109 @@ class FittedModel:
 def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
     """Fit preprocessing and networks on the training set.
 
-    The validation set decides when to stop, the decision threshold, and below which probability a
-    prediction is unsure; it may be empty.
+    The validation set decides when to stop, unless the model is fitted again to all rows, and
+    chooses the thresholds; it may be empty.
     """
-    predictor: Predictor | Estimator | Blend
-    if recipe.members:
-        predictor, histories = _fit_members(recipe, data, training, validation)
-    else:
-        predictor, histories = _fit_predictor(recipe, data, training, validation)
+    stopping = validation[:0] if recipe.split.refit else validation
+    predictor, histories = fit_predictor(recipe, data, training, stopping)
     predictions = predictor.predict(data.features[validation])
-    threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
-    unsure = None
-    if recipe.is_classification:
-        unsure = choose_low_confidence(
-            *compute_confidence(data.target[validation], predictions, threshold)
-        )
-    return FittedModel(predictor, histories, threshold, unsure)
+    thresholds = choose_thresholds(recipe, data.target[validation], predictions)
+    return FittedModel(predictor, histories, *thresholds)
+
+
+def choose_thresholds(
+    recipe: Recipe, target: Floats, predictions: Float32s
+) -> tuple[float, float | None]:
+    """Return the decision threshold, and the probability below which predictions are unsure.
+
+    Args:
+        recipe: with the rule of the decision threshold.
+        target: ``[rows]``, of rows that the model was not fitted to; may be empty.
+        predictions: of these rows, ``[rows, outputs]``.
+    """
+    threshold = choose_threshold(recipe.target.threshold, target, predictions)
+    if not recipe.is_classification:
+        return threshold, None
+    confidence, correct = compute_confidence(target, predictions, threshold)
+    return threshold, choose_low_confidence(confidence, correct)
+
+
+def fit_predictor(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[TableModel, list[History]]:
+    """Fit the model of a recipe; the validation set, which may be empty, decides when to stop."""
+    texts, numeric, encoded = encode_numbers(recipe, data, training)
+    model, histories = _fit_numbers(numeric, encoded, training, validation)
+    return (TextModel(data.columns, texts, model) if texts else model), histories
+
+
+def _fit_numbers(
+    recipe: Recipe, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor | Estimator | Blend, list[History]]:
+    """Fit a recipe without text."""
+    if recipe.members:
+        return _fit_members(recipe, data, training, validation)
+    return _fit_one(recipe, data, training, validation)
 
 
 def _fit_members(
     recipe: Recipe, data: Dataset, training: Rows, validation: Rows
 ) -> tuple[Blend, list[History]]:
-    members, histories = [], []
-    for member in recipe.list_member_recipes():
-        predictor, history = _fit_predictor(member, data, training, validation)
-        members.append(predictor)
-        histories += history
-    weights = np.array([member.weight for member in recipe.members])
-    return Blend(members, (weights / weights.sum()).tolist()), histories
+    groups: dict[object, list[tuple[Recipe, float]]] = {}
+    for k, member in enumerate(recipe.list_member_recipes()):
+        key = find_group(member) or k
+        groups.setdefault(key, []).append((member, recipe.members[k].weight))
+    members: list[Predictor | Estimator] = []
+    histories: list[History] = []
+    for group in groups.values():
+        recipes, weights = [member for member, _ in group], [weight for _, weight in group]
+        if find_group(recipes[0]) is None:
+            predictor, history = _fit_one(recipes[0], data, training, validation)
+            members.append(predictor)
+            histories += history
+        else:
+            fitted = fit_networks_together(recipes, data, training, validation)
+            networks = Ensemble([one.networks for one in fitted])
+            shares = [weight / sum(weights) for weight in weights]
+            mixed = MixedPredictor(fitted[0].preprocessing, networks, fitted[0].head, shares)
+            members.append(mixed.eval())
+    totals = np.array([sum(weight for _, weight in group) for group in groups.values()])
+    return Blend(members, (totals / totals.sum()).tolist()), histories
 
 
-def _fit_predictor(
+def find_group(recipe: Recipe) -> str | None:
+    """Return a key that is equal for networks that can be fitted together; None for others."""
+    if recipe.training is None:
+        return None
+    plan = NetworkPlan(recipe.network, recipe.preprocessing, recipe.training)
+    key = find_common_keys(plan)
+    return None if key is None else f"{key} log={recipe.target.log}"
+
+
+def fit_networks_together(
+    recipes: Sequence[Recipe], data: Dataset, training: Rows, validation: Rows
+) -> list[Predictor]:
+    """Fit networks that have the same group; the validation set decides when to stop."""
+    plans = [
+        NetworkPlan(recipe.network, recipe.preprocessing, recipe.training)
+        for recipe in recipes
+        if recipe.training is not None
+    ]
+    first = recipes[0]
+    prepared = _prepare(first, plans[0].training, data, training, validation)
+    networks = fit_together(
+        plans,
+        prepared.training,
+        prepared.validation,
+        prepared.preprocessing.numbers_width,
+        first.output_width,
+        select_loss(first),
+        [_get_seed(recipe) for recipe in recipes],
+    )
+    return [prepared.create_predictor([network]) for network in networks]
+
+
+def _fit_one(
     recipe: Recipe, data: Dataset, training: Rows, validation: Rows
 ) -> tuple[Predictor | Estimator, list[History]]:
     if recipe.training is None:
@@ -73,40 +155,78 @@ def _fit_predictor(
     return _fit_networks(recipe, recipe.training, data, training, validation)
 
 
-def _fit_networks(
+@dataclass(frozen=True)
+class _Prepared:
+    """What networks are fitted to, and how their scores become predictions."""
+
+    preprocessing: Preprocessing
+    head: nn.Module
+    training: TrainingSet
+    validation: TrainingSet | None
+
+    def create_predictor(self, networks: list[nn.Module]) -> Predictor:
+        """Return the predictor of fitted networks."""
+        predictor = Predictor(self.preprocessing, Ensemble(networks), self.head)
+        predictor.float().eval()
+        return predictor
+
+
+def _prepare(
     recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
-) -> tuple[Predictor, list[History]]:
+) -> _Prepared:
     dtype = _PRECISION[plan.precision]
-    preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
-    preprocessing.to(dtype)
     head, scaled_target = _build_head(recipe, data.target, training)
+    statistics = _fit_statistics(recipe, data, training, scaled_target)
+    preprocessing = fit_preprocessing(
+        recipe.preprocessing, data.columns, data.features[training], statistics
+    )
+    preprocessing.to(dtype)
     row_weights = np.ones(len(scaled_target))
     if plan.class_weight == "balanced" and recipe.is_classification:
         row_weights = compute_sample_weight("balanced", data.target, indices=training)
 
-    def create_examples(rows: Rows) -> TrainingSet:
-        x = preprocessing(torch.from_numpy(data.features[rows]))
+    def create_examples(rows: Rows, out_of_fold: torch.Tensor | None = None) -> TrainingSet:
+        x = preprocessing(torch.from_numpy(data.features[rows]), out_of_fold)
         y, weight = (
             torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
         )
         return TrainingSet(x, y, weight)
 
-    training_examples = create_examples(training)
-    validation_examples = create_examples(validation) if len(validation) else None
+    others = None if statistics is None else torch.from_numpy(statistics.out_of_fold)
+    validated = create_examples(validation) if len(validation) else None
+    return _Prepared(preprocessing, head, create_examples(training, others), validated)
+
+
+def _fit_networks(
+    recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor, list[History]]:
+    prepared = _prepare(recipe, plan, data, training, validation)
     networks: list[nn.Module] = []
     histories = []
     for member in range(recipe.network.members):
-        torch.manual_seed(recipe.seed + member)
-        network = build(
-            recipe.network, training_examples.x, preprocessing.numbers_width, recipe.output_width
-        )
-        histories.append(
-            fit(network, select_loss(recipe), training_examples, validation_examples, plan)
-        )
+        torch.manual_seed(_get_seed(recipe) + member)
+        width = prepared.preprocessing.numbers_width
+        network = build(recipe.network, prepared.training.x, width, recipe.output_width)
+        loss = select_loss(recipe)
+        histories.append(fit(network, loss, prepared.training, prepared.validation, plan))
         networks.append(network)
-    predictor = Predictor(preprocessing, Ensemble(networks), head)
-    predictor.float().eval()
-    return predictor, histories
+    return prepared.create_predictor(networks), histories
+
+
+def _get_seed(recipe: Recipe) -> int:
+    return recipe.seed if recipe.network.seed is None else recipe.network.seed
+
+
+def _fit_statistics(
+    recipe: Recipe, data: Dataset, training: Rows, target: Floats
+) -> FittedStatistics | None:
+    """Fit the statistics of the columns with too many categories for one-hot columns."""
+    positions = list_large_categories(data.columns)
+    if not positions:
+        return None
+    labels = len(recipe.target.labels)
+    rows = data.features[training]
+    return fit_statistics(positions, rows, target[training], labels=labels, seed=recipe.seed)
 
 
 def _build_head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:

@@ -52,15 +52,25 @@ class Graph:
             found = self._session.run(names, dict(inputs))
         return dict(zip(names, found, strict=True))
 
-    def predict(self, rows: Array) -> Float32s:
-        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
-        predictions: Float32s = self.run({self._input: rows})[self._outputs[0]]
+    def predict(self, rows: Array | Mapping[str, Array]) -> Float32s:
+        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``.
+
+        ``rows`` are the only input, or all inputs by name.
+        """
+        inputs = rows if isinstance(rows, Mapping) else {self._input: rows}
+        predictions: Float32s = self.run(inputs)[self._outputs[0]]
         return predictions
 
-    def predict_in_batches(self, rows: Array, size: int) -> Float32s:
+    def predict_in_batches(self, rows: Array | Mapping[str, Array], size: int) -> Float32s:
         """Map as `predict` does, in batches of at most ``size`` rows."""
-        starts = range(0, len(rows), size)
-        return np.concatenate([self.predict(rows[start : start + size]) for start in starts])
+        inputs = rows if isinstance(rows, Mapping) else {self._input: rows}
+        starts = range(0, len(next(iter(inputs.values()))), size)
+        return np.concatenate(
+            [
+                self.predict({name: one[start : start + size] for name, one in inputs.items()})
+                for start in starts
+            ]
+        )
 
 
 @contextmanager

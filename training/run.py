@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from service.bundle import manifest as contract
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import describe_caveats, find_rare_label
-from training.data.rows import load_rows
+from training.candidates import Candidate
+from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
-from training.data.table import encode
+from training.data.table import Dataset, Inputs, Rows, encode
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import build_interval
 from training.evaluation.metrics import describe_below_baseline
@@ -25,7 +28,8 @@ from training.export.manifest import (
     describe_scaler,
 )
 from training.export.publish import Publication, check_folder, publish
-from training.learn import fit_model
+from training.learn import FittedModel, choose_thresholds, fit_model, fit_predictor
+from training.model.text import TableModel
 from training.recipe.table import Recipe
 from training.report import page
 
@@ -36,13 +40,19 @@ def run(
     folders: Folders,
     *,
     force: bool = False,
-    candidates: Sequence[contract.Candidate] = (),
+    candidates: Sequence[Candidate] = (),
 ) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    With ``force``, it serves even if it is clearly worse than the version that serves; the
-    ``candidates`` are families that were compared before. Raise `TrainingError` if the run fails;
-    nothing is published then.
+    Args:
+        recipe: of the model.
+        models: folder of published models.
+        folders: where the data are found.
+        force: whether it serves even if it is clearly worse than the version that serves.
+        candidates: that were compared before; the first is the recipe.
+
+    Raises:
+        TrainingError: the run fails; nothing is published then.
     """
     started = time.perf_counter()
     check_folder(models, recipe.name)
@@ -50,20 +60,20 @@ def run(
     loaded = load_rows(recipe, folders)
     table, target, parts = loaded.table, loaded.target, loaded.parts
     data = encode(table, recipe, parts.training)
-
     fitted = fit_model(recipe, data, parts.training, parts.validation)
-    assessment = assess(recipe, table, data, parts, fitted)
-
+    known = candidates[0].out_of_fold if candidates else None
+    assessment = assess(recipe, table, data, parts, fitted, known=known)
+    if not len(parts.validation) and not len(parts.test):
+        thresholds = choose_thresholds(recipe, target[assessment.rows], assessment.predictions)
+        fitted = FittedModel(fitted.predictor, fitted.histories, *thresholds)
     interval = build_interval(recipe, table, data, parts, model=fitted, assessment=assessment)
     output = describe_output(
         recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
-    output_tensor = output_name(output)
-    check_rows = data.features[parts.test if len(parts.test) else parts.training]
-    graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
-    onnx_export.verify(graph, fitted.predictor, check_rows)
-    examples = onnx_export.create_examples(fitted.predictor, check_rows, output_tensor)
 
+    served = _Served(data, parts.training, fitted.predictor)
+    if recipe.split.refit:
+        served = _fit_to_all_rows(recipe, loaded)
     origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -71,22 +81,57 @@ def run(
         title=recipe.title,
         description=recipe.description,
         task=recipe.task,
-        input=describe_input(data, data.features[parts.training]),
+        input=describe_input(served.data, served.features),
         output=output,
-        scaler=describe_scaler(recipe, data, fitted.predictor),
-        reasons=build_explanation(recipe, data, data.features[parts.training], fitted.predictor),
+        scaler=describe_scaler(recipe, served.data, served.predictor),
+        reasons=build_explanation(recipe, served.data, served.features, served.predictor),
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
-            recipe, origin, (parts.training, parts.validation, parts.test), started, candidates
+            recipe,
+            origin,
+            (parts.training, parts.validation, parts.test),
+            started,
+            [candidate.describe() for candidate in candidates],
         ),
         files={},
     )
-    known = describe_caveats(recipe, loaded.complete, table, target)
     worse = describe_below_baseline(assessment.evaluation)
-    caveats = [*filter(None, [worse]), *known]
+    caveats = [*filter(None, [worse]), *describe_caveats(recipe, loaded.complete, table, target)]
     html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
-    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
+    checked = parts.test if len(parts.test) else parts.training
+    files = _export(served, output_name(output), checked) | {REPORT: html}
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
     return replace(publication, rare=find_rare_label(recipe, target))
+
+
+@dataclass(frozen=True)
+class _Served:
+    """The model to publish, and the rows that it was fitted to."""
+
+    data: Dataset
+    rows: Rows
+    predictor: TableModel
+
+    @property
+    def features(self) -> Inputs:
+        """The features of these rows."""
+        return self.data.features[self.rows]
+
+
+def _fit_to_all_rows(recipe: Recipe, loaded: LoadedRows) -> _Served:
+    rows = np.arange(len(loaded.target))
+    data = encode(loaded.table, recipe, rows)
+    predictor, _ = fit_predictor(recipe, data, rows, rows[:0])
+    return _Served(data, rows, predictor)
+
+
+def _export(served: _Served, output: str, checked: Rows) -> dict[str, bytes]:
+    """Return the graph, verified on the checked rows, and the examples of the bundle."""
+    rows = served.data.features[checked]
+    graph = onnx_export.export(served.predictor, output, len(served.data.columns))
+    columns = served.data.columns
+    onnx_export.verify(graph, served.predictor, rows, columns)
+    examples = onnx_export.create_examples(served.predictor, rows, output, columns)
+    return {MODEL: graph, EXAMPLES: to_json(examples)}

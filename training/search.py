@@ -11,9 +11,9 @@ import numpy as np
 import optuna
 from pydantic import JsonValue
 
+from training.candidates import Candidate, get_metric, measure, split
 from training.data.rows import LoadedRows
 from training.errors import DataError, FitError, RecipeError
-from training.race import Candidate, get_metric, measure, split
 from training.recipe.loader import read_any
 from training.recipe.table import Recipe
 
@@ -164,7 +164,7 @@ class Search:
             RecipeError: a bound or choice is not valid.
             DataError: there are too few rows, or a word is not valid.
         """
-        self._name, self._fixed, self._loaded = name, list(fixed), loaded
+        self._name, self._fixed = name, list(fixed)
         recipe = self._read({})
         self._space = parse_space(words, recipe)
         if recipe.split.unmeasured:
@@ -174,7 +174,7 @@ class Search:
                 self._read({parameter.key: value})
         self._folds = split(recipe, loaded)
         self.metric = get_metric(recipe)
-        self.given = Trial({}, measure(recipe, loaded, self._folds))
+        self.given = Trial({}, measure(recipe, self._folds))
         self.trials: list[Trial] = []
 
     @property
@@ -185,7 +185,7 @@ class Search:
     @property
     def folds(self) -> int:
         """The number of folds that every trial is measured on."""
-        return len(self._folds)
+        return len(self._folds.pairs)
 
     def run(self, trials: int, seconds: float, report: Callable[[str], None]) -> None:
         """Measure trials until there are enough, or no time is left for another one.
@@ -206,7 +206,7 @@ class Search:
             written = "  ".join(list_overrides(values))
             try:
                 recipe = self._read(values)
-                found = Trial(values, measure(recipe, self._loaded, self._folds))
+                found = Trial(values, measure(recipe, self._folds))
             except (RecipeError, FitError) as error:
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 report(f"{number:>5}  {'failed':<24} {written}: {' '.join(str(error).split())}")

@@ -34,6 +34,7 @@ from service.bundle.features import (
     FeaturesInput,
     IntegerFeature,
     NumberFeature,
+    TextFeature,
     client_value,
 )
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
@@ -41,8 +42,9 @@ from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.codecs.ranges import find_valid_range
 from service.engine.tensors import DTYPES
+from service.freetext import MAX_CHARACTERS
 from service.imaging.preprocess import create_example_image
-from service.tabletext import quote_cell
+from service.tabletext import missing_words, quote_cell
 from service.timetext import json_pattern
 from service.values import MAX_ROUNDED_TO_FLOAT32
 
@@ -99,12 +101,12 @@ _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
     """Return the paths of one model, with the limit on rows of an explanation."""
-    return {
-        f"/models/{manifest.name}/predict": {"post": _describe_operation(manifest)},
-        f"/models/{manifest.name}/explain": {
-            "post": _describe_operation(manifest, max_explained_rows)
-        },
-    }
+    paths = {f"/models/{manifest.name}/predict": {"post": _describe_operation(manifest)}}
+    # Predictions from free text are not explained.
+    if not (isinstance(manifest.input, FeaturesInput) and manifest.input.texts):
+        explained = _describe_operation(manifest, max_explained_rows)
+        paths[f"/models/{manifest.name}/explain"] = {"post": explained}
+    return paths
 
 
 def _describe_operation(manifest: Manifest, max_explained_rows: int | None = None) -> Schema:
@@ -237,7 +239,10 @@ def _describe_type(feature: Feature, datatype: Datatype) -> Schema:
     schema: Schema
     if isinstance(feature, DatetimeFeature):
         return _describe_date(feature)
-    if isinstance(feature, BooleanFeature):
+    if isinstance(feature, TextFeature):
+        # Numbers are read as they are written.
+        kinds, schema = ["string", "number"], {"x-read-characters": MAX_CHARACTERS}
+    elif isinstance(feature, BooleanFeature):
         # 0 and 1 are accepted too.
         kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
     elif isinstance(feature, CategoryFeature):
@@ -264,7 +269,10 @@ def _describe_date(feature: DatetimeFeature) -> Schema:
         STRING | {"pattern": json_pattern(feature.format), "x-format": feature.format},
         NUMBER | {"minimum": low, "maximum": high},
     ]
-    return {"anyOf": [*kinds, {"type": "null"}] if feature.optional else kinds}
+    if feature.optional:
+        words = sorted(missing_words(feature.missing))
+        kinds += [STRING | {"enum": words}, {"type": "null"}]
+    return {"anyOf": kinds}
 
 
 def _describe_category(feature: CategoryFeature) -> tuple[list[str], Schema]:

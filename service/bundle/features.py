@@ -70,10 +70,20 @@ class _Feature(StrictModel):
     optional: bool = Field(
         default=False, description="whether the value may be missing (null in JSON, NaN in arrays)"
     )
+    complete: bool = Field(
+        default=False,
+        description="whether no value is missing in the training set; a row without one gets a "
+        "warning if the feature is optional",
+    )
     missing: list[str] | None = Field(
         default=None,
         description="cells of a table that mean a missing value; null: the usual words",
     )
+
+    @property
+    def needs_column(self) -> bool:
+        """Whether a table must have its column; cells in it may be empty if it is optional."""
+        return not self.optional or self.complete
 
 
 class NumericFeature(_Feature):
@@ -173,10 +183,21 @@ class DatetimeFeature(_Feature):
         return math.nan if number is None else number
 
 
-Feature = Annotated[
-    NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature | DatetimeFeature,
-    Field(discriminator="type"),
-]
+class TextFeature(_Feature):
+    """Free text, such as a message: a string in the graph's input ``text``.
+
+    `service.freetext` normalizes it; a missing value is the empty string.
+    """
+
+    type: Literal["text"]
+    example: str
+
+
+NumericalFeature = (
+    NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature | DatetimeFeature
+)
+"""A feature that is a number in the graph's input."""
+Feature = Annotated[NumericalFeature | TextFeature, Field(discriminator="type")]
 
 
 class TableFormat(StrictModel):
@@ -204,7 +225,11 @@ class TableFormat(StrictModel):
 
 
 class FeaturesInput(StrictModel):
-    """Rows of a table: the graph's input ``features``, ``[batch, columns]``."""
+    """Rows of a table: the graph's input ``features``, ``[batch, columns]``.
+
+    Free text is in another input, ``text``, ``[batch, columns of text]``. A graph has only the
+    inputs that have columns.
+    """
 
     kind: Literal["features"]
     datatype: Datatype = Field(
@@ -228,12 +253,24 @@ class FeaturesInput(StrictModel):
             raise ValueError(msg)
         return self
 
+    @property
+    def numerical(self) -> list[NumericalFeature]:
+        """The columns of the graph's input ``features``."""
+        return [feature for feature in self.features if not isinstance(feature, TextFeature)]
+
+    @property
+    def texts(self) -> list[TextFeature]:
+        """The columns of the graph's input ``text``."""
+        return [feature for feature in self.features if isinstance(feature, TextFeature)]
+
 
 INPUT_NAME = "features"
 """The name of the graph's input tensor."""
+TEXT_NAME = "text"
+"""The name of the graph's input of free text."""
 
 
-def client_value(feature: Feature, number: float) -> object:
+def client_value(feature: NumericalFeature, number: float) -> object:
     """Return the value that a client sends for a number of the graph's input.
 
     A missing value is None, and a category that is not one of the feature's "(other category)".

@@ -7,13 +7,14 @@ Adding optional fields keeps `FORMAT_VERSION`; all other changes increase it.
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from service.bundle.explanations import Additive, CategoryTerm
 from service.bundle.features import (
     INPUT_NAME,
+    TEXT_NAME,
     CategoryFeature,
     FeaturesInput,
     Finite,
@@ -127,21 +128,24 @@ class ImageInput(StrictModel):
 Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]
 
 
-def input_name(spec: Input) -> str:
-    """Return the name of the graph's input tensor."""
-    return INPUT_NAME if isinstance(spec, FeaturesInput) else IMAGE_NAME
+class InputTensor(NamedTuple):
+    """An input of a graph: its datatype in the Open Inference Protocol, and the shape of a row."""
+
+    name: str
+    datatype: Literal["FP32", "FP64", "UINT8", "BYTES"]
+    shape: tuple[int, ...]
 
 
-def input_datatype(spec: Input) -> Literal["FP32", "FP64", "UINT8"]:
-    """Return the datatype of the graph's input tensor in the Open Inference Protocol."""
-    return spec.datatype if isinstance(spec, FeaturesInput) else "UINT8"
-
-
-def input_shape(spec: Input) -> tuple[int, ...]:
-    """Return the shape of one row of the graph's input tensor."""
-    if isinstance(spec, FeaturesInput):
-        return (len(spec.features),)
-    return (spec.height, spec.width, spec.channels)
+def list_inputs(spec: Input) -> list[InputTensor]:
+    """Return the inputs of the graph in their order: one, or two if it reads numbers and text."""
+    if not isinstance(spec, FeaturesInput):
+        return [InputTensor(IMAGE_NAME, "UINT8", (spec.height, spec.width, spec.channels))]
+    found = []
+    if spec.numerical:
+        found.append(InputTensor(INPUT_NAME, spec.datatype, (len(spec.numerical),)))
+    if spec.texts:
+        found.append(InputTensor(TEXT_NAME, "BYTES", (len(spec.texts),)))
+    return found
 
 
 class ValueOutput(StrictModel):
@@ -376,12 +380,12 @@ class Manifest(StrictModel):
 
 
 class Tensor(StrictModel):
-    """A named array; ``data`` is flat, in row-major order, and null is NaN."""
+    """A named array; ``data`` is flat, in row-major order, and null is NaN; BYTES are strings."""
 
     name: Annotated[str, Field(min_length=1)]
-    datatype: Literal["FP32", "FP64", "UINT8"] = "FP32"
+    datatype: Literal["FP32", "FP64", "UINT8", "BYTES"] = "FP32"
     shape: list[Annotated[int, Field(ge=0)]]
-    data: list[int | Finite | None]
+    data: list[int | Finite | str | None]
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
@@ -390,6 +394,9 @@ class Tensor(StrictModel):
             raise ValueError(msg + str(len(self.data)))
         if self.datatype == "UINT8" and not set(self.data) <= _BYTES:
             msg = f"{self.name}: UINT8 holds whole numbers from 0 to 255"
+            raise ValueError(msg)
+        if any(isinstance(value, str) != (self.datatype == "BYTES") for value in self.data):
+            msg = f"{self.name}: BYTES holds strings, and other types hold numbers"
             raise ValueError(msg)
         return self
 
@@ -404,20 +411,32 @@ class Tolerance(StrictModel):
 class Examples(StrictModel):
     """The content of ``examples.json``."""
 
-    input: Tensor
+    input: Tensor = Field(description="the first input of the graph")
+    text: Tensor | None = Field(
+        default=None, description="its second input, if it reads numbers and text"
+    )
     output: Tensor
     tolerance: Tolerance
 
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The inputs of the graph in their order."""
+        return [self.input] if self.text is None else [self.input, self.text]
+
     def mismatch(self, manifest: Manifest) -> str | None:
         """Describe what does not match the manifest, or return None."""
-        spec, output = manifest.input, manifest.output
+        expected, output = list_inputs(manifest.input), manifest.output
         rows = self.input.shape[0] if self.input.shape else 0
         if rows == 0:
             return "there is no example row"
-        if self.input.datatype != input_datatype(spec):
-            return f"input is {self.input.datatype}, not {input_datatype(spec)}"
+        if len(self.inputs) != len(expected):
+            return f"there are {len(self.inputs)} inputs, the manifest says {len(expected)}"
+        pairs = list(zip(self.inputs, expected, strict=True))
+        for tensor, spec in pairs:
+            if tensor.datatype != spec.datatype:
+                return f"input is {tensor.datatype}, not {spec.datatype}"
         for role, tensor, name, shape in (
-            ("input", self.input, input_name(spec), [rows, *input_shape(spec)]),
+            *(("input", tensor, spec.name, [rows, *spec.shape]) for tensor, spec in pairs),
             ("output", self.output, output_name(output), [rows, output_width(output)]),
         ):
             if tensor.name != name or tensor.shape != shape:

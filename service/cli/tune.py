@@ -20,9 +20,9 @@ from service.cli.options import add_settings, read_settings
 from service.engine.loader import describe_machine, plan_execution
 from service.engine.model import MAX_INLINE_SECONDS, BatchLimits
 from service.engine.repository import Candidate, Repository
-from service.engine.self_test import run_self_test, to_array
+from service.engine.self_test import run_self_test, to_arrays
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
-from service.engine.tensors import Array
+from service.engine.tensors import Arrays
 from service.engine.threads import DaemonThread
 from service.errors import (
     CannotStart,
@@ -196,12 +196,12 @@ def measure_batches(
     config = SessionConfig(threads, limits.rows_for("batched"))
     session = Session.open(bundle.model, device, config)
     run_self_test(session, bundle, limits.deadline_seconds)
-    examples = to_array(bundle.examples.input)
+    examples = to_arrays(bundle.examples)
     run_seconds = 0.0
     for rows in (size for size in BATCH_SIZES if size <= limits.rows_for("inline")):
         if rows > limits.rows_for("batched") and 2 * run_seconds > MAX_INLINE_SECONDS:
             return
-        batch = np.resize(examples, (rows, *examples.shape[1:]))
+        batch = tuple(np.resize(array, (rows, *array.shape[1:])) for array in examples)
         run_seconds = median(_time_runs(session, batch, seconds))
         yield Measured(
             device=device,
@@ -212,15 +212,15 @@ def measure_batches(
         )
 
 
-def _time_runs(session: Session, batch: Array, seconds: float) -> Iterator[float]:
+def _time_runs(session: Session, batch: Arrays, seconds: float) -> Iterator[float]:
     """Yield the seconds of each run, after one that warms up."""
-    session.run((batch,))
+    session.run(batch)
     until = perf_counter() + seconds
     for count in range(_MAX_RUNS):
         started = perf_counter()
         if count >= _MIN_RUNS and started > until:
             return
-        session.run((batch,))
+        session.run(batch)
         yield perf_counter() - started
 
 

@@ -19,12 +19,14 @@ from service.bundle.features import (
     Feature,
     IntegerFeature,
     NumberFeature,
+    NumericalFeature,
     Range,
 )
 from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import ProblemCollector, describe, value_problem
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem, create_converter
+from service.codecs.texts import TextCodec
 from service.engine.tensors import DTYPES, Array, Arrays, TensorSpec
 from service.errors import Problem
 from service.values import format_value, is_integer, not_a_number
@@ -150,21 +152,21 @@ class ColumnCodec:
         return value_problem(feature, describe(feature), format_value(value), row, hint)
 
 
-TableCodec = FeatureCodec | ColumnCodec
+TableCodec = FeatureCodec | TextCodec | ColumnCodec
 """The codec of a model that takes the rows of a table."""
 
 
 class _ColumnSchema(FeatureSchema):
     """The features of a graph, with converters to the types of its inputs."""
 
-    def __init__(self, features: Sequence[Feature], specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, features: Sequence[NumericalFeature], specs: Sequence[TensorSpec]) -> None:
         super().__init__(features)
         self.converts: list[Callable[[object], Any]] = [
             _create_converter(feature, spec) for feature, spec in zip(features, specs, strict=True)
         ]
 
 
-def _create_feature(spec: TensorSpec) -> Feature:
+def _create_feature(spec: TensorSpec) -> NumericalFeature:
     """Return the feature of an input. A category without a list of words is any string."""
     kind, name = DTYPES[spec.datatype].kind, spec.name
     # The graph states no more than the type, so there is nothing to validate.
@@ -181,7 +183,7 @@ def _create_feature(spec: TensorSpec) -> Feature:
     return IntegerFeature.model_construct(type="integer", name=name, example=1, allowed=allowed)
 
 
-def _create_converter(feature: Feature, spec: TensorSpec) -> Callable[[object], Any]:
+def _create_converter(feature: NumericalFeature, spec: TensorSpec) -> Callable[[object], Any]:
     """Return a function from JSON values to those of an input; None for values of other types."""
     dtype = DTYPES[spec.datatype]
     if dtype.kind == "O":

@@ -17,6 +17,8 @@ from service.bundle.features import (
     Feature,
     IntegerFeature,
     NumberFeature,
+    NumericalFeature,
+    TextFeature,
 )
 from service.codecs.messages import describe, suggest_category, value_problem
 from service.codecs.rows import create_converter
@@ -76,14 +78,17 @@ class CellReader:
             feature.categories if isinstance(feature, CategoryFeature) else ()
         )
         words = missing_words(feature.missing)
-        self._missing = words if isinstance(feature, CategoryFeature) else lower_words(words)
+        is_exact = isinstance(feature, CategoryFeature | TextFeature)
+        self._missing = words if is_exact else lower_words(words)
         # A number may stand for a missing value, such as -200.
         self._python_reads = not any(
             self._plain(word) for word in words if any(map(str.isdecimal, word))
         )
         # Python reads 1_000 and nan as numbers.
         self._misread = "_nN." if number_format.decimal == "," else "_nN"
-        self._cached_codes = None if numeric else _CodeCache(feature, self.value)
+        self._cached_codes = None
+        if not isinstance(feature, NumberFeature | IntegerFeature | TextFeature):
+            self._cached_codes = _CodeCache(feature, self.value)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
         """Return the cells of a column as numbers: NaN for missing values, or `INVALID`."""
@@ -105,6 +110,8 @@ class CellReader:
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
             return find_word(cell, self._categories, self._missing)
+        if isinstance(feature, TextFeature):
+            return None if text in self._missing else cell
         if text.lower() in self._missing:
             return None
         if isinstance(feature, BooleanFeature):
@@ -168,7 +175,7 @@ class _CodeCache(dict[str, float]):
     A missing value is NaN, and an invalid one `INVALID`. ``read`` returns the value of a cell.
     """
 
-    def __init__(self, feature: Feature, read: Callable[[str], object]) -> None:
+    def __init__(self, feature: NumericalFeature, read: Callable[[str], object]) -> None:
         super().__init__()
         self._read = read
         self._convert = create_converter(feature)

@@ -11,24 +11,30 @@ from dataclasses import dataclass
 from service.bundle.features import Feature, TableFormat
 from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader, create_number_format, find_number_formats
-from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decode_again
+from service.codecs.csv_reader import CsvReader
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
+from service.records import (
+    MAX_TITLES,
+    Lines,
+    Record,
+    Records,
+    count_titles,
+    decode_again,
+    may_be_title,
+)
 from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
-    MAX_TITLES,
     SEPARATORS,
     CsvDialect,
     Decimal,
     begins_like_json,
     column_name,
     compose,
-    count_titles,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
-    may_be_title,
     read_rows,
     sniff,
 )
@@ -178,7 +184,7 @@ def _sniff_dialect(
     quote = trained.quote if trained.quote is not None and '"' not in text else None
     dialect = sniff(
         # A first line may be longer than the sample; its beginning is enough.
-        text.lstrip()[:SAMPLE_BYTES],
+        text.lstrip("\r\n")[:SAMPLE_BYTES],
         encoding,
         marked=marked,
         names=trained.columns or [feature.name for feature in codec.features],
@@ -251,7 +257,9 @@ def _read_header(
 
 
 def _names_any(record: Record, known: set[str]) -> bool:
-    return any(column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell)
+    return any(
+        column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell.strip()
+    )
 
 
 def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:
@@ -268,7 +276,7 @@ def _least_width(
     width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: TableCodec
 ) -> int:
     """Return the number of cells that a row must have; a header may have more names than cells."""
-    needed = [column for k, column in header.columns.items() if not codec.features[k].optional]
+    needed = [column for k, column in header.columns.items() if codec.features[k].needs_column]
     first = next((len(row) for _, row in rows), width)
     return min(width, max([first, *(column + 1 for column in needed)]))
 
@@ -316,7 +324,10 @@ def _require_columns(
     repeated: Sequence[Feature],
     line: int,
 ) -> None:
-    """Reject a header unless all features that it lacks are optional, and none is repeated."""
+    """Reject a header unless all features that it lacks are optional, and none is repeated.
+
+    A feature that is complete in the training set may have missing cells, but needs its column.
+    """
     if len(lacking) == len(features) and any(map(resembles_number, names)):
         wanted = ",".join(feature.name for feature in features)
         problem = Problem(
@@ -339,7 +350,7 @@ def _require_columns(
         if close is not None:
             free.remove(close)
             found.add(1, [_misspelling_problem(feature, close, line)])
-        elif not feature.optional:
+        elif feature.needs_column:
             found.add(1, [_missing_problem(feature, names, line)])
     found.raise_any()
 
@@ -374,7 +385,7 @@ def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Probl
 
 def _find_misspelled(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
-    if not feature.optional:
+    if feature.needs_column:
         return closest_name(feature.name, free)
     simple = {_simplify(name): name for name in free}
     similar = closest_name(_simplify(feature.name), simple, _VERY_SIMILAR)

@@ -1,247 +1,25 @@
-"""Decode the rows of a CSV file in batches.
+"""Decode the rows of a CSV file in batches, from the records of `service.records`."""
 
-`Lines` splits bytes into lines, `Records` finds the rows among lines with quotes, and `CsvReader`
-decodes the cells of a whole batch of rows.
-"""
-
-import codecs
-import csv
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from service.bundle.features import Feature
 from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader
 from service.codecs.messages import (
     SURPLUS_SHOWN,
-    SURROGATE,
     Matrix,
     RowBatch,
     RowError,
     replace_undecoded,
     width_error,
 )
-from service.errors import InvalidInput, Problem, RecordTooLarge
-from service.tabletext import CsvDialect, quote_cell, read_rows
+from service.errors import InvalidInput, Problem
+from service.records import Lines, Record, Records
+from service.tabletext import CsvDialect, quote_cell
 
-_INVALID = InvalidInput.code
-# A record of more lines is a quotation mark that was never closed.
-_MAX_LINES = 1000
 MAX_SLOW_ROWS = 64
 """Rows of a batch that are decoded one by one, which takes a hundred times as long."""
-_NEVER_CLOSED = "a quote is opened here and never closed; close it, or write it twice."
-_QUOTE_INSIDE = "a quote is inside a cell in quotes; write it twice there."
-_NEW_LINE = "a carriage return is inside a cell; quote the cell."
-
-
-class Lines:
-    """The lines of a stream that have arrived and are not taken yet.
-
-    A carriage return before the end of a line stays, so that a cell of several lines is unchanged.
-
-    Args:
-        encoding: of the bytes. Bytes that are not UTF-8 become lone surrogates, by which their rows
-            are recognized.
-        longest: characters of a line, each of which takes at least one byte.
-        line_end: the end of a line.
-        fallback: the encoding of lines that are not UTF-8.
-    """
-
-    def __init__(
-        self, encoding: str, longest: int, line_end: str = "\n", fallback: str | None = None
-    ) -> None:
-        errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
-        self._decode = codecs.getincrementaldecoder(encoding)(errors).decode
-        self.longest = longest
-        self._line_end = line_end
-        self._fallback = fallback
-        self._rest: list[str] = []
-        self._rest_length = 0
-        self.waiting: list[str] = []
-        self.taken = 0
-        self.ended = False
-        self._too_long = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether no further line will arrive."""
-        return self.ended or self._too_long
-
-    def feed(self, data: bytes) -> None:
-        """Append bytes that have arrived; they are ignored after a line that is too long."""
-        if self._too_long:
-            return
-        text = self._decode(data)
-        self._rest.append(text)
-        self._rest_length += len(text)
-        if self._line_end in text:
-            self._add("".join(self._rest).split(self._line_end))
-        self._too_long = self._too_long or self._rest_length > self.longest
-
-    def end(self) -> None:
-        """Mark the end of the stream; what is left is the last line."""
-        if self._too_long:
-            return
-        rest = "".join([*self._rest, self._decode(b"", final=True)])
-        self._add([rest, ""] if rest else [""])
-        self.ended = not self._too_long
-
-    def take(self, most: int) -> list[str]:
-        """Remove and return the next lines, at most ``most``."""
-        lines = self.waiting[:most]
-        del self.waiting[:most]
-        self.taken += len(lines)
-        return lines
-
-    def require_next(self) -> None:
-        """Raise `RecordTooLarge` if the next line is too long, and no other line is waiting."""
-        if self._too_long and not self.waiting:
-            raise RecordTooLarge(self.longest)
-
-    def _add(self, lines: list[str]) -> None:
-        *whole, rest = lines
-        self._rest, self._rest_length = [rest], len(rest)
-        if max(map(len, whole), default=0) > self.longest:
-            first = next(number for number, line in enumerate(whole) if len(line) > self.longest)
-            del whole[first:]
-            self._too_long = True
-        if self._fallback is not None:
-            whole = [
-                line if line.isascii() else decode_again(line, self._fallback) for line in whole
-            ]
-        self.waiting += whole
-
-
-def decode_again(line: str, encoding: str) -> str:
-    """Return a line decoded in another encoding if it has bytes that are not UTF-8."""
-    if SURROGATE.search(line) is None:
-        return line
-    return line.encode("utf-8", "surrogateescape").decode(encoding, "replace")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row: its cells, its text without the last line end, and the line where it begins.
-
-    A record that cannot be split into cells has an ``error`` instead.
-    """
-
-    cells: Sequence[str]
-    text: str
-    line: int
-    error: RowError | None = None
-
-
-class Records:
-    """Splits lines into records, by the rules of the csv module.
-
-    Each line is scanned once to find where its record ends, however the bytes arrive. A broken
-    record is only its first line. The other lines within its open quote are read again, each as a
-    separate record, and only the last of them may continue in the next line. So no line is read
-    more than three times.
-    """
-
-    def __init__(
-        self, lines: Lines, separator: str, quote: str = '"', escape: str | None = None
-    ) -> None:
-        self._lines = lines
-        self._separator = separator
-        self._quote = quote
-        self._escape = escape
-        self._opens, self._stays_open = quote_patterns(separator, quote, escape)
-        # Of the next record: the lines scanned so far, their characters, and whether a quote is
-        # open after them.
-        self._scanned = self._size = 0
-        self._in_quotes = False
-        # Records that begin before this line have only one line.
-        self._single_before = 0
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether a part of a record has arrived."""
-        return self._scanned > 0
-
-    def take(self, most: int) -> list[Record]:
-        """Return the next complete records, at most ``most``, without empty lines."""
-        taken: list[Record] = []
-        while len(taken) < most and self._scan():
-            record = self._take_record()
-            if record is not None:
-                taken.append(record)
-        return taken
-
-    def _scan(self) -> bool:
-        """Scan the lines of the next record; return whether it is complete, or must end here."""
-        waiting = self._lines.waiting
-        while self._scanned < len(waiting):
-            line = waiting[self._scanned]
-            self._scanned += 1
-            self._size += len(line) + 1
-            if self._in_quotes:
-                self._in_quotes = (
-                    self._quote not in line or self._stays_open.match(line) is not None
-                )
-            else:
-                self._in_quotes = self._quote in line and self._opens.match(line) is not None
-            single = self._lines.taken + 1 < self._single_before
-            if single or not self._in_quotes or self._excess() is not None:
-                return True
-        return self._scanned > 0 and self._lines.complete
-
-    def _excess(self) -> RecordTooLarge | None:
-        if self._size > self._lines.longest + 1:
-            return RecordTooLarge(self._lines.longest)
-        return RecordTooLarge(_MAX_LINES, "lines") if self._scanned > _MAX_LINES else None
-
-    def _take_record(self) -> Record | None:
-        """Take the lines of a record, or the first line of a broken one; None if it is empty."""
-        number = self._lines.taken + 1
-        lines = self._lines.waiting[: self._scanned]
-        cells = self._split(lines, f"Line {number}")
-        if isinstance(cells, RowError) and len(lines) > 1:
-            self._single_before = number + len(lines) - 1
-            del lines[1:]
-        self._lines.take(len(lines))
-        self._scanned = self._size = 0
-        self._in_quotes = False
-        text = "\n".join(lines).removesuffix("\r")
-        if isinstance(cells, RowError):
-            return Record([], text, number, cells)
-        return Record(cells, text, number) if cells else None
-
-    def _split(self, lines: Sequence[str], position: str) -> list[str] | RowError:
-        if (excess := self._excess()) is not None:
-            return RowError.from_error(excess, position)
-        if self._in_quotes:
-            return RowError(f"{position}: {_NEVER_CLOSED}", _INVALID)
-        ended = [f"{line}\n" for line in lines]
-        try:
-            return next(
-                read_rows(ended, self._separator, self._quote, strict=True, escape=self._escape)
-            )
-        except csv.Error as error:
-            reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
-            return RowError(f"{position}: {reason}", _INVALID)
-
-
-def quote_patterns(
-    separator: str, quote: str = '"', escape: str | None = None
-) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a line that opens a quote, and of one that leaves an open quote open.
-
-    ``escape`` is what precedes a quote that neither opens nor closes a cell.
-    """
-    mark, q = re.escape(separator), re.escape(quote)
-    e = re.escape(escape or "")
-    pair = rf"|{e}.?" if escape else ""
-    # Of a cell in quotes, up to the quote that closes it.
-    rest = rf"[^{q}{e}]*+(?:(?:{q}{q}{pair})[^{q}{e}]*+)*+"
-    unquoted = rf"(?:[^{q}{mark}{e}]{pair})(?:[^{mark}{e}]++{pair})*+"
-    cells = rf"(?:(?:{q}{rest}{q}|{unquoted})?+{mark})*+"
-    opened = rf"{q}{rest}\Z"
-    return re.compile(cells + opened), re.compile(rf"{rest}(?:\Z|{q}{mark}{cells}{opened})")
 
 
 class TableReader(ABC):
@@ -303,7 +81,7 @@ class CsvReader(TableReader):
         self._special = dialect.escape or dialect.quote
         self._width = width
         self._least_width = least_width
-        self._records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
+        self._records = Records(lines, dialect.separator, dialect.quote, dialect.escape, width)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
         self._most_lines = MAX_SLOW_ROWS
@@ -387,7 +165,7 @@ class CsvReader(TableReader):
             blank = [""] * self._width
             texts[row], table[row] = self._fit(record.cells), blank
             if record.error is not None:
-                errors[row] = record.error
+                errors[row] = RowError.from_error(record.error, f"Line {record.line}")
             elif self._least_width <= count < self._width:
                 table[row] = [*record.cells, *blank[count:]]
             else:

@@ -18,6 +18,7 @@ from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import PredictionWriter, prediction_writer
 from service.codecs.output_rows import GraphOutputs
 from service.codecs.parameters import Parameters, require_supported
+from service.codecs.texts import TextCodec
 from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -69,7 +70,7 @@ class DocumentTemplate(NamedTuple):
     response: ResponseFormat
 
 
-Codec = FeatureCodec | ImageCodec | ColumnCodec
+Codec = FeatureCodec | TextCodec | ImageCodec | ColumnCodec
 
 
 def choose_codec(info: ModelInfo, decoding: DecodingPool) -> Codec | None:
@@ -79,7 +80,8 @@ def choose_codec(info: ModelInfo, decoding: DecodingPool) -> Codec | None:
             return ColumnCodec(info.inputs)
         return create_image_codec(info, decoding)
     if isinstance(info.manifest.input, FeaturesInput):
-        return FeatureCodec(info.manifest.input)
+        described = info.manifest.input
+        return TextCodec(described) if described.texts else FeatureCodec(described)
     return ImageCodec(info.manifest.input, decoding)
 
 
@@ -95,9 +97,12 @@ class Endpoint:
         self.class_labels = info.labels
         codec = choose_codec(info, decoding)
         self.features = codec if isinstance(codec, FeatureCodec) else None
-        """None unless the model is a bundle that takes named features."""
-        self.columns = codec if isinstance(codec, ColumnCodec) else None
-        """None unless the model has no manifest, and an input for each feature."""
+        """None unless the model is a bundle that takes named features without free text."""
+        self.texts = codec if isinstance(codec, TextCodec) else None
+        """None unless the model is a bundle with free text."""
+        self.columns = codec if isinstance(codec, ColumnCodec) else self.texts
+        """None unless a row is several inputs of the graph: numbers and free text of a bundle, or
+        an input for each feature of a model without a manifest."""
         self.images = codec if isinstance(codec, ImageCodec) else None
         """None if the model does not take images."""
         self.writer: PredictionWriter

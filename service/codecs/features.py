@@ -18,9 +18,9 @@ import numpy.typing as npt
 from service.bundle.features import (
     CategoryFeature,
     DatetimeFeature,
-    Feature,
     FeaturesInput,
     NumberFeature,
+    NumericalFeature,
     NumericFeature,
 )
 from service.codecs.csv_cells import CellReader
@@ -39,6 +39,7 @@ from service.codecs.ranges import (
     find_valid_range,
     has_training_range,
     split_warning,
+    warn_missing,
 )
 from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
 from service.codecs.tensors import convert_exactly
@@ -68,7 +69,7 @@ class FeatureCodec:
     """Decodes rows into the input matrix of a model, by the features of its manifest."""
 
     def __init__(self, features_input: FeaturesInput) -> None:
-        self.features = features_input.features
+        self.features = features_input.numerical
         self.table = features_input.table
         self._datatype = features_input.datatype
         self.dtype = DTYPES[self._datatype]
@@ -122,7 +123,9 @@ class FeatureCodec:
         blocks: list[Matrix] = []
         for start in range(0, len(rows), _BLOCK_ROWS):
             first = start if len(rows) > 1 else None
-            block = self._decode_block(decoder, rows[start : start + _BLOCK_ROWS], first, found)
+            unread = ProblemCollector(found.remaining)
+            numbers = decoder.decode(rows[start : start + _BLOCK_ROWS], first, unread)
+            block = self.check_block(numbers, first, unread, found)
             if not found.count:
                 blocks.append(block)
         found.raise_any()
@@ -181,15 +184,21 @@ class FeatureCodec:
             suspects |= ~(are_exact_integers(whole) | np.isnan(whole)).all(axis=1)
         return matrix, np.flatnonzero(suspects)
 
-    def _decode_block(
+    def check_block(
         self,
-        decoder: RowDecoder,
-        rows: Sequence[object],
+        numbers: Sequence[Sequence[float]],
         start: int | None,
+        unread: ProblemCollector,
         found: ProblemCollector,
     ) -> Matrix:
-        unread = ProblemCollector(found.remaining)
-        numbers = decoder.decode(rows, start, unread)
+        """Convert decoded rows to the input's type, and find the numbers that break a rule.
+
+        Args:
+            numbers: ``[rows][columns]``; a value that is missing or invalid is NaN.
+            start: the number of the first row; None if the request has only one.
+            unread: the problems that decoding them found.
+            found: collects these and the broken rules, by row.
+        """
         matrix = np.array(numbers, np.float64).astype(self.dtype, copy=False)
         # Missing required values have been reported already.
         broken = self._rules.broken(matrix) & ~np.isnan(matrix)
@@ -199,7 +208,11 @@ class FeatureCodec:
         return matrix
 
     def _rule_problems(
-        self, matrix: Matrix, broken: Mask, start: int | None, expected: Callable[[Feature], str]
+        self,
+        matrix: Matrix,
+        broken: Mask,
+        start: int | None,
+        expected: Callable[[NumericalFeature], str],
     ) -> Iterator[Problem]:
         for row, column in np.argwhere(broken).tolist():
             feature = self.features[column]
@@ -247,7 +260,7 @@ class Bounds:
 class ValueRules:
     """The rules on the numbers of each feature: its range, and whether it is whole or optional."""
 
-    def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
+    def __init__(self, features: Sequence[NumericalFeature], dtype: Dtype = _FLOAT32) -> None:
         lows, highs = zip(*[find_valid_range(feature, dtype) for feature in features], strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._fractional = np.array(
@@ -290,11 +303,12 @@ class ValueRules:
 class TrainingRange:
     """The range of each feature in the training set."""
 
-    def __init__(self, features: Sequence[Feature], dtype: Dtype = _FLOAT32) -> None:
+    def __init__(self, features: Sequence[NumericalFeature], dtype: Dtype = _FLOAT32) -> None:
         self._features = features
         lows, highs = zip(*map(find_training_range, features), strict=True)
         self.bounds = Bounds(lows, highs, dtype)
         self._is_bounded = bool(np.isfinite((self.bounds.low, self.bounds.high)).any())
+        self._complete = np.array([feature.optional and feature.complete for feature in features])
         self._formats = [choose_format(feature, dtype) for feature in features]
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [
@@ -307,19 +321,25 @@ class TrainingRange:
     def warnings(self, matrix: Matrix) -> Warnings:
         """Return a warning for each value outside the training range, by row.
 
+        A missing value has one if the training set has none in its column.
+
         Args:
-            matrix: ``[rows, columns]``, checked; missing values get no warning.
+            matrix: ``[rows, columns]``, checked.
         """
-        if not self._is_bounded:
+        if not (self._is_bounded or self._complete.any()):
             return NO_WARNINGS
         within = self.bounds.contain(matrix)
         if np.count_nonzero(within) == within.size:
             return NO_WARNINGS
         # Missing values are not within a range, so only for other values both are false.
-        beyond = within == np.isnan(matrix)
+        missing = np.isnan(matrix)
+        beyond = (within == missing) | (missing & self._complete)
         found: dict[int, list[str]] = {}
         values = matrix[beyond].tolist()
         for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
+            if value != value:  # noqa: PLR0124 - NaN alone differs from itself
+                found.setdefault(row, []).append(warn_missing(self._features[column]))
+                continue
             before, after = self._sentences[column]
             sentence = before if after is None else f"{before}{self._formats[column](value)}{after}"
             found.setdefault(row, []).append(sentence)
@@ -347,7 +367,7 @@ class VectorRows:
     """Decodes rows of plain numbers, in one pass over the whole request."""
 
     def __init__(
-        self, features: Sequence[Feature], rules: ValueRules, training_bounds: Bounds
+        self, features: Sequence[NumericalFeature], rules: ValueRules, training_bounds: Bounds
     ) -> None:
         self._rules = rules
         self._possible = all(isinstance(f, NumericFeature) for f in features)

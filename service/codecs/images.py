@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import ImageInput, input_shape
+from service.bundle.manifest import ImageInput, list_inputs
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import ProblemCollector
 from service.codecs.tensors import BASE64, convert_exactly
@@ -90,7 +90,7 @@ class ImageCodec:
 
     def __init__(self, spec: ImageInput, decoding: DecodingPool) -> None:
         self._spec = spec
-        self._shape = input_shape(spec)
+        self._shape = list_inputs(spec)[0].shape
         self._batch_shape = -1, *self._shape
         self._count = prod(self._shape)
         self._decoding = decoding

@@ -4,7 +4,6 @@ Only the problems that are reported get a message.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,10 +18,13 @@ from service.bundle.features import (
     DatetimeFeature,
     Feature,
     IntegerFeature,
+    NumericalFeature,
     NumericFeature,
     Range,
+    TextFeature,
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
+from service.records import SURROGATE
 from service.spelling import LONGEST_WORD, closest_name, join_names
 from service.tabletext import NumberFormat, plain_number
 from service.timetext import TIME_OF_DAY, describe_format
@@ -38,8 +40,6 @@ from service.values import (
 Matrix = npt.NDArray[np.floating]
 """``[rows, columns]`` in the type of the graph's input, float32 or float64."""
 
-SURROGATE = re.compile("[\udc80-\udcff]")
-"""Bytes that are not UTF-8, in decoded text."""
 _NOT_UTF8 = (
     "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
     "example Content-Type: text/csv; charset=windows-1252."
@@ -79,6 +79,8 @@ def describe(feature: Feature) -> str:
     """Describe the valid values of a feature."""
     if isinstance(feature, CategoryFeature):
         return f"one of {join_values(feature.categories)}" if feature.categories else "a string"
+    if isinstance(feature, TextFeature):
+        return "a string"
     if isinstance(feature, BooleanFeature):
         return "true or false"
     if isinstance(feature, DatetimeFeature):
@@ -94,7 +96,7 @@ def describe(feature: Feature) -> str:
     return f"{kind}{unit}{low}{high}"
 
 
-def describe_number(feature: Feature) -> str:
+def describe_number(feature: NumericalFeature) -> str:
     """Describe the valid numbers of a feature in the graph's input."""
     if isinstance(feature, BooleanFeature):
         return "0 or 1"
@@ -139,7 +141,7 @@ def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
 
 
 def rule_problem(
-    feature: Feature,
+    feature: NumericalFeature,
     expected: str,
     value: np.floating,
     row: int | None,
@@ -172,10 +174,11 @@ def _type_hint(feature: Feature, value: object) -> str | None:
         return "Send true or false without quotes."
     if isinstance(feature, DatetimeFeature):
         return f"Send {format_value(feature.example)}, for example, or {_describe_days(feature)}."
-    if not isinstance(feature, CategoryFeature):
+    if not isinstance(feature, CategoryFeature | TextFeature):
         written = _read_number(feature, value)
         return written or not_a_number(value, whole=isinstance(feature, IntegerFeature))
-    if isinstance(value, bool | float) or not isinstance(value, int | str):
+    is_word = isinstance(value, int | str) and not isinstance(value, bool)
+    if isinstance(feature, TextFeature) or not is_word:
         return "Send it as a string."
     return suggest_category(str(value), feature)
 

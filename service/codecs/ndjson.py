@@ -6,13 +6,14 @@ from itertools import count
 import orjson
 
 from service.codecs.columns import TableCodec
-from service.codecs.csv_reader import MAX_SLOW_ROWS, Lines, TableReader
+from service.codecs.csv_reader import MAX_SLOW_ROWS, TableReader
 from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
 from service.codecs.parameters import Parameters
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import describe_file_type
+from service.records import Lines
 
 
 def open_ndjson(sample: bytes, codec: TableCodec, *, whole: bool, longest: int) -> "NdjsonReader":

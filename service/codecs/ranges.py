@@ -17,6 +17,7 @@ from service.bundle.features import (
     DatetimeFeature,
     Feature,
     IntegerFeature,
+    NumericalFeature,
     NumericFeature,
     Range,
 )
@@ -25,7 +26,7 @@ from service.timetext import END, FIRST_DAY, TIME_OF_DAY, format_datetime
 from service.values import format_number, join_values
 
 
-def find_valid_range(feature: Feature, dtype: np.dtype[Any]) -> tuple[float, float]:
+def find_valid_range(feature: NumericalFeature, dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return the range of valid numbers in an input of this type; infinity is in no such range."""
     if isinstance(feature, CategoryFeature):
         return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
@@ -41,12 +42,12 @@ def find_valid_range(feature: Feature, dtype: np.dtype[Any]) -> tuple[float, flo
     return max(allowed.low, -largest), min(allowed.high, largest)
 
 
-def has_training_range(feature: Feature) -> bool:
+def has_training_range(feature: NumericalFeature) -> bool:
     """Return whether the manifest has the range of a feature in the training set."""
     return isinstance(feature, NumericFeature) and feature.trained is not None
 
 
-def find_training_range(feature: Feature) -> tuple[float, float]:
+def find_training_range(feature: NumericalFeature) -> tuple[float, float]:
     """Return the range of a feature's numbers in the training set; infinity where it is unknown."""
     if isinstance(feature, CategoryFeature):
         return 0.0, inf  # without `UNSEEN`
@@ -55,7 +56,7 @@ def find_training_range(feature: Feature) -> tuple[float, float]:
     return feature.trained.low, feature.trained.high
 
 
-def choose_format(feature: Feature, dtype: np.dtype[Any]) -> Callable[[float], str]:
+def choose_format(feature: NumericalFeature, dtype: np.dtype[Any]) -> Callable[[float], str]:
     """Return the function that formats the numbers of a feature in warnings."""
     if isinstance(feature, DatetimeFeature):
         text_format = feature.format
@@ -64,7 +65,7 @@ def choose_format(feature: Feature, dtype: np.dtype[Any]) -> Callable[[float], s
     return "{:.7g}".format if dtype == DTYPES["FP32"] else format_number
 
 
-def split_warning(feature: Feature, low: str, high: str) -> tuple[str, str | None]:
+def split_warning(feature: NumericalFeature, low: str, high: str) -> tuple[str, str | None]:
     """Return the warning before and after the value; the second is None if it shows no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
@@ -75,3 +76,11 @@ def split_warning(feature: Feature, low: str, high: str) -> tuple[str, str | Non
     unit = f" {feature.unit}" if feature.unit else ""
     advice = f"outside the training range {low} to {high}; the prediction is unreliable."
     return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
+
+
+def warn_missing(feature: Feature) -> str:
+    """Return the warning about a missing value of a feature that is complete in training."""
+    return (
+        f"Feature {feature.name!r} is missing, which it never is in the training set; "
+        "the prediction is unreliable."
+    )

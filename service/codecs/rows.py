@@ -6,7 +6,7 @@ counted, so that a body full of mistakes costs little more than its parsing.
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,11 +23,14 @@ from service.bundle.features import (
     DatetimeFeature,
     Feature,
     IntegerFeature,
+    NumericalFeature,
+    TextFeature,
 )
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
+from service.freetext import normalize_text
 from service.spelling import closest_name
-from service.tabletext import missing_words
+from service.tabletext import lower_words, missing_words
 from service.timetext import DatetimeFormat, parse_datetime
 from service.values import (
     find_word,
@@ -69,7 +72,12 @@ class FeatureSchema:
         self.positions = {name: column for column, name in enumerate(self.names)}
         self.required = [i for i, feature in enumerate(features) if not feature.optional]
         self.all = RowKeys(range(len(features)))
-        self.converts = [create_converter(feature, datatype) for feature in features]
+        self.converts: list[Callable[[object], Any]] = [
+            create_text_converter(feature)
+            if isinstance(feature, TextFeature)
+            else create_converter(feature, datatype)
+            for feature in features
+        ]
         self.example = {feature.name: feature.example for feature in features}
         """A valid row."""
 
@@ -89,15 +97,15 @@ class RowDecoder:
 
     def decode(
         self, rows: Sequence[object], start: int | None, found: ProblemCollector
-    ) -> list[Sequence[float]]:
-        """Return the numbers of the rows; a value that is missing or invalid is NaN.
+    ) -> list[Sequence[Any]]:
+        """Return the numbers and texts of the rows; a value that is missing or invalid is NaN.
 
         Args:
             rows: JSON values.
             start: the number of the first row; None if the request has only one.
             found: collects the problems.
         """
-        numbers = []
+        numbers: list[Sequence[Any]] = []
         for index, row in enumerate(rows):
             number = None if start is None else start + index
             layout = self._layout(row, found)
@@ -114,7 +122,7 @@ class RowDecoder:
         layout: RowKeys,
         number: int | None,
         found: ProblemCollector,
-    ) -> Sequence[float]:
+    ) -> Sequence[Any]:
         wrong: list[int] = []
         cells = self._blank
         if layout.columns:
@@ -189,7 +197,7 @@ class RowDecoder:
         )
 
 
-def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
+def create_converter(feature: NumericalFeature, datatype: Datatype = "FP32") -> Convert:
     """Return a function from JSON values to numbers; it returns None for values of other types.
 
     ``datatype`` is that of the graph's input, which the numbers must fit.
@@ -200,7 +208,8 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
     elif isinstance(feature, BooleanFeature):
         convert = _boolean
     elif isinstance(feature, DatetimeFeature):
-        convert = partial(_datetime, text_format=feature.format)
+        missing = lower_words(missing_words(feature.missing)) if feature.optional else ()
+        convert = partial(_datetime, text_format=feature.format, missing=missing)
     elif isinstance(feature, IntegerFeature):
         convert = _wide_integer if is_wide else _integer
     else:
@@ -208,6 +217,26 @@ def create_converter(feature: Feature, datatype: Datatype = "FP32") -> Convert:
     if not feature.optional:
         return convert
     return lambda value: math.nan if value is None else convert(value)
+
+
+def create_text_converter(feature: TextFeature) -> Callable[[object], str | None]:
+    """Return a function from JSON values to normalized text; None for values of other types.
+
+    A missing text is the empty string, or None if the feature is required.
+    """
+    missing, absent = missing_words(feature.missing), "" if feature.optional else None
+
+    def convert(value: object) -> str | None:
+        # A table may have written a number in a column of text.
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(int(value) if is_integer(value) else value)
+        if value is None:
+            return absent
+        if not isinstance(value, str):
+            return None
+        return absent if value.strip() in missing else normalize_text(value)
+
+    return convert
 
 
 def _category_converter(feature: CategoryFeature) -> Convert:
@@ -228,10 +257,11 @@ def _category_converter(feature: CategoryFeature) -> Convert:
     return convert
 
 
-def _datetime(value: object, text_format: DatetimeFormat) -> float | None:
-    """Return days since 1970-01-01, which may also be sent as a number."""
+def _datetime(value: object, text_format: DatetimeFormat, missing: Collection[str]) -> float | None:
+    """Return days since 1970-01-01, which may also be sent as a number; NaN for a missing word."""
     if isinstance(value, str):
-        return parse_datetime(value.strip(), text_format)
+        text = value.strip()
+        return math.nan if text.lower() in missing else parse_datetime(text, text_format)
     return _wide_number(value)
 
 

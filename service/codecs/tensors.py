@@ -81,8 +81,8 @@ def convert_exactly(numbers: Array, datatype: str) -> Array | None:
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:
     """Convert JSON ``data`` to an array of its values, in the shape of its nesting.
 
-    ``nulls`` allows null among floating-point numbers. Raise `InvalidRequest` if the data is
-    ragged, or has values of another type.
+    ``nulls`` allows null among floating-point numbers and strings. Raise `InvalidRequest` if the
+    data is ragged, or has values of another type.
     """
     if (array := _rows_of_numbers(data, spec)) is not None:
         return array
@@ -92,7 +92,7 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
     values = natural.ravel().tolist()
     found = set(map(type, values))
     allowed = _JSON_TYPES[DTYPES[spec.datatype].kind]
-    if nulls and float in allowed:
+    if nulls and not allowed.isdisjoint((float, str)):
         allowed = allowed | {type(None)}
     if found <= allowed:
         return natural
@@ -241,8 +241,8 @@ def read_json(
         shape: of the array, already compared with the graph.
         spec: the input of the graph.
         booleans: whether the data may contain booleans.
-        nulls: whether null becomes NaN among floating-point numbers; the rules of the model decide
-            whether NaN is allowed.
+        nulls: whether null becomes NaN among floating-point numbers, and None among strings; the
+            rules of the model decide whether they are allowed.
 
     Raises:
         InvalidRequest: the data does not fit datatype or shape.

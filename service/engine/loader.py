@@ -43,11 +43,11 @@ from service.engine.repository import Candidate, compute_fingerprint
 from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
 from service.engine.self_test import (
     get_class_labels,
-    get_input_spec,
+    get_input_specs,
     get_output_spec,
     measure_row,
     run_self_test,
-    to_array,
+    to_arrays,
 )
 from service.engine.session import (
     NO_WEIGHTS,
@@ -217,7 +217,7 @@ def _read_info(
         folder=candidate.folder,
         device=device,
         manifest=manifest,
-        inputs=() if manifest is None else (get_input_spec(manifest),),
+        inputs=() if manifest is None else get_input_specs(manifest),
         outputs=() if manifest is None else (get_output_spec(manifest),),
         labels={} if manifest is None else get_class_labels(manifest),
         max_batch_rows=limits.rows_for("batched"),
@@ -371,13 +371,13 @@ def _open_bundle(
     onnx = OnnxFile(bundle.model, bundle.graph)
     session = _open_session(onnx, plan, limits, plan.threads or 1)
     is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
-    rows = to_array(bundle.examples.input)
-    seconds = measure_row(session, rows)
+    inputs = to_arrays(bundle.examples)
+    seconds = measure_row(session, inputs)
     threads = plan.max_threads if not plan.threads and plan.device == "cpu" else 1
     if threads > 1 and seconds > _MIN_SECONDS_TO_TRY_THREADS:
         del session  # two sessions at a time would take twice the memory
         session = _open_session(onnx, plan, limits, threads)
-        threaded = measure_row(session, rows)
+        threaded = measure_row(session, inputs)
         if threaded < seconds * _MAX_THREADED_SHARE:
             seconds = threaded
         else:

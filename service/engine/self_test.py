@@ -12,15 +12,13 @@ from service.bundle.manifest import (
     Examples,
     Manifest,
     Tensor,
-    input_datatype,
-    input_name,
-    input_shape,
+    list_inputs,
     output_name,
     output_width,
 )
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
 from service.engine.session import Session, new_control, summarize_error, terminate
-from service.engine.tensors import DTYPES, Array, TensorSpec
+from service.engine.tensors import DTYPES, Array, Arrays, TensorSpec
 from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
@@ -42,32 +40,38 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     """
     _check_signature(session, bundle.manifest)
     examples = bundle.examples
-    rows = to_array(examples.input)
+    inputs = to_arrays(examples)
     expected = to_array(examples.output)
     outputs = []
-    for row in range(len(rows)):
+    for row in range(len(expected)):
         one = slice(row, row + 1)
-        outputs.append(_run(session, rows[one], deadline_seconds))
+        inputs_of_row = tuple(array[one] for array in inputs)
+        outputs.append(_run(session, inputs_of_row, deadline_seconds))
         _compare(outputs[row], expected[one], examples, one)
-    batch = _run(session, rows, deadline_seconds * len(rows))
+    batch = _run(session, inputs, deadline_seconds * len(expected))
     _compare(batch, expected, examples, slice(None))
     return all(
         output.tobytes() == batch[row : row + 1].tobytes() for row, output in enumerate(outputs)
     )
 
 
-def measure_row(session: Session, rows: Array) -> float:
+def measure_row(session: Session, inputs: Arrays) -> float:
     """Return the duration of the shortest of several runs of one row, in seconds.
 
     The other runs may be slower because requests are served at the same time.
     """
-    row = rows[:1]
+    row = tuple(array[:1] for array in inputs)
     least = math.inf
     for _ in range(_TIMED_RUNS):
         started = perf_counter()
-        session.run((row,))
+        session.run(row)
         least = min(least, perf_counter() - started)
     return least
+
+
+def to_arrays(examples: Examples) -> Arrays:
+    """Return the inputs of the examples in the order of the graph's."""
+    return tuple(map(to_array, examples.inputs))
 
 
 def to_array(tensor: Tensor) -> Array:
@@ -78,30 +82,33 @@ def to_array(tensor: Tensor) -> Array:
 
 def _check_signature(session: Session, manifest: Manifest) -> None:
     declared = (
-        ("input", session.inputs, get_input_spec(manifest)),
-        ("output", session.outputs, get_output_spec(manifest)),
+        ("input", session.inputs, get_input_specs(manifest)),
+        ("output", session.outputs, (get_output_spec(manifest),)),
     )
     for role, actual, expected in declared:
-        if actual != (expected,):
-            specs = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in actual)
+        if actual != expected:
             raise LoadFailed(
-                f"{MODEL} does not fit {MANIFEST}: its {role} is {specs or 'absent'}, not "
-                f"{expected.name} {expected.datatype} {list(expected.shape)}"
+                f"{MODEL} does not fit {MANIFEST}: its {role} is "
+                f"{_describe_specs(actual) or 'absent'}, not {_describe_specs(expected)}"
             )
 
 
-def _run(session: Session, rows: Array, seconds: float) -> Array:
+def _describe_specs(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs)
+
+
+def _run(session: Session, inputs: Arrays, seconds: float) -> Array:
     control = new_control()
     limit = min(max(seconds, _MIN_LIMIT_SECONDS), threading.TIMEOUT_MAX)
     timer = threading.Timer(limit, terminate, [control])
     timer.daemon = True
     timer.start()
     try:
-        (output,) = session.run((rows,), control)
+        (output,) = session.run(inputs, control)
     except Exception as error:  # ONNX Runtime's errors share no narrower base class
         if control.terminate:
             raise LoadFailed(
-                f"self-test failed: a run of {len(rows)} example rows takes longer than "
+                f"self-test failed: a run of {len(inputs[0])} example rows takes longer than "
                 f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
             ) from error
         reason = f"the graph fails on its examples: {summarize_error(error)}"
@@ -125,11 +132,12 @@ def _compare(actual: Array, expected: Array, examples: Examples, rows: slice) ->
         )
 
 
-def get_input_spec(manifest: Manifest) -> TensorSpec:
-    """Return the input of a bundle's graph."""
-    declared = manifest.input
-    shape = (-1, *input_shape(declared))
-    return TensorSpec(input_name(declared), input_datatype(declared), shape)
+def get_input_specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """Return the inputs of a bundle's graph in their order."""
+    return tuple(
+        TensorSpec(name, datatype, (-1, *shape))
+        for name, datatype, shape in list_inputs(manifest.input)
+    )
 
 
 def get_output_spec(manifest: Manifest) -> TensorSpec:

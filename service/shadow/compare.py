@@ -75,8 +75,14 @@ def format_row(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: AN
     manifest = model.manifest
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
         return None
-    pairs = zip(manifest.input.features, inputs[0][row].tolist(), strict=True)
-    return {feature.name: client_value(feature, value) for feature, value in pairs}
+    numbers = inputs[0][row].tolist() if manifest.input.numerical else []
+    texts = inputs[-1][row].tolist() if manifest.input.texts else []
+    pairs = zip(manifest.input.numerical, numbers, strict=True)
+    values: dict[str, object] = {
+        feature.name: client_value(feature, number) for feature, number in pairs
+    }
+    named = zip(manifest.input.texts, texts, strict=True)
+    return values | {feature.name: text for feature, text in named}
 
 
 def format_prediction(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above

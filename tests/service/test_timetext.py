@@ -28,6 +28,7 @@ _PATTERNS: dict[DatetimeFormat, str] = {
     "DD-MM-YYYY": "%d-%m-%Y",
     "MM-DD-YYYY": "%m-%d-%Y",
     "YYYYMMDD": "%Y-%m-%d",
+    "DD Month YYYY": "%d %B %Y",
 }
 _TIMES = ["%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S%p"]
 _zones = st.integers(-14 * 60, 14 * 60).map(lambda it: timezone(timedelta(minutes=it)))
@@ -100,6 +101,14 @@ def test_a_time_of_day_is_a_fraction_of_a_day(moment: time) -> None:
     [
         ("2013-05", "YYYY-MM"),
         ("2013/5", "YYYY-MM"),
+        ("05/2013", "MM/YYYY"),
+        ("5-2013", "MM/YYYY"),
+        ("01-May-2013", "DD Month YYYY"),
+        ("1. may 13", "DD Month YYYY"),
+        ("May 1, 2013", "DD Month YYYY"),
+        ("May 1, 2013, 7:30 PM", "DD Month YYYY"),
+        ("1-MAY-13 07:30:15Z", "DD Month YYYY"),
+        ("2013-05-01T07:30", "DD Month YYYY"),
         ("May 2013", "Month YYYY"),
         ("may-2013", "Month YYYY"),
         ("May-13", "Month YYYY"),
@@ -162,6 +171,23 @@ def test_impossible_dates_are_rejected(text: str) -> None:
     assert parse_datetime(text, "YYYY-MM-DD") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "29 Feb 2013",
+        "1 Mai 2013",
+        "32 May 2013",
+        "May 2013",
+        "1 May 02013",
+        "1 May 2013 x",
+        "13 2013",
+    ],
+)
+def test_impossible_dates_with_a_name_are_rejected(text: str) -> None:
+    """The month must be English, and the day one of it."""
+    assert parse_datetime(text, "DD Month YYYY") is None
+
+
 @pytest.mark.parametrize("year", [1600, 2000, 2012, 2024, 2400])
 def test_leap_days_are_days(year: int) -> None:
     """Every fourth year, but not each hundredth."""
@@ -202,6 +228,8 @@ def test_every_day_has_a_text(day: int, text_format: DatetimeFormat) -> None:
         (15826.3125, "DD.MM.YYYY", "01.05.2013 07:30"),
         (15826.0, "Month YYYY", "May 2013"),
         (15827.0, "YYYY-MM", "2013-05-02"),
+        (15826.0, "MM/YYYY", "05/2013"),
+        (15826.3125, "DD Month YYYY", "1 May 2013 07:30"),
         (0.3125, "HH:MM", "07:30"),
         (1 / 86_400, "HH:MM", "00:00:01"),
         (15826.3125, "YYYYMMDD", "20130501T073000"),

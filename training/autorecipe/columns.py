@@ -31,7 +31,7 @@ _MONTHS = (
 )
 _DATES = (
     r"(?i)^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}[-/]\d{1,2}$"
-    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)|\d{1,2}[-/]\d{4}$"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:T\d{6}|$)"
     rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
@@ -45,12 +45,16 @@ _MIN_PADDED = 0.02
 # Cells for a missing value: dashes, points, and the errors of spreadsheets.
 _PLACEHOLDER = r"^(?:[-\u2013\u2014]+|\.+|(?i:n\.?\s?a\.?)|#NV|#N/A|#[A-ZÄÖÜ]+(?:/0)?[!?])$"
 _LONG_CODE = r"^-?\d{17,}$"
+# Texts and their words: letters, and not within a code.
+_MIN_TEXTS = 50
+_DISTINCT_TEXTS = 0.2
+_WORD = r"\b\p{L}{2,}\b"
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
 )
 
-Kind = Literal["number", "integer", "boolean", "category", "datetime"]
+Kind = Literal["number", "integer", "boolean", "category", "datetime", "text"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,10 @@ class InferredColumn:
     """Of dates."""
 
     def feature(self) -> Feature:
-        """Return the column as a feature of a recipe; it must have a type."""
+        """Return the column as a feature of a recipe; it must have a type.
+
+        A value may be missing even if none is in this table: others may have gaps.
+        """
         return Feature(
             name=self.name,
             type=self.kind or "category",
@@ -79,7 +86,7 @@ class InferredColumn:
             affix=self.affix,
             format=self.format,
             unseen="other" if self.kind == "category" else "reject",
-            optional=self.missing > 0,
+            optional=True,
             missing=list(self.non_numeric),
         )
 
@@ -235,6 +242,22 @@ def _infer_numeric(
     )
 
 
+def is_text(known: pl.Series) -> bool:
+    """Return whether cells without gaps are free text, such as messages or titles.
+
+    Most are different, most have several words, and most of the words are in several cells: those
+    of identifiers are not.
+    """
+    if len(known) < _MIN_TEXTS or known.n_unique() < _DISTINCT_TEXTS * len(known):
+        return False
+    words = known.unique(maintain_order=True).str.to_lowercase().str.extract_all(_WORD)
+    words = words.list.unique()
+    if (words.list.len() > 1).sum() < _HALF * len(words):
+        return False
+    counts = words.explode().drop_nulls().alias("word").value_counts()["count"]
+    return int(counts.filter(counts > 1).sum()) >= _HALF * int(counts.sum())
+
+
 def _infer_category(
     name: str, known: pl.Series, column: ParsedNumbers, missing: int
 ) -> InferredColumn:
@@ -242,10 +265,13 @@ def _infer_category(
     unusable = partial(InferredColumn, name, None, missing, distinct)
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return unusable("an identifier")
+    if is_text(known):
+        note = "free text, of which words and parts of words are used"
+        return InferredColumn(name, "text", missing, distinct, note)
     if distinct == len(known):
         return unusable(column.note or "all different: an identifier or free text")
-    if distinct > MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
-        note = f"{distinct} different words are too many for categories"
+    if distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+        note = f"{distinct} different words are too many for {format_count(len(known), 'cell')}"
         return unusable("; ".join(filter(None, (note, column.note))))
     notes = [column.note]
     if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:

@@ -270,5 +270,4 @@ def choose_positive(inferred: InferredTarget, positive: str | None) -> InferredT
         inferred,
         target=target.model_copy(update={"labels": ordered}),
         remarks=[*inferred.remarks, f"The probability is that of {second} ({GIVEN})."],
-        rare=inferred.rare and ordered == labels,
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.manifest import BINARY
 from service.spelling import join_names
 from service.tabletext import MISSING
 from training.autorecipe.columns import InferredColumn
@@ -28,6 +27,7 @@ from training.autorecipe.quality import (
     describe_rows,
     find_leaky_columns,
 )
+from training.autorecipe.sections import choose_sections
 from training.autorecipe.splits import (
     GROUP_NOTE,
     GUESSED,
@@ -39,7 +39,6 @@ from training.autorecipe.targets import find_missing_words, infer_target
 from training.data.sources import public_data
 from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
-from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Feature, Recipe
 
@@ -47,22 +46,13 @@ _SHOWN = 10
 _FEW_ROWS = 30
 _SMALL_TABLE = 200
 _MLP_FROM_ROWS = 1000
-_INTERVAL_FOLDS = 5
-_MEDIUM_TABLE = 10_000
+_CROSS_VALIDATED = 5_000
 _LARGE_TABLE = 100_000
+# More rows would hardly change the model.
+_REFITTED = 200_000
 _FOLDS = 10
-_FOLDS_OF_MLP = 5
+_FEWER_FOLDS = 5
 _FEW_GROUPS = 100
-_ROWS_SEEN = 2_000_000
-_WIDE_TABLE = 30
-_VERY_WIDE_TABLE = 100
-_MIN_PENALTY = 1e-4
-# A date has its days, and its positions in the year and in the day.
-_NUMBERS_OF_TYPES = {"number": 1, "integer": 1, "datetime": 3}
-# Of all labels together; more would not fit into a bundle of 4 MB.
-_TREES = 1500
-# Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
-_PENALTY = 0.005
 
 
 @dataclass(frozen=True)
@@ -112,18 +102,16 @@ def draft(  # noqa: PLR0913 - what the user may choose
     classes = labels > 0
     chosen = choose_split_columns(usable, column, y if classes else None, requested)
     columns = _infer_columns(usable, column, chosen, corrections)
-    columns = [_leave_out_dates(other, family) for other in columns]
     features = _list_features(table, column, columns)
 
     family = family or choose_family(len(y), classes=classes)
     split = choose_split(y, chosen, classes=classes)
-    choose = inferred.rare and "validation" in split
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
         "data": _describe_data(table, file, corrections),
-        "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
+        "target": inferred.target.model_dump(),
         "features": [feature.model_dump() for feature in features],
         "split": split,
     }
@@ -188,29 +176,10 @@ def _list_features(table: Table, target: str, columns: Sequence[InferredColumn])
     return features
 
 
-def supports_dates(family: str) -> bool:
-    """Return whether a family can have features of dates."""
-    return TABLE_FAMILIES[family].fitter == "PyTorch"
-
-
-def _leave_out_dates(column: InferredColumn, family: str | None) -> InferredColumn:
-    if column.kind != "datetime" or family is None or supports_dates(family):
-        return column
-    return replace(column, kind=None, note=f"dates, which {family} does not support")
-
-
 def derive_model_name(file_name: str) -> str:
     """Return a valid model name for a file name."""
     letters = unicodedata.normalize("NFKD", file_name.casefold()).encode("ascii", "ignore")
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
-
-
-def _find_coordinates(features: Sequence[Feature]) -> list[tuple[str, str]]:
-    """Return the columns with the names of longitude and latitude."""
-    numbers = [feature.name for feature in features if feature.type == "number"]
-    longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
-    latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
-    return list(zip(longitudes, latitudes, strict=False))[:1]
 
 
 def choose_family(rows: int, *, classes: bool) -> str:
@@ -221,110 +190,27 @@ def choose_family(rows: int, *, classes: bool) -> str:
 
 
 def choose_split(target: Floats, chosen: ChosenSplit, *, classes: bool) -> dict[str, Any]:
-    """Return a fifth as the test set; small tables also have folds, and tiny ones only folds.
+    """Return folds for small tables, and a test set for others.
 
-    Where the validation set is too small for prediction intervals, the model is so small that
-    out-of-fold predictions cost little. A test set of few groups measures little more than which
-    ones they are, so a table with few groups only has folds.
+    Folds measure the model on all rows, so that few rows give an exact figure; a test set of few
+    groups would measure little more than which ones they are. After the measurement on a test set,
+    the model is fitted again to all rows. In the order of time, the newest rows are the test set
+    of every table, because they are most like those that the model will predict.
     """
     rows = len(target)
-    most_folds = int(np.bincount(target.astype(int)).min()) if classes else rows
-    most_folds = max(min(most_folds, chosen.max_folds or rows), 2)
-    folds = min(_FOLDS, most_folds)
+    rarest = int(np.bincount(target.astype(int)).min()) if classes else rows
+    most_folds = min(rows, chosen.max_folds or rows)
     if rows < _FEW_ROWS:
-        return {"test": 0.0, "folds": folds if classes else most_folds} | chosen.keys
+        folds = min(_FOLDS, rarest) if classes else most_folds
+        return {"test": 0.0, "folds": max(min(folds, most_folds), 2)} | chosen.keys
     groups = chosen.max_folds if chosen.group else None
-    if groups is not None and groups < _FEW_GROUPS and rows < _LARGE_TABLE:
-        validation = {} if rows < _SMALL_TABLE else {"validation": 0.1}
-        count = folds if rows < _MLP_FROM_ROWS else min(folds, _FOLDS_OF_MLP)
-        return {"test": 0.0, "folds": count} | validation | chosen.keys
-    if rows < _SMALL_TABLE:
-        split: dict[str, Any] = {"test": 0.2, "folds": folds}
-    else:
-        split = {"test": 0.2, "validation": 0.1}
-    if not classes and rows < _MLP_FROM_ROWS:
-        split["interval_folds"] = min(_INTERVAL_FOLDS, most_folds)
+    few_groups = groups is not None and groups < _FEW_GROUPS and rows < _LARGE_TABLE
+    if few_groups or (rows < _CROSS_VALIDATED and "time" not in chosen.keys):
+        folds = _FOLDS if rows < _SMALL_TABLE else _FEWER_FOLDS
+        return {"test": 0.0, "folds": max(min(folds, most_folds), 2)} | chosen.keys
+    split: dict[str, Any] = {"test": 0.2}
+    if rows >= _SMALL_TABLE:
+        split["validation"] = 0.1
+    if rows < _REFITTED:
+        split["refit"] = True
     return split | chosen.keys
-
-
-def choose_sections(
-    family: str, rows: int, features: Sequence[Feature], labels: int
-) -> dict[str, Any]:
-    """Return the sections of a recipe that depend on the family."""
-    sections: dict[str, Any] = {"network": choose_network(family, rows, features, labels)}
-    if family == "gradient-boosting":
-        return sections | {"boosting": choose_boosting(rows, labels)}
-    return sections | {
-        "preprocessing": {"rotated": _find_coordinates(features)},
-        "training": choose_training(family, rows, len(features), labels),
-    }
-
-
-def choose_boosting(rows: int, labels: int) -> dict[str, Any]:
-    """Return the boosting section: fewer trees for many labels, smaller leaves for few rows."""
-    trees = labels if labels > BINARY else 1
-    return {
-        "max_iter": int(np.clip(_TREES // trees, 20, 500)),
-        "min_samples_leaf": 5 if rows < _MLP_FROM_ROWS else 10 if rows < _MEDIUM_TABLE else 20,
-    }
-
-
-def choose_network(
-    family: str, rows: int, features: Sequence[Feature], labels: int
-) -> dict[str, Any]:
-    """Return the network section; tables with many columns have fewer bins per number.
-
-    A binary target has less information than a number or one of many labels, so its network is
-    smaller and has more dropout.
-    """
-    if not TABLE_FAMILIES[family].hidden_layers:
-        return {"family": family}
-    numbers = sum(_NUMBERS_OF_TYPES.get(feature.type, 0) for feature in features)
-    return {
-        "family": family,
-        "hidden_layer_sizes": [64] if labels == BINARY else [128, 64],
-        "dropout": 0.5 if labels == BINARY else 0.2,
-        "embedding": "piecewise-linear" if numbers <= _VERY_WIDE_TABLE else "none",
-        "bins": 32 if numbers <= _WIDE_TABLE else 8,
-        "members": 1 if rows > _LARGE_TABLE else 4,
-    }
-
-
-def choose_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
-    """Return the training section, by the optimizer of the family."""
-    optimizer = TABLE_FAMILIES[family].draft_optimizer
-    if optimizer == "SGD":
-        return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
-    if optimizer == "AdamW":
-        return _choose_mini_batches(rows, labels)
-    return _choose_full_batches(rows, columns)
-
-
-def _choose_full_batches(rows: int, columns: int) -> dict[str, Any]:
-    """Train on full batches to the optimum; few rows per column need a stronger penalty."""
-    return {
-        "optimizer": "LBFGS",
-        "learning_rate": 1.0,
-        "epochs": 100,
-        "patience": 3,
-        "l2": max(_MIN_PENALTY, float(f"{_PENALTY * columns / rows:.1g}")),
-        "precision": 64,
-    }
-
-
-def _choose_mini_batches(rows: int, labels: int) -> dict[str, Any]:
-    """Train on mini-batches; small tables have more epochs, and many labels smaller batches."""
-    return {
-        "optimizer": "AdamW",
-        "learning_rate": 0.001 if labels == BINARY else 0.002,
-        "weight_decay": 0.01,
-        "schedule": "one-cycle",
-        "epochs": int(np.clip(_ROWS_SEEN // rows, 3, 30)),
-        "batch_size": _choose_batch_size(rows, labels),
-    }
-
-
-def _choose_batch_size(rows: int, labels: int) -> int:
-    if rows >= _LARGE_TABLE:
-        return 2048
-    return 64 if labels > BINARY and rows < _MEDIUM_TABLE else 256

@@ -77,6 +77,13 @@ def describe_format(table: Table) -> list[str]:
     marks = f"decimal {_MARKS[number_format.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
     remarks += _find_swallowed_rows(table, csv_format.separator)
+    if csv_format.broken:
+        lines = join_names([f"line {line}" for line in csv_format.broken], _SHOWN)
+        rows = format_count(len(csv_format.broken), "row")
+        remarks.append(
+            f"{rows} cannot be read ({lines}): a quote is opened there and never closed, or a "
+            "quote inside a quoted cell is not doubled. Correct that, and train again."
+        )
     if csv_format.renamed:
         some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
         remarks.append(f"Columns of the same name are numbered: {some}.")
@@ -175,6 +182,9 @@ def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     )
     chosen = _CHOSEN.get(str(recipe.target.threshold))
     remedy = f" The decision threshold has {chosen}." if chosen else ""
+    if recipe.target.threshold == "half":
+        lower = 'target.threshold = "f1"' if recipe.split.validation else "a lower target.threshold"
+        remedy = f" To predict it more often, set {lower} in the recipe."
     if recipe.training is not None and recipe.training.class_weight == "balanced":
         remedy += " Each label has the same weight in the loss."
     return [f"{remark}is misleading.{remedy}"]

@@ -6,7 +6,6 @@ and its name or the order of the rows.
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -44,8 +43,10 @@ _FIRST_COLUMNS = 6
 _MIN_TIMES = 10
 _MAX_TIME_SHARE = 0.2
 _TIME_FOLDS = 5
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC).timestamp()
-_LATEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+_EARLIEST = -25_567
+"""1900-01-01, in days since 1970-01-01."""
+_LATEST = 47_482
+"""2100-01-01."""
 _TIME = re.compile(r"date|datetime|day|dteday|period|time|timestamp")
 # The time of another event than the row's.
 _OTHER_TIME = re.compile(
@@ -121,21 +122,12 @@ def _guess(table: Table, target: str, labels: Floats | None) -> ChosenSplit:
             return _choose_group(table, column, guessed=True)
     named = [name for name in usable if _names_time(name)]
     for column in [*ordered[:1], *(named if len(named) == 1 else [])]:
-        return ChosenSplit(remarks=[_describe_time(column)])
+        remark = (
+            f"The newest rows by {column} are the test set, since a random split would measure "
+            f"predictions between known rows; the model is then fitted to all rows. {CHANGE}"
+        )
+        return _choose_time(table, column, remark)
     return ChosenSplit()
-
-
-def _describe_time(column: str) -> str:
-    """Return a remark on a table whose rows follow each other.
-
-    It is not split by time by default: the model would not be fitted to the newest rows, which
-    predict later ones best.
-    """
-    return (
-        f"The rows follow each other by {column}, and a random split measures predictions between "
-        f"known rows. If the model predicts later rows, use --time {column}: its metrics are then "
-        "those of the newest rows."
-    )
 
 
 def _choose_time(table: Table, column: str, remark: str) -> ChosenSplit:
@@ -163,15 +155,15 @@ def _has_times(cells: pl.Series) -> bool:
     """Return whether all cells are dates of these centuries, and not too many are equal."""
     if cells.null_count() or cells.n_unique() < _MIN_TIMES:
         return False
-    seconds = parse_dates(cells)
-    if seconds is None or not seconds.is_between(_EARLIEST, _LATEST).all():
+    days = parse_dates(cells)
+    if days is None or not days.is_between(_EARLIEST, _LATEST).all():
         return False
-    return _largest_share(seconds) <= _MAX_TIME_SHARE
+    return _largest_share(days) <= _MAX_TIME_SHARE
 
 
 def _is_ordered(cells: pl.Series) -> bool:
-    seconds = parse_dates(cells)
-    return seconds is not None and (seconds.is_sorted() or seconds.is_sorted(descending=True))
+    days = parse_dates(cells)
+    return days is not None and (days.is_sorted() or days.is_sorted(descending=True))
 
 
 def _has_old_labels(table: Table, column: str, labels: Floats) -> bool:

@@ -34,8 +34,6 @@ class InferredTarget:
 
     target: Target
     remarks: list[str]
-    rare: bool = False
-    """Whether the second of two labels is so rare that accuracy is misleading."""
 
 
 def infer_target(table: Table, column: str, tasks: frozenset[Task]) -> InferredTarget:
@@ -187,7 +185,7 @@ def _infer_labels(
         ignore_case=ignore_case,
         others="drop" if skipped else "reject",
     )
-    return InferredTarget(target, remarks, rare)
+    return InferredTarget(target, remarks)
 
 
 def _merge_spellings(counts: pl.DataFrame, number_format: NumberFormat) -> pl.DataFrame:

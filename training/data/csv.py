@@ -1,8 +1,8 @@
 """Read CSV files in any format as tables of text cells."""
 
-import csv
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 import polars as pl
 
 from service.filetypes import describe_file_type
+from service.records import MAX_TITLES, Lines, Record, Records, count_titles
 from service.spelling import number_repeated
 from service.tabletext import (
-    MAX_TITLES,
     MISSING,
     POINT,
     CsvDialect,
@@ -22,11 +22,9 @@ from service.tabletext import (
     NumberFormat,
     begins_like_json,
     column_name,
-    count_titles,
     find_codec,
     find_marked_codec,
     find_unmarked_codec,
-    read_rows,
     sniff,
 )
 from service.values import resembles_number
@@ -40,11 +38,14 @@ FALLBACK = "cp1252"
 
 _FILE_URI = "file://"
 _CHUNK = 1 << 20
+_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n|\r\r")
 _LONGEST_LINE = 1 << 24
 _SAMPLE_CHARACTERS = 1 << 18
 _HEADER_SAMPLE_ROWS = 200
 _MIN_ROWS_BELOW = 8
 _MAX_DISTINCT_SHARE = 0.25
+# Of all rows, those that a quote may break; with more, the format is another one.
+_MAX_BROKEN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ def read_csv(
 ) -> Table:
     """Read a CSV file.
 
-    Title lines above the header are skipped. Without a header and without ``columns``, the columns
-    are named column_1, column_2 and so on.
+    Title lines are skipped. Without a header, the columns are named column_1, column_2 and so on.
 
     Args:
         path: the file.
@@ -122,7 +122,7 @@ def read_csv(
     layout = layout or Layout()
     digest = _hash_file(path)
     csv_dialect = _detect_format(path, layout)
-    frame = _parse(path, csv_dialect)
+    frame, broken = _parse(path, csv_dialect)
     titles = count_titles(frame.head(MAX_TITLES).rows())
     frame = frame.slice(titles)
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
@@ -145,6 +145,7 @@ def read_csv(
         ambiguous,
         csv_dialect.escape,
         renamed,
+        broken,
     )
     return Table(
         name or readable_name(path),
@@ -310,15 +311,20 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
+def _parse(path: Path, csv_dialect: CsvDialect) -> tuple[pl.DataFrame, list[int]]:
+    """Return the cells of all rows, and the lines of the broken ones, whose cells are null."""
     if csv_dialect.escape:
         return _parse_row_by_row(path, csv_dialect)
     # Not the path, in which Polars expands patterns, and which it requires to be valid UTF-8.
     source = path.read_bytes()
     if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
         source = source.decode(csv_dialect.encoding, errors="replace").encode()
+    source = source.rstrip(b"\r\n")
+    # Polars reads an empty line as a row.
+    if _EMPTY_LINE.search(source):
+        return _parse_row_by_row(path, csv_dialect)
     try:
-        return pl.read_csv(
+        frame = pl.read_csv(
             source,
             has_header=False,
             infer_schema=False,
@@ -331,50 +337,67 @@ def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
         raise DataError(f"{path} is empty; a table needs a header and rows.") from None
     except pl.exceptions.PolarsError:
         return _parse_row_by_row(path, csv_dialect)
+    if _has_quotes_inside(source, csv_dialect) or _has_lines_inside(frame, csv_dialect):
+        return _parse_row_by_row(path, csv_dialect)
+    return frame, []
 
 
-def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
-    """Parse with Python's csv module, which is slow but accepts rows of different lengths.
+def _has_quotes_inside(source: bytes, csv_dialect: CsvDialect) -> bool:
+    """Return whether there is a quote between letters, which Polars may drop."""
+    letter = rf"[^{re.escape(csv_dialect.separator + csv_dialect.quote)}\r\n]"
+    inside = f"{letter}{re.escape(csv_dialect.quote)}{letter}"
+    return re.search(inside.encode(), source) is not None
 
-    Short titles and rows get empty cells, and empty cells beyond the header are dropped.
+
+def _has_lines_inside(frame: pl.DataFrame, csv_dialect: CsvDialect) -> bool:
+    """Return whether a line within a cell has a separator, as after a quote that is not closed."""
+    pattern = rf"\n[^\n]*{re.escape(csv_dialect.separator)}"
+    return any(frame.select(pl.all().str.contains(pattern).any()).row(0))
+
+
+def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> tuple[pl.DataFrame, list[int]]:
+    """Parse by the records of the service, which is slow but reads rows of different lengths.
+
+    Short titles and rows get empty cells, and empty cells beyond the header are dropped. A broken
+    record is a row of nulls; the lines after it are read as the service reads them.
 
     Raises:
-        DataError: a row is invalid; the message has its line.
+        DataError: a row has too many cells, or too many records are broken; the message has its
+            line.
     """
-    rows: list[tuple[int, list[str]]] = []
-    with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
-        if csv_dialect.declared:
-            file.readline()
-        lines = read_rows(
-            file,
-            csv_dialect.separator,
-            csv_dialect.quote,
-            strict=True,
-            escape=csv_dialect.escape,
+    text = path.read_bytes().decode(csv_dialect.encoding, errors="replace")
+    first = _read_records(text, csv_dialect, None, MAX_TITLES)
+    titles = count_titles([row.cells for row in first])
+    width = len(first[titles].cells)
+    rows = _read_records(text, csv_dialect, width, len(text))
+    broken = [row.line for row in rows if row.error is not None]
+    if len(broken) > _MAX_BROKEN_SHARE * len(rows):
+        raise DataError(
+            f"{path}, line {broken[0]}: a quote is never closed, or a quote inside a quoted cell "
+            f"is not doubled ({csv_dialect.quote * 2})."
         )
-        start = 1 + csv_dialect.declared
-        try:
-            for row in lines:
-                if row:
-                    rows.append((start, row))
-                start = 1 + csv_dialect.declared + lines.line_num
-        except csv.Error:
+    for row in rows[titles:]:
+        if any(map(str.strip, row.cells[width:])):
             raise DataError(
-                f"{path}, line {start}: a quote is never closed, or a quote inside a quoted cell "
-                f"is not doubled ({csv_dialect.quote * 2})."
-            ) from None
-    titles = count_titles([row for _, row in rows[:MAX_TITLES]])
-    width = len(rows[titles][1])
-    for line, row in rows[titles:]:
-        if any(map(str.strip, row[width:])):
-            raise DataError(
-                f"{path}, line {line}: {len(row)} cells where the first row has {width}. Quote "
-                f"cells that contain {csv_dialect.separator!r}, and remove title lines above the "
-                "header."
+                f"{path}, line {row.line}: {len(row.cells)} cells where the first row has {width}. "
+                f"Quote cells that contain {csv_dialect.separator!r}, and remove title lines above "
+                "the header."
             )
     names = [column_name(k) for k in range(1, width + 1)]
-    padded = [[*row[:width], *[None] * (width - len(row))] for _, row in rows]
-    return pl.DataFrame(padded, schema=dict.fromkeys(names, pl.String), orient="row")
+    padded = [[*row.cells[:width], *[None] * (width - len(row.cells))] for row in rows]
+    return pl.DataFrame(padded, schema=dict.fromkeys(names, pl.String), orient="row"), broken
+
+
+def _read_records(
+    text: str, csv_dialect: CsvDialect, width: int | None, most: int
+) -> Sequence[Record]:
+    """Return the first records of a table, whose rows have this many columns."""
+    lines = Lines("utf-8", _LONGEST_LINE, csv_dialect.line_end[-1])
+    lines.feed(text.encode())
+    lines.end()
+    lines.take(int(csv_dialect.declared))
+    separator, quote, escape = csv_dialect.separator, csv_dialect.quote, csv_dialect.escape
+    return Records(lines, separator, quote, escape, width).take(most)
 
 
 def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:

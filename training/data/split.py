@@ -24,6 +24,7 @@ from training.recipe.table import Recipe, Split
 
 _MAX_FOLDS_OF_A_SHARE = 20
 _ROUNDING = 1e-9
+_MIN_ROWS_OF_A_CLASS = 2
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,15 @@ class Splitter:
             yield from KFold(count, shuffle=True, random_state=self.seed).split(target)
             return
         rarest = int(np.bincount(target.astype(int)).min())
-        if rarest < count:
+        if rarest < _MIN_ROWS_OF_A_CLASS:
             raise DataError(
-                f"split.folds: {count} folds need as many rows of every class; the rarest has "
-                f"{rarest}."
+                "split.folds: every class needs two rows, so that one is fitted when the other is "
+                f"measured; the rarest has {rarest}."
             )
         stratified = StratifiedKFold(count, shuffle=True, random_state=self.seed)
-        yield from stratified.split(target, target)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class has fewer rows than folds
+            yield from list(stratified.split(target, target))
 
     def _hold_out_groups(self, rows: Rows, groups: Rows, share: float) -> tuple[Rows, Rows]:
         """Hold out one or several folds of groups.

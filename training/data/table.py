@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from service.bundle.features import UNSEEN, TableFormat
+from service.bundle.features import INPUT_NAME, TEXT_NAME, UNSEEN, TableFormat
+from service.freetext import normalize_text
 from service.spelling import closest_name, join_names
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, compose, lower_words
 from service.timetext import DatetimeFormat, describe_format
@@ -20,6 +21,10 @@ from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
 _SHOWN = 20
+# Columns with more kinds have statistics of them, which need several rows of each.
+_MANY_KINDS = 100
+_MIN_ROWS_PER_KIND = 3
+_LONGEST_EXAMPLE = 200
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -44,6 +49,8 @@ class DetectedCsvFormat:
     """What precedes a quote inside a cell, if that is not doubled."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """The names in the file of the columns with a number after it, as that name is repeated."""
+    broken: Sequence[int] = ()
+    """The lines of rows that a quote breaks, which have no cells."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,10 @@ class Column:
     number_format: NumberFormat | None = None
     missing: tuple[str, ...] | None = None
     """The words for missing values, if they are not the default ones."""
+    texts: tuple[str, ...] = ()
+    """The distinct cells of a table's column of text, normalized and sorted."""
+    example: str = ""
+    """A cell of text as the table has it."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,9 @@ class Dataset:
 
     columns: list[Column]
     features: Inputs
-    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions.
-    Dates are days since 1970-01-01."""
+    """The table, ``[rows, columns]``: raw units, NaN for missing, positions of categories.
+    Dates are days since 1970-01-01; texts are positions in `Column.texts`. Without texts it is the
+    graph's input."""
     target: Floats
     """``[rows]``: the raw value, or the label's position."""
     format: TableFormat | None = None
@@ -247,7 +259,8 @@ def _find_labels(table: Table, cells: pl.Series, target: Target) -> pl.Series:
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:
     """Return each feature with its categories.
 
-    They are those of the recipe or, if it has none, those of the training set, sorted.
+    They are those of the recipe or, if it has none, those of the training set, sorted. Of many
+    kinds, those of very few rows are left out if unknown ones are accepted.
 
     Raises:
         DataError: a column of categories has no value.
@@ -256,12 +269,40 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     for feature in features:
         categories = tuple(feature.categories)
         if feature.type == "category" and not categories:
-            categories = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
+            categories = _learn_categories(_cells(table, feature)[training].drop_nulls(), feature)
         if feature.type == "category" and not categories:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         number_format = None if table.csv_format is None else table.number_format
-        columns.append(Column(feature, categories, number_format, _missing(table, feature)))
+        column = Column(feature, categories, number_format, _missing(table, feature))
+        columns.append(with_texts(table, column))
     return columns
+
+
+def _learn_categories(known: pl.Series, feature: Feature) -> tuple[str, ...]:
+    counts = known.alias("kind").value_counts().sort("kind")
+    if feature.unseen == "other" and len(counts) > _MANY_KINDS:
+        frequent = counts.filter(pl.col("count") >= _MIN_ROWS_PER_KIND)
+        counts = frequent if len(frequent) else counts
+    return tuple(counts["kind"])
+
+
+def with_texts(table: Table, column: Column) -> Column:
+    """Return a column with the texts of a table, if it is one of text."""
+    if column.feature.type != "text":
+        return column
+    cells = _cells(table, column.feature)
+    known = cells.drop_nulls()
+    short = known.filter(known.str.len_chars() <= _LONGEST_EXAMPLE)
+    example = str(short[0]) if len(short) else column.feature.name
+    return replace(column, texts=tuple(_normalize(cells).unique().sort()), example=example)
+
+
+def _normalize(cells: pl.Series) -> pl.Series:
+    """Return texts as the graph gets them; a missing one is the empty string."""
+    texts = cells.fill_null("")
+    distinct = texts.unique()
+    normalized = list(map(normalize_text, distinct))
+    return texts.replace_strict(distinct, normalized, return_dtype=pl.String)
 
 
 def _missing(table: Table, feature: Feature) -> tuple[str, ...] | None:
@@ -273,8 +314,8 @@ def encode_features(table: Table, columns: Sequence[Column]) -> Inputs:
     """Encode features as the graph's input, ``[rows, columns]``.
 
     Numbers keep their raw unit, categories are positions, and missing values are NaN.
-    Unknown categories are `UNSEEN`. The input has 64 bits if there are dates, since 32 bits are too
-    few for their times.
+    Unknown categories are `UNSEEN`. Texts are positions in the column's texts. The input has 64
+    bits if there are dates, since 32 bits are too few for their times.
 
     Raises:
         DataError: a cell is invalid for its column, or a required one is missing.
@@ -287,6 +328,19 @@ def encode_features(table: Table, columns: Sequence[Column]) -> Inputs:
     return encoded
 
 
+def to_graph_inputs(columns: Sequence[Column], rows: Inputs) -> dict[str, npt.NDArray[Any]]:
+    """Return the inputs of the graph by name, for rows of `encode_features`."""
+    texts = [k for k, column in enumerate(columns) if column.feature.type == "text"]
+    others = [k for k in range(len(columns)) if k not in texts]
+    inputs: dict[str, npt.NDArray[Any]] = {}
+    if others:
+        inputs[INPUT_NAME] = np.ascontiguousarray(rows[:, others]) if texts else rows
+    if texts:
+        words = [np.array(columns[k].texts, np.object_)[rows[:, k].astype(np.intp)] for k in texts]
+        inputs[TEXT_NAME] = np.column_stack(words)
+    return inputs
+
+
 def encode_column(table: Table, column: Column) -> Floats:
     """Encode one feature as `encode_features` does, in 64 bits, ``[rows]``."""
     feature = column.feature
@@ -297,6 +351,11 @@ def encode_column(table: Table, column: Column) -> Floats:
             f"{table.location(row)}: {feature.name!r} is empty ({cells.null_count()} rows "
             "have no value); set optional = true for this feature, or fill the cells."
         )
+    if feature.type == "text":
+        codes = _normalize(cells).replace_strict(
+            column.texts, range(len(column.texts)), return_dtype=pl.Float64
+        )
+        return np.asarray(codes.to_numpy(), dtype=np.float64)
     if feature.type == "category":
         positions = cells.replace_strict(
             column.categories,
@@ -329,6 +388,8 @@ def _cells(table: Table, feature: Feature, categories: Sequence[str] = ()) -> pl
     if feature.type == "category":
         absent = cells.is_in([word for word in feature.missing if word not in categories])
         return cells.set(absent, None) if feature.missing else cells
+    if feature.type == "text":
+        return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
     words = lower_words((*table.missing, *feature.missing))
     return cells.set(cells.str.to_lowercase().is_in(words), None)
 

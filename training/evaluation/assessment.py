@@ -1,5 +1,6 @@
 """The assessment of a recipe's model: on the test set or by cross-validation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ from training.evaluation.metrics import (
     predict_baseline,
     round_metrics,
 )
-from training.learn import FittedModel, fit_model
+from training.learn import FittedModel, choose_thresholds, fit_model
 from training.model.thresholds import compute_confidence
 from training.recipe.table import Recipe
 
@@ -45,18 +46,27 @@ class OutOfFoldPredictions:
     """Name and predictions of the baseline."""
 
 
-def assess(
-    recipe: Recipe, table: Table, data: Dataset, parts: RowSplit, fitted: FittedModel
+def assess(  # noqa: PLR0913 - it takes all that a run has
+    recipe: Recipe,
+    table: Table,
+    data: Dataset,
+    parts: RowSplit,
+    fitted: FittedModel,
+    *,
+    known: OutOfFoldPredictions | None = None,
 ) -> Assessment:
     """Measure on the test set or, without one, by cross-validation.
 
-    If the recipe has both, the metrics of the folds are added as ``cross_validated_…``.
+    If the recipe has both, the metrics of the folds are added as ``cross_validated_…``. The
+    out-of-fold predictions of all rows are computed unless they are ``known``.
     """
     target, test = data.target, parts.test
     predictions = fitted.predictor.predict(data.features[test])
     if not len(test) and not recipe.split.folds:
         return Assessment(test, predictions, None)
-    cross_validation = cross_validate(recipe, table, target) if recipe.split.folds else None
+    cross_validation = None
+    if recipe.split.folds:
+        cross_validation = cross_validate(recipe, table, target, known)
     if cross_validation is not None and not len(test):
         return cross_validation
     baseline = predict_baseline(recipe, target[parts.training], len(test))
@@ -72,11 +82,15 @@ def assess(
     )
 
 
-def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
+def cross_validate(
+    recipe: Recipe, table: Table, target: Floats, known: OutOfFoldPredictions | None = None
+) -> Assessment:
     """Fit the recipe once per fold, preprocessing included, and measure all predictions."""
-    found = predict_out_of_fold(recipe, table, target, np.arange(len(target)), recipe.split.folds)
+    rows = np.arange(len(target))
+    found = known or predict_out_of_fold(recipe, table, target, rows, recipe.split.folds)
     measured = target[found.rows]
-    metrics = measure(recipe, measured, found.predictions)
+    threshold, _ = choose_thresholds(recipe, measured, found.predictions)
+    metrics = measure(recipe, measured, found.predictions, threshold)
     evaluation = _build_evaluation(recipe, "cross-validation", measured, metrics, found.baseline)
     return Assessment(found.rows, found.predictions, evaluation)
 
@@ -121,22 +135,36 @@ def predict_out_of_fold(
     """
     splitter = create_splitter(recipe, table, target)
     share = recipe.split.validation * len(target) / len(rows)
-    parts, predictions, baselines = [], [], []
-    name = ""
-    for rest, measured in splitter.folds(rows, count):
+    folds, predictions = list(splitter.folds(rows, count)), []
+    for rest, measured in folds:
         training, validation = splitter.hold_out(rest, share)
         data = encode(table, recipe, training)
         fitted = fit_model(recipe, data, training, validation)
-        parts.append(measured)
         predictions.append(fitted.predictor.predict(data.features[measured]))
-        name, baseline = predict_baseline(recipe, target[training], len(measured))
-        baselines.append(baseline)
-    predicted = np.concatenate(parts)
+    return join_folds(recipe, target, folds, predictions)
+
+
+def join_folds(
+    recipe: Recipe,
+    target: Floats,
+    folds: Sequence[tuple[Rows, Rows]],
+    predictions: Sequence[Float32s],
+) -> OutOfFoldPredictions:
+    """Return the predictions of all folds, with those of the baseline, in the order of the rows.
+
+    Args:
+        recipe: that predicted them.
+        target: of all rows.
+        folds: the rows to fit, and the measured rows.
+        predictions: of the measured rows of each fold.
+    """
+    pairs = [predict_baseline(recipe, target[rest], len(measured)) for rest, measured in folds]
+    predicted = np.concatenate([measured for _, measured in folds])
     order = np.argsort(predicted)
     return OutOfFoldPredictions(
         predicted[order],
         np.concatenate(predictions)[order],
-        (name, np.concatenate(baselines)[order]),
+        (pairs[0][0], np.concatenate([baseline for _, baseline in pairs])[order]),
     )
 
 

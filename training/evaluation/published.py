@@ -17,10 +17,13 @@ from training.data.table import (
     Column,
     Float32s,
     Inputs,
+    Rows,
     Table,
     encode_column,
     encode_target,
+    to_graph_inputs,
     with_target,
+    with_texts,
 )
 from training.errors import DataError
 from training.evaluation.imported import check_target, describe_card
@@ -61,11 +64,18 @@ class MeasurableModel:
         """Read a CSV file with words as they are; raise `DataError` if it is not a table."""
         return read_csv(path, UNCHANGED)
 
-    def predict(self, features: Inputs) -> Float32s:
-        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+    def predict(self, table: Table, rows: Rows | None = None) -> Float32s:
+        """Return predictions ``[rows, outputs]`` of some or all rows of a table.
+
+        Raise `DataError` if a cell is invalid.
+        """
+        columns = [with_texts(table, column) for column in self.columns]
+        features = np.column_stack([encode_column(table, column) for column in columns])
         described = self.manifest.input
         double = isinstance(described, FeaturesInput) and described.datatype == "FP64"
-        return self.graph.predict(features.astype(np.float64 if double else np.float32))
+        chosen: Inputs = features if rows is None else features[rows]
+        chosen = chosen.astype(np.float64) if double else chosen.astype(np.float32)
+        return self.graph.predict(to_graph_inputs(columns, chosen))
 
 
 @dataclass(frozen=True)
@@ -148,8 +158,7 @@ def measure_on(model: MeasurableModel, path: Path) -> tuple[int, dict[str, float
     target = encode_target(labeled, card.target)
     rows = np.arange(table.frame.height) if labeled.source_rows is None else labeled.source_rows
     selected = table.filter(pl.Series(np.isin(np.arange(table.frame.height), rows)))
-    features = np.column_stack([encode_column(selected, column) for column in model.columns])
-    predictions = model.predict(features)
+    predictions = model.predict(selected)
     return len(target), measure(card, target, predictions, model.threshold)
 
 

@@ -10,7 +10,7 @@ from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import Bundle, read_bundle
 from service.bundle.versions import find_serving_version
 from service.predictions import label_probabilities, predict_labels
-from training.data.table import Float32s, Floats, Rows, Table, encode_features
+from training.data.table import Float32s, Floats, Rows, Table
 from training.errors import TrainingError
 from training.evaluation.published import open_model
 from training.model.thresholds import compute_probabilities
@@ -61,10 +61,12 @@ def compare_tables(
     if evaluation is not None and evaluation.part == "test":
         try:
             published = open_model(models, f"{manifest.name}/{serving.folder.name}")
-            features = encode_features(table, published.columns)[rows]
-            predictions = published.predict(features)
+            # A model that was fitted to all rows knows the test rows.
+            if published.recipe.split.test and not published.recipe.split.refit:
+                predictions = published.predict(table, rows)
         except (TrainingError, BundleError):
-            predictions = None  # it has other columns, so the recorded metrics are compared
+            predictions = None  # it has other columns
+    # Without predictions, the recorded metrics are compared.
     return _compare(manifest, serving, measured, predictions)
 
 

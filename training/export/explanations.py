@@ -10,10 +10,9 @@ from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
 from service.bundle.features import UNSEEN
 from training.data.table import Dataset, Floats, Inputs
 from training.errors import ExportError
-from training.model.blend import Blend
-from training.model.estimators import Estimator
 from training.model.networks import Predictor, ValueHead
 from training.model.preprocessing import Clipper
+from training.model.text import TableModel
 from training.recipe.table import Recipe
 
 _CLOSE = 1e-9
@@ -23,7 +22,7 @@ Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 
 
 def build_explanation(
-    recipe: Recipe, data: Dataset, training: Inputs, predictor: Predictor | Estimator | Blend
+    recipe: Recipe, data: Dataset, training: Inputs, predictor: TableModel
 ) -> Additive | None:
     """Return the score as a sum over the features; None if it is not a sum.
 
@@ -62,7 +61,8 @@ class Probe:
         for step in self._predictor.preprocessing.steps:
             if isinstance(step, Clipper):
                 ends = zip(step.low.tolist(), step.high.tolist(), strict=True)
-                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=True))
+                # Statistics of categories follow the numbers.
+                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=False))
         self.row = np.full(training.shape[1], UNSEEN)
         for position in np.flatnonzero(~np.array(categories)):
             self.row[position] = np.nanmean(self.clip(int(position), training[:, position]))

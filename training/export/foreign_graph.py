@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from onnx import ModelProto, ValueInfoProto, helper
 
-from training.data.table import Float32s
+from training.data.table import Inputs
 from training.errors import ImportRejected
 from training.export.graph_builder import GraphBuilder
 from training.export.graph_names import choose_free_name, list_names, list_nodes, list_subgraphs
@@ -107,7 +107,7 @@ class ForeignGraph:
         values = {known.name: known.shape(inputs[known.name]) for known in self.inputs}
         return run_graph(self._serialized, values)
 
-    def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
+    def run(self, features: Inputs, columns: Sequence[Feature]) -> dict[str, Array]:
         """Run the graph on rows as a bundle encodes them, ``[rows, columns]``.
 
         Raise `ImportRejected` if ONNX Runtime cannot run the graph on these rows.
@@ -155,7 +155,7 @@ def require_standard_operators(model: ModelProto) -> None:
     model.ir_version = max(model.ir_version, _IR_VERSION)
 
 
-def _find_words(part: Float32s, columns: Sequence[Feature]) -> Array:
+def _find_words(part: Inputs, columns: Sequence[Feature]) -> Array:
     values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
         categories = [*column.categories, ""]  # -1, an unknown word, selects the last

@@ -21,15 +21,16 @@ from service.bundle.features import (
     FeatureStatistics,
     IntegerFeature,
     NumberFeature,
+    NumericalFeature,
     Range,
+    TextFeature,
 )
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from service.timetext import format_datetime
 from training.data.table import Column, Dataset, Floats, Inputs
 from training.evaluation.metrics import round_number
-from training.model.blend import Blend
-from training.model.estimators import Estimator
 from training.model.networks import Predictor
+from training.model.text import TableModel
 from training.recipe.image import ImageRecipe
 from training.recipe.table import Feature, ModelCard, Recipe
 
@@ -83,9 +84,7 @@ def describe_output(
     )
 
 
-def describe_scaler(
-    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator | Blend
-) -> contract.Scaler | None:
+def describe_scaler(recipe: Recipe, data: Dataset, predictor: TableModel) -> contract.Scaler | None:
     """Return the fitted scaler as plain numbers, if there is one."""
     if not isinstance(predictor, Predictor):
         return None
@@ -140,7 +139,7 @@ def describe_provenance(
 
 def _describe_feature(
     column: Column, cells: Floats, record: Callable[[float], float]
-) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature | DatetimeFeature:
+) -> NumericalFeature | TextFeature:
     feature, number_format = column.feature, column.number_format
     known = cells[~np.isnan(cells)]
     shared: dict[str, Any] = {
@@ -148,8 +147,11 @@ def _describe_feature(
         "name": feature.name,
         "description": feature.description,
         "optional": feature.optional,
+        "complete": feature.optional and len(known) == len(cells),
         "missing": None if column.missing is None else list(column.missing),
     }
+    if feature.type == "text":
+        return TextFeature(**shared, example=str(feature.example or column.example))
     if feature.type == "boolean":
         example = np.median(known) if feature.example is None else feature.example
         return BooleanFeature(**shared, example=bool(example))

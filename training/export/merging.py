@@ -4,25 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto, compose, helper
+from onnx import GraphProto, ModelProto, helper
 
-from service.bundle.features import INPUT_NAME
 from training.export.graph_builder import GraphBuilder
+from training.export.graph_names import list_names, list_nodes, rename
 from training.onnx_files import strip
 
 
 def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> bytes:
-    """Return a graph with the input ``features`` and the weighted mean of the outputs.
+    """Return a graph with the inputs of each and the weighted mean of the outputs.
 
     Args:
-        graphs: ONNX, each with the input ``features`` and one output, in the same operator sets.
+        graphs: ONNX, with the same inputs and one output, in the same operator sets.
         weights: of each graph.
         output: the name of the output of each, and of the result.
     """
-    models = [
-        compose.add_prefix(onnx.load_from_string(graph), f"member_{k}/", rename_inputs=False)
-        for k, graph in enumerate(graphs)
-    ]
+    models = [onnx.load_from_string(graph) for graph in graphs]
+    for k, model in enumerate(models):
+        _add_prefix(model.graph, f"member_{k}/")
     builder = GraphBuilder("mean")
     parts = []
     for model, weight in zip(models, weights, strict=True):
@@ -42,7 +41,7 @@ def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> byt
     graph = helper.make_graph(
         [*(node for model in models for node in model.graph.node), *builder.nodes],
         "onward",
-        [value for value in models[0].graph.input if value.name == INPUT_NAME],
+        list(models[0].graph.input),
         [result],
         [*(one for model in models for one in model.graph.initializer), *builder.constants],
     )
@@ -50,3 +49,11 @@ def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> byt
     strip(merged)
     onnx.checker.check_model(merged, full_check=True)
     return bytes(merged.SerializeToString(deterministic=True))
+
+
+def _add_prefix(graph: GraphProto, prefix: str) -> None:
+    """Rename all tensors but the inputs, also in subgraphs, which `onnx.compose` does not."""
+    for name in sorted(list_names(graph) - {value.name for value in graph.input}):
+        rename(graph, name, f"{prefix}{name}")
+    for node in list_nodes(graph):
+        node.ClearField("name")

@@ -5,30 +5,32 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
 import torch
+from onnx import compose
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.pipeline import Pipeline
 from torch import nn
 
 from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
-from training.data.table import Float32s
+from training.data.table import Column, Float32s, Inputs, to_graph_inputs
 from training.errors import ExportError
 from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
 from training.export.merging import merge
 from training.export.output_choice import find_output
+from training.export.text_input import add_texts
+from training.export.trees import append_exponential, compare_with_edges, join_members
 from training.export.trimming import trim
-from training.export.wrapping import wrap
+from training.export.wrapping import Datatype, wrap
 from training.model.blend import Blend
 from training.model.boosting import BoostedTrees
 from training.model.estimators import Estimator
-from training.model.networks import Predictor
+from training.model.text import TableModel, TextModel
 from training.onnx_files import Array, Graph, strip
 
 _RELATIVE = 1e-4
@@ -36,6 +38,7 @@ _ABSOLUTE = 1e-5
 _BATCHES = (1, 2, 7)
 _OPSET = 18
 _OPSETS = {"": _OPSET, "ai.onnx.ml": 3}
+_COLUMNS = "columns"
 _LARGEST_BATCH = 16_384
 _MAX_RUNS = 20_000
 _EXAMPLE_ROWS = 8
@@ -57,11 +60,14 @@ class ReferenceModel(PredictingModel, Protocol):
         """The name of the model or its library, for messages."""
 
 
-def export(predictor: Predictor | Estimator | Blend, output: str, columns: int) -> bytes:
-    """Export the predictor as ONNX: input ``features``, one output, any batch size.
+def export(predictor: TableModel, output: str, columns: int) -> bytes:
+    """Export the predictor as ONNX: input ``features`` or ``text`` or both, one output.
 
-    The bytes only depend on the weights; paths and times are removed.
+    The graph takes any batch size. Its bytes only depend on the weights; paths and times are
+    removed.
     """
+    if isinstance(predictor, TextModel):
+        return add_texts(export(predictor.model, output, predictor.width), predictor)
     if isinstance(predictor, Blend):
         graphs = [export(member, output, columns) for member in predictor.members]
         return merge(graphs, predictor.weights, output)
@@ -74,34 +80,49 @@ def export(predictor: Predictor | Estimator | Blend, output: str, columns: int) 
 def _convert_estimator(estimator: Estimator, output: str) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
-    kind = FloatTensorType([None, len(columns)])
+    has_dates = any(feature.type == "datetime" for feature in columns)
+    datatype: Datatype = "FP64" if has_dates else "FP32"
+    shape = (3, len(columns))
+    probe: Inputs = np.zeros(shape, np.float64) if has_dates else np.zeros(shape, np.float32)
     fitted = estimator.fitted
-    if isinstance(fitted, BoostedTrees):
-        fitted = Pipeline([("encoder", fitted.encoder), ("boosted", fitted.boosted)])
-    with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
-        model = to_onnx(fitted, initial_types=[("columns", kind)], target_opset=_OPSETS)
-    if isinstance(estimator.fitted, BoostedTrees):
-        _compare_with_edges(model, estimator.fitted.edges)
+    is_boosted = isinstance(fitted, BoostedTrees)
+    model = _convert_trees(fitted, probe) if is_boosted else _convert(fitted, len(columns))
+    if estimator.recipe.target.log:
+        append_exponential(model)
     foreign = ForeignGraph(model)
-    probe = np.zeros((1, len(columns)), dtype=np.float32)
     mapping = find_output(foreign.run(probe, columns), foreign.known_labels, labels)
     # The service chooses the label by the recipe's threshold, not the graph.
     mapping = replace(mapping, label_output=None)
-    return wrap(foreign, columns, mapping, output)
+    return wrap(foreign, columns, mapping, output, datatype)
 
 
-def _compare_with_edges(model: onnx.ModelProto, edges: Sequence[Float32s]) -> None:
-    """Let trees that were fitted to bins compare columns with the edges of the bins instead."""
-    for node in model.graph.node:
-        if not node.op_type.startswith("TreeEnsemble"):
-            continue
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        values = attributes["nodes_values"].floats
-        columns, modes = attributes["nodes_featureids"].ints, attributes["nodes_modes"].strings
-        for position, mode in enumerate(modes):
-            # The threshold between numbers and missing values is infinite.
-            if mode != b"LEAF" and np.isfinite(values[position]):
-                values[position] = edges[columns[position]][int(values[position])]
+def _convert(fitted: Any, columns: int) -> onnx.ModelProto:  # noqa: ANN401 - scikit-learn ships no types
+    """Convert a scikit-learn estimator to a graph whose input ``columns`` has 32 bits."""
+    kind = FloatTensorType([None, columns])
+    with _silence_exporter():  # it writes booleans as integers, which protobuf deprecates
+        model: onnx.ModelProto = to_onnx(
+            fitted, initial_types=[(_COLUMNS, kind)], target_opset=_OPSETS
+        )
+    return model
+
+
+def _convert_trees(fitted: BoostedTrees, probe: Inputs) -> onnx.ModelProto:
+    """Convert trees, and connect them to the graph that encodes their columns."""
+    models = [_convert(member, len(fitted.edges)) for member in fitted.members]
+    join_members(models)
+    trees = models[0]
+    compare_with_edges(trees, fitted.edges)
+    if not fitted.columns.encodes:
+        return trees
+    rows = torch.from_numpy(probe)
+    before = onnx.load_from_string(
+        export_module(fitted.columns, rows, "raw_columns", "encoded_columns")
+    )
+    version = max(before.ir_version, trees.ir_version)
+    before.ir_version = trees.ir_version = version
+    return compose.merge_models(
+        before, trees, io_map=[("encoded_columns", _COLUMNS)], prefix1="encoding/"
+    )
 
 
 def export_module(
@@ -132,27 +153,41 @@ def export_module(
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
+def verify(
+    model: bytes, predictor: ReferenceModel, rows: Array, columns: Sequence[Column] = ()
+) -> None:
     """Reject a graph whose predictions differ on these rows, at several batch sizes.
 
-    Raise `ExportError` with the row and both predictions.
+    ``columns`` are those of the rows, if they are a table. Raise `ExportError` with the row and
+    both predictions.
     """
     graph = Graph(model)
     expected = predictor.predict(rows)
     for size in (_LARGEST_BATCH, *_BATCHES):
         tested = rows if size == _LARGEST_BATCH else rows[: _MAX_RUNS * size]
-        found = graph.predict_in_batches(tested, size)
+        inputs = to_graph_inputs(columns, tested) if columns else tested
+        found = graph.predict_in_batches(inputs, size)
         _compare(found, expected[: len(tested)], size, predictor.source)
 
 
 def create_examples(
-    predictor: PredictingModel, rows: Array, output: str, input_name: str = INPUT_NAME
+    predictor: PredictingModel,
+    rows: Array,
+    output: str,
+    columns: Sequence[Column] = (),
+    input_name: str = INPUT_NAME,
 ) -> Examples:
-    """Return the first rows with their predictions, which the self-test of the service replays."""
+    """Return the first rows with their predictions, which the self-test of the service replays.
+
+    ``columns`` are those of the rows, if they are a table.
+    """
     size = int(np.prod(rows.shape[1:]))
     chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
+    inputs = to_graph_inputs(columns, chosen) if columns else {input_name: chosen}
+    first, *others = [_create_tensor(name, array) for name, array in inputs.items()]
     return Examples(
-        input=_create_tensor(input_name, chosen),
+        input=first,
+        text=others[0] if others else None,
         output=_create_tensor(output, predictor.predict(chosen)),
         tolerance=Tolerance(
             absolute=min(_compute_absolute_tolerance(predictor.predict(rows)), 1e-2),
@@ -181,6 +216,9 @@ def _compute_absolute_tolerance(predictions: Float32s) -> float:
 
 
 def _create_tensor(name: str, array: Array) -> Tensor:
+    if array.dtype == np.object_:
+        texts = array.ravel().tolist()
+        return Tensor(name=name, datatype="BYTES", shape=list(array.shape), data=texts)
     kind: Literal["FP32", "FP64", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
     if array.dtype == np.float64:
         kind = "FP64"

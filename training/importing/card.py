@@ -189,6 +189,11 @@ def _check_type(feature: Feature, kind: int) -> None:
             f"{feature.name!r} cannot be of type datetime: an imported graph reads numbers, so "
             "give its numbers instead."
         )
+    if feature.type == "text":
+        raise ImportRejected(
+            f"{feature.name!r} cannot be of type text, which only trained models have; leave out "
+            "its card, and serve the graph without importing it if it reads any string."
+        )
     if kind == STRING_TYPE and feature.type != "category":
         raise ImportRejected(f"{feature.name!r} is a string input, so its type must be category.")
     if kind in INTEGER_TYPES and feature.type == "number":

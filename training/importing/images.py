@@ -203,7 +203,7 @@ def _create_bundle(
         evaluation=evaluation,
         files={},
     )
-    examples = create_examples(served, generated, output_tensor, IMAGE_NAME)
+    examples = create_examples(served, generated, output_tensor, input_name=IMAGE_NAME)
     remarks = list(filter(None, (mapping.remark, unmeasured, tensor.remark)))
     origin = describe_origin(path, original.foreign.producer, f"{len(pixels):,} images")
     html = render(manifest, origin, remarks=remarks)

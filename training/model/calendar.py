@@ -126,6 +126,14 @@ class Calendar:
         numbers = [elapsed, *(_CYCLES[name](days) for name in self.cycles)]
         return torch.stack(numbers, dim=1).to(dtype)
 
+    def find_ordinals(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map the same rows to the numbers that trees compare, ``[rows, ordinals_width]``.
+
+        They are those of `find_numbers`, and the month, the weekday and the hour.
+        """
+        groups = [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
+        return torch.cat([self.find_numbers(x, dtype), *groups], dim=1)
+
     def find_waves(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map the same rows to sine and cosine of each position, zero where the date is missing.
 

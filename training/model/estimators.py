@@ -1,6 +1,6 @@
 """Model families that scikit-learn fits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.data.table import Dataset, Float32s, Inputs, Rows
+from training.data.table import Dataset, Float32s, Floats, Inputs, Rows
 from training.model.boosting import Examples, fit_gradient_boosting
+from training.model.networks import LARGEST_LOGARITHM
 from training.recipe.table import Recipe
 
 _STARTS = 10
@@ -31,13 +32,30 @@ class Estimator:
         labels = self.recipe.target.labels
         if not len(features):  # which scikit-learn rejects
             return np.empty((0, self.recipe.output_width), np.float32)
-        if not labels:
-            return np.asarray(self.fitted.predict(features)[:, np.newaxis], dtype=np.float32)
-        probabilities = np.zeros((len(features), len(labels)), dtype=np.float32)
         if isinstance(self.fitted, ClusterMixin):
-            probabilities[np.arange(len(features)), self.fitted.predict(features)] = 1
-        else:
-            probabilities[:, self.fitted.classes_] = self.fitted.predict_proba(features)
+            return self._arrange(np.eye(len(labels))[self.fitted.predict(features)])
+        predict = self.fitted.predict_proba if labels else self.fitted.predict
+        return self._arrange(predict(features))
+
+    def predict_stages(self, features: Inputs, stages: Sequence[int]) -> list[Float32s]:
+        """Return what the first trees of gradient boosting predict, ``[rows, outputs]``.
+
+        Args:
+            features: ``[rows, columns]`` in raw units, of at least one row.
+            stages: numbers of trees, ascending.
+        """
+        return [self._arrange(one) for one in self.fitted.predict_stages(features, stages)]
+
+    def _arrange(self, found: Floats) -> Float32s:
+        """Return values or probabilities of seen labels as outputs ``[rows, outputs]``."""
+        labels = self.recipe.target.labels
+        if not labels:
+            if self.recipe.target.log:
+                found = np.exp(np.minimum(found, LARGEST_LOGARITHM)) - 1
+            return np.asarray(found[:, np.newaxis], dtype=np.float32)
+        probabilities = np.zeros((len(found), len(labels)), dtype=np.float32)
+        seen = slice(None) if isinstance(self.fitted, ClusterMixin) else self.fitted.classes_
+        probabilities[:, seen] = found
         return probabilities[:, 1:] if self.recipe.task == "binary" else probabilities
 
 
@@ -47,6 +65,8 @@ def fit_estimator(recipe: Recipe, data: Dataset, training: Rows, validation: Row
     The validation set, which may be empty, decides when gradient boosting stops.
     """
     target = data.target.astype(np.intp) if recipe.is_classification else data.target
+    if recipe.target.log:
+        target = np.log1p(target)
     seen, unseen = ((data.features[rows], target[rows]) for rows in (training, validation))
     return Estimator(FITTERS[recipe.network.family](recipe, seen, unseen), recipe)
 

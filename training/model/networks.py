@@ -1,7 +1,7 @@
 """Networks for tables, and the complete predictor from raw units to predictions."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
 
 _ROWS_PER_BATCH = 65_536
-# Its exponential still fits float32, so outliers do not give infinity.
-_LARGEST_LOGARITHM = 80.0
+LARGEST_LOGARITHM = 80.0
+"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class Maxout(nn.Module):
@@ -59,12 +59,12 @@ class PiecewiseLinear(nn.Module):
 class Periodic(nn.Module):
     """Sines and cosines of each number with learned frequencies, and the number itself.
 
-    The periodic embedding of the same paper; initial frequencies are normal with deviation 0.5.
+    The periodic embedding of the same paper; initial frequencies are normal with this deviation.
     """
 
-    def __init__(self, columns: int, bins: int) -> None:
+    def __init__(self, columns: int, bins: int, deviation: float = 0.5) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * 0.5)
+        self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * deviation)
         self.outputs = columns * (2 * self.frequency.shape[1] + 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class ValueHead(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """Map ``[rows, 1]`` from the scale of the fit to the unit of the target."""
         value = self.scaler.inverse(scores)
-        return torch.exp(value.clamp(max=_LARGEST_LOGARITHM)) - 1 if self.log else value
+        return torch.exp(value.clamp(max=LARGEST_LOGARITHM)) - 1 if self.log else value
 
 
 class Predictor(nn.Module):
@@ -133,6 +133,29 @@ class Predictor(nn.Module):
     def predict(self, features: Inputs) -> Float32s:
         """Predict in float32, as the exported graph does."""
         return predict_in_batches(self, features, _ROWS_PER_BATCH)
+
+
+class MixedPredictor(Predictor):
+    """A predictor that returns the weighted mean of the predictions of its networks."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        networks: Ensemble,
+        head: nn.Module,
+        weights: Sequence[float],
+    ) -> None:
+        super().__init__(preprocessing, networks, head)
+        self.weights = list(weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        x = self.preprocessing(features)
+        parts = [
+            weight * self.head(network(x))
+            for weight, network in zip(self.weights, self.networks.members, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
 
 
 def predict_in_batches(
@@ -176,7 +199,7 @@ def _build_mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> n
 
 def _create_embedding(plan: Network, numbers: Tensor) -> PiecewiseLinear | Periodic:
     if plan.embedding == "periodic":
-        return Periodic(numbers.shape[1], plan.bins)
+        return Periodic(numbers.shape[1], plan.bins, plan.frequency_deviation)
     return PiecewiseLinear(numbers, plan.bins)
 
 

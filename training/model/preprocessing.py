@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from training.data.table import Column, Floats, Inputs
 from training.errors import DataError
 from training.model.calendar import Calendar
+from training.model.statistics import FittedStatistics, TargetStatistics
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
 # Without 0 and π/2, which are the columns themselves.
 _ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
+# A column of more kinds has the statistics of the target.
+MAX_ONE_HOT = 100
 # A smaller span is the rounding of a constant column; float32 could not divide by it.
 _MIN_SCALE = 1e-30
 
@@ -113,25 +116,28 @@ class Scaler(nn.Module):
 class Preprocessing(nn.Module):
     """Imputes, clips and scales numbers, encodes categories, and marks missing values.
 
-    Output columns: numbers and booleans, numbers of dates, rotated pairs, one block per category,
-    sine and cosine of dates, one block per part of a date, then one indicator per column that had
-    missing cells in the training set.
+    Output columns: numbers and booleans, numbers of dates, statistics of large categories, rotated
+    pairs, one block per other category, sine and cosine of dates, one block per part of a date,
+    then one indicator per column that had missing cells in the training set.
     """
 
     numbers: Tensor
     indicated: Tensor
     working: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the output
         self,
         steps: nn.Sequential,
         numeric: Sequence[int],
         categories: Sequence[tuple[int, int]],
         indicated: Sequence[int],
+        *,
         calendars: Sequence[Calendar] = (),
+        statistics: TargetStatistics | None = None,
     ) -> None:
         super().__init__()
         self.steps = steps
+        self.statistics = statistics
         self.numeric = list(numeric)
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
         self.positions = [position for position, _ in categories]
@@ -146,18 +152,24 @@ class Preprocessing(nn.Module):
         )
         turns = sum(step.outputs for step in steps if isinstance(step, RotatedColumns))
         dates = sum(calendar.numbers_width for calendar in calendars)
-        self.numbers_width = len(numeric) + dates + turns
+        words = 0 if statistics is None else statistics.width
+        self.numbers_width = len(numeric) + dates + words + turns
 
     @property
     def input_dtype(self) -> torch.dtype:
         """The type of the graph's input; dates need 64 bits."""
         return torch.float64 if self.calendars else torch.float32
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
+    def forward(self, x: Tensor, out_of_fold: Tensor | None = None) -> Tensor:
+        """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled.
+
+        Of the training set, the statistics are those of `FittedStatistics.out_of_fold`.
+        """
         dtype = self.working.dtype
         numbers = [self._select_numbers(x)] if self.numeric else []
         numbers += [calendar.find_numbers(x, dtype) for calendar in self.calendars]
+        if self.statistics is not None:
+            numbers.append(self.statistics(x) if out_of_fold is None else out_of_fold.to(dtype))
         blocks = [self.steps(_join(numbers))] if numbers else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position].to(dtype)))
@@ -171,7 +183,7 @@ class Preprocessing(nn.Module):
     def _select_numbers(self, x: Tensor) -> Tensor:
         """Return the columns that are numbers, in the working type."""
         selected = x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
-        return _narrow(selected, self.working.dtype)
+        return narrow(selected, self.working.dtype)
 
     @property
     def scaler(self) -> Scaler | None:
@@ -183,7 +195,7 @@ def _join(blocks: Sequence[Tensor]) -> Tensor:
     return torch.cat(tuple(blocks), dim=1) if len(blocks) > 1 else blocks[0]
 
 
-def _narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
+def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert numbers; those that do not fit 32 bits become the largest ones that do."""
     if x.dtype == torch.float64 and dtype == torch.float32:
         largest = torch.finfo(dtype).max
@@ -191,12 +203,21 @@ def _narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype)
 
 
+def list_large_categories(columns: Sequence[Column]) -> list[int]:
+    """Return the positions of the columns with more categories than one-hot columns."""
+    return [k for k, column in enumerate(columns) if len(column.categories) > MAX_ONE_HOT]
+
+
 def fit_preprocessing(
-    plan: recipe.Preprocessing, columns: Sequence[Column], training: Inputs
+    plan: recipe.Preprocessing,
+    columns: Sequence[Column],
+    training: Inputs,
+    statistics: FittedStatistics | None = None,
 ) -> Preprocessing:
     """Fit the preprocessing to the training set, ``[rows, columns]`` of `encode_features`.
 
-    Raise `DataError` if a column has no value in the training set.
+    The statistics are those of `list_large_categories`. Raise `DataError` if a column has no value
+    in the training set.
     """
     x = training.astype(np.float64)
     missing = np.isnan(x)
@@ -216,21 +237,25 @@ def fit_preprocessing(
     categories = [
         (k, len(column.categories))
         for k, column in enumerate(columns)
-        if column.feature.type == "category"
+        if column.feature.type == "category" and len(column.categories) <= MAX_ONE_HOT
     ]
     indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
     dated = [calendar.position for calendar in calendars]
     impute = any(columns[k].feature.optional for k in (*numeric, *dated))
     rows = torch.from_numpy(x)
     dates = [calendar.find_numbers(rows, torch.float64).numpy() for calendar in calendars]
-    numbers = np.hstack([x[:, numeric], *dates])
+    words = [] if statistics is None else [statistics.out_of_fold]
+    numbers = np.hstack([x[:, numeric], *dates, *words])
     steps = _fit_numeric_steps(plan, numbers, impute=impute) if numbers.size else nn.Sequential()
     if plan.rotated:
         slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
         steps.append(
             RotatedColumns([(slots[first], slots[second]) for first, second in plan.rotated])
         )
-    return Preprocessing(steps, numeric, categories, indicated, calendars)
+    lookup = None if statistics is None else statistics.lookup
+    return Preprocessing(
+        steps, numeric, categories, indicated, calendars=calendars, statistics=lookup
+    )
 
 
 def _fit_numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:

@@ -56,6 +56,15 @@ def _missing_categories(recipe: Recipe) -> list[str]:
     ]
 
 
+def _limited_texts(recipe: Recipe) -> list[str]:
+    return [
+        feature.name
+        for feature in recipe.features
+        if feature.type == "text"
+        and (feature.categories or not (feature.minimum is feature.maximum is None))
+    ]
+
+
 def _missing_labels(recipe: Recipe) -> list[str]:
     target = recipe.target
     words = {*recipe.data.missing, *target.missing}
@@ -91,6 +100,11 @@ _RULES: Rules = [
     ),
     lambda r: find_date_mistakes(r) != [] and f"features: {'; '.join(find_date_mistakes(r))}",
     lambda r: (
+        _limited_texts(r) != []
+        and f"features: {', '.join(_limited_texts(r))} has text, and only other types have a "
+        "minimum, a maximum or categories"
+    ),
+    lambda r: (
         r.target.column in [feature.name for feature in r.features]
         and f"features: {r.target.column} is the target, not a feature"
     ),
@@ -118,6 +132,11 @@ _RULES: Rules = [
     lambda r: r.split.test + r.split.validation >= 1 and "split: nothing is left to train on",
     lambda r: (
         r.split.folds == 1 and "split.folds: one fold leaves nothing to train on; use 2 or more"
+    ),
+    lambda r: (
+        r.split.refit
+        and r.split.test == 0
+        and "split.refit: without a test set, the model is already fitted to all rows; remove it"
     ),
     lambda r: (
         r.split.interval_folds == 1
@@ -182,12 +201,12 @@ _RULES: Rules = [
     ),
     lambda r: (
         not r.family.all_columns
-        and any(feature.optional or feature.type == "category" for feature in r.features)
+        and any(one.optional or one.type in ("category", "datetime", "text") for one in r.features)
         and f"features: a {r.network.family} only supports numbers and booleans without missing "
         "values"
     ),
     lambda r: (
-        not _has_training_loop(r)
+        r.network.family in ("decision-tree", "k-means", "ensemble")
         and r.target.log
         and f"target.log: the family {r.network.family} is fitted to the target itself; remove it"
     ),

@@ -99,7 +99,7 @@ class Feature(Section):
     """An input column of the model."""
 
     name: Text
-    type: Literal["number", "integer", "boolean", "category", "datetime"]
+    type: Literal["number", "integer", "boolean", "category", "datetime", "text"]
     format: DatetimeFormat | None = Field(
         default=None, description="of dates; by default YYYY-MM-DD, and a time may follow"
     )
@@ -144,6 +144,11 @@ class Split(Section):
         default=0,
         description="folds outside the test set, whose out-of-fold predictions determine the "
         "prediction intervals",
+    )
+    refit: bool = Field(
+        default=False,
+        description="after measuring on the test set, fit the published model to all rows; the "
+        "validation set then only chooses thresholds and intervals",
     )
     unmeasured: bool = Field(
         default=False, description="publish without metrics, for a table with every possible row"
@@ -208,8 +213,14 @@ class Network(Section):
     bins: Annotated[int, Field(ge=2, le=1024)] = Field(
         default=32, description="bins or frequencies per embedded number"
     )
+    frequency_deviation: Annotated[Finite, Field(gt=0)] = Field(
+        default=0.5, description="of the initial frequencies of a periodic embedding"
+    )
     members: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="size of the ensemble"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        default=None, description="of the initial weights; by default that of the recipe"
     )
 
 
@@ -251,7 +262,7 @@ class Training(OptimizerSettings):
 class Boosting(Section):
     """The trees of gradient boosting; the keys are those of scikit-learn."""
 
-    learning_rate: Annotated[Finite, Field(gt=0, le=1)] = 0.05
+    learning_rate: Annotated[Finite, Field(gt=0, le=1)] = 0.1
     max_iter: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=500, description="the most trees, for each label if there are more than two"
     )
@@ -261,9 +272,12 @@ class Boosting(Section):
     max_features: Annotated[Finite, Field(gt=0, le=1)] = Field(
         default=0.5, description="share of the columns that each split chooses from"
     )
-    patience: Annotated[int, Field(ge=1)] = Field(
+    members: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1, description="fits with other seeds, whose scores are averaged"
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
         default=30,
-        description="early stopping: trees without improvement on the validation set",
+        description="early stopping: trees without improvement on the validation set; 0: none",
     )
 
 

@@ -112,7 +112,7 @@ def draw_prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> C
     """Draw predictions over one number, or decision regions over two; None for other inputs."""
     kinds = {column.feature.type for column in data.columns}
     known = ~np.isnan(data.features).any(axis=1)
-    if not kinds.isdisjoint(("category", "datetime")) or not known.any():
+    if not kinds.isdisjoint(("category", "datetime", "text")) or not known.any():
         return None
     x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
     if not recipe.is_classification and x.shape[1] == 1:

@@ -13,6 +13,7 @@ from service.bundle.features import (
     Feature,
     FeaturesInput,
     Range,
+    TextFeature,
     client_value,
 )
 from service.bundle.manifest import Manifest
@@ -142,6 +143,8 @@ def describe_feature(feature: Feature) -> dict[str, str]:
     if isinstance(feature, CategoryFeature):
         row["trained"] = join_names(feature.categories, _MAX_CATEGORIES)
         row["allowed"] = "any word" if feature.unseen == "other" else "these words"
+    elif isinstance(feature, TextFeature):
+        row["allowed"] = "any text"
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"
     else:

@@ -11,9 +11,9 @@ from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     DatetimeFeature,
-    Feature,
     FeaturesInput,
     IntegerFeature,
+    NumericalFeature,
     client_value,
 )
 from service.bundle.manifest import ClassesOutput, ImageInput, Input
@@ -56,12 +56,13 @@ async def explain_rows(
         predictions: ``[rows, width]``, the outputs of the graph.
         target: the explained quantity.
     """
-    names = [feature.name for feature in model_input.features]
+    features = model_input.numerical
+    names = [feature.name for feature in features]
     if model.manifest is not None and model.manifest.reasons is not None:
         reasons = model.manifest.reasons
         explained = await asyncio.to_thread(_additive, reasons, names, rows, target)
         return explained, {"method": "additive", "meaning": _ADDITIVE}
-    reference = [_typical(feature) for feature in model_input.features]
+    reference = [_typical(feature) for feature in features]
     mixed_outputs = await predict_mixtures(
         model, rows, predictions, np.array(reference, rows.dtype)
     )
@@ -76,7 +77,7 @@ async def explain_rows(
         "meaning": _SHAPLEY.format(orders=plan.orders),
         "reference": {
             feature.name: client_value(feature, number)
-            for feature, number in zip(model_input.features, reference, strict=True)
+            for feature, number in zip(features, reference, strict=True)
         },
     }
 
@@ -121,7 +122,7 @@ def create_explanation(quantity: str, names: Sequence[str], total: ScoreSum) -> 
     }
 
 
-def _typical(feature: Feature) -> float:
+def _typical(feature: NumericalFeature) -> float:
     """Return the median or the most frequent category; without statistics, that of the example."""
     if isinstance(feature, BooleanFeature):
         return float(feature.example)

@@ -76,6 +76,11 @@ class Explainer:
         inputs = await self._service.decode(inference, body, deadline)
         self._require_few_rows(model.count_rows(inputs))
         manifest = endpoint.manifest
+        if endpoint.texts is not None:
+            raise InvalidRequest(
+                f"Model {endpoint.name!r} has no explanations: it reads free text, which has no "
+                "typical value to compare with. Use predict."
+            )
         as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
         if as_image:
             require_one_image(None if manifest is None else manifest.input, len(inputs[0]))

@@ -39,6 +39,7 @@ from service.codecs.parameters import (
     Parameters,
     read_parameters,
 )
+from service.codecs.texts import TextCodec
 from service.engine.tensors import Arrays
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
@@ -150,17 +151,22 @@ class NativeProtocol:
         return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, fields))
 
     def _decode_columns(
-        self, codec: ColumnCodec, body: bytes, parameters: Parameters
+        self, codec: ColumnCodec | TextCodec, body: bytes, parameters: Parameters
     ) -> DecodedRequest[PredictResponseFormat]:
-        """Decode the rows of a graph without a manifest."""
+        """Decode the rows of a bundle with free text, or of a graph without a manifest."""
         document = parse_json(body, lambda: orjson.dumps(codec.example))
         single = isinstance(document, dict) and (
             INSTANCES not in document or INSTANCES in codec.names
         )
         rows = [document] if single else _read_instances(document, codec)
         self._limits.require_rows(len(rows))
-        inputs = codec.to_inputs(codec.decode_rows(rows))
-        return DecodedRequest(inputs, PredictResponseFormat(single, parameters, rows=len(rows)))
+        decoded = codec.decode_rows(rows)
+        fields: Fields = NO_FIELDS
+        if codec.training_range is not None and parameters.warnings is not False:
+            warnings = codec.training_range.warnings(decoded)
+            fields = {row: {"warnings": messages} for row, messages in warnings.items()}
+        response = PredictResponseFormat(single, parameters, fields, len(rows))
+        return DecodedRequest(codec.to_inputs(decoded), response)
 
     def _read_parameters(self, endpoint: Endpoint, query: bytes) -> Parameters:
         """Return the parameters of a query, which this model must support."""

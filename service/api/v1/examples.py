@@ -65,6 +65,10 @@ class V1ExamplesProtocol(BaseV1Protocol):
             rows = [_match_ranks(example, scalars) for example in examples]
             matrix = decode_feature_rows(codec, endpoint.inputs[0], rows)
             return DecodedRequest((matrix,), len(rows))
+        if (texts := endpoint.texts) is not None:
+            scalars = dict.fromkeys(texts.names, 0)
+            decoded = texts.decode_rows([_match_ranks(example, scalars) for example in examples])
+            return DecodedRequest(texts.to_inputs(decoded), len(examples))
         ranks = {spec.name: len(spec.shape) - 1 for spec in endpoint.inputs}
         rows = [_match_ranks(example, ranks) for example in examples]
         return DecodedRequest(stack_rows(endpoint.inputs, rows)[0], len(rows))

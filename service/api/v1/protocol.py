@@ -25,6 +25,7 @@ from service.codecs.tensors import (
     with_base64,
     without_base64,
 )
+from service.codecs.texts import TextCodec
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -105,6 +106,8 @@ class V1Protocol(BaseV1Protocol):
             arrays = columns.to_inputs(columns.decode_rows(rows))
         else:
             arrays, whole = stack_rows(endpoint.inputs, rows)
+            if endpoint.texts is not None:
+                arrays = endpoint.texts.check(arrays)
         return DecodedRequest(arrays, RowFormat(len(rows), whole))
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: RowFormat) -> EncodedBody:
@@ -126,6 +129,8 @@ class V1Protocol(BaseV1Protocol):
                 return endpoint.images.decode(_require_images(column), INSTANCE_PREFIX)
         if endpoint.features is not None:
             return (_decode_feature_columns(endpoint.features, endpoint.inputs[0], given),)
+        if endpoint.texts is not None:
+            return _decode_text_columns(endpoint.texts, endpoint.inputs, given)
         return _read_bare_columns(endpoint.inputs, given)
 
 
@@ -134,8 +139,8 @@ def example_request(endpoint: Endpoint, key: str, value: object, image: object) 
     row: object = {spec.name: value for spec in endpoint.inputs}
     if endpoint.images is not None:
         row = image
-    elif endpoint.features is not None:
-        row = endpoint.features.example
+    elif (codec := endpoint.features or endpoint.texts) is not None:
+        row = codec.example
     return orjson.dumps({key: [row]})
 
 
@@ -269,15 +274,25 @@ def _decode_feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object
         return _decode_feature_matrix(codec, spec, given)
     if _is_tensor(given, codec):
         return _decode_feature_matrix(codec, spec, given[INPUT_NAME])
+    return codec.decode_rows(_to_rows(given, codec))
+
+
+def _decode_text_columns(codec: TextCodec, specs: Sequence[TensorSpec], given: object) -> Arrays:
+    """Decode the columns of a bundle with free text: the tensors of the graph, or of features."""
+    if isinstance(given, dict) and codec.reads(given):
+        return codec.to_inputs(codec.decode_rows(_to_rows(given, codec)))
+    return codec.check(_read_bare_columns(specs, given))
+
+
+def _to_rows(given: Mapping[str, Any], codec: FeatureCodec | TextCodec) -> list[object]:
+    """Return rows by feature name; ``given`` has a list of values for each feature."""
     lengths = {len(values) if isinstance(values, list) else 0 for values in given.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise InvalidRequest(
             "'inputs' by feature needs a list of values for each, all of the same length; "
             f"the features are {join_values([feature.name for feature in codec.features])}."
         )
-    return codec.decode_rows(
-        [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
-    )
+    return [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
 
 def _decode_feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
@@ -346,7 +361,7 @@ def _fit(natural: Array, spec: TensorSpec) -> Array:
 def _read_values(data: object, spec: TensorSpec) -> Array:
     if spec.datatype == "BYTES":
         data = without_base64(data, spec)
-    return read_natural(data, spec, nulls=is_column(spec))
+    return read_natural(data, spec, nulls=is_column(spec) and spec.datatype != "BYTES")
 
 
 def _require_one_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:

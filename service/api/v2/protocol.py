@@ -86,6 +86,8 @@ class V2Protocol:
             decoded = self._decode_json(endpoint, body)
         if endpoint.features is not None and isinstance(decoded.inputs, tuple):
             endpoint.features.check(decoded.inputs[0])
+        elif endpoint.texts is not None and isinstance(decoded.inputs, tuple):
+            decoded = decoded._replace(inputs=endpoint.texts.check(decoded.inputs))
         return decoded
 
     def _decode_binary(

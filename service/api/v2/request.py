@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.api.v2.shared_memory import Regions, read_slot
-from service.bundle.features import WHOLE_MAX
+from service.bundle.features import WHOLE_MAX, FeaturesInput
 from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
@@ -156,7 +156,7 @@ class InputReader:
             data = tensor["data"]
             booleans = self._may_hold_booleans and not isinstance(data, np.ndarray)
             # The condition keeps a bundle out of another file.
-            nulls = is_bundle or is_column(spec)
+            nulls = is_bundle or (is_column(spec) and spec.datatype != "BYTES")
             return read_json(data, shape, spec, nulls=nulls, booleans=booleans)
         if "data" in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
@@ -165,8 +165,13 @@ class InputReader:
     def _read_converted(self, tensor: Mapping[str, Any], spec: TensorSpec) -> Array:
         """Read a tensor of numbers for a bundle whose input is FP64, which holds them exactly."""
         datatype = tensor.get("datatype")
-        codec = self._endpoint.features
-        if codec is None or spec.datatype != "FP64" or datatype not in _NUMBER_TYPES:
+        manifest = self._endpoint.manifest
+        described = None if manifest is None else manifest.input
+        if (
+            not isinstance(described, FeaturesInput)
+            or spec.datatype != "FP64"
+            or datatype not in _NUMBER_TYPES
+        ):
             raise InvalidRequest(
                 f"Input {spec.name!r} has datatype {format_value(datatype)}; the model expects "
                 f"{spec.datatype}."
@@ -176,8 +181,8 @@ class InputReader:
         if sent.dtype.kind in "iu" and (beyond := np.abs(matrix) > WHOLE_MAX).any():
             row, column = np.argwhere(beyond)[0].tolist()
             sentence = (
-                f"feature {codec.features[column].name!r} is {sent[row, column]}; {datatype} is "
-                f"exact in FP64 up to {WHOLE_MAX:,}."
+                f"feature {described.numerical[column].name!r} is {sent[row, column]}; {datatype} "
+                f"is exact in FP64 up to {WHOLE_MAX:,}."
             )
             raise InvalidRequest(prefix_row(row if len(sent) > 1 else None, sentence))
         return matrix

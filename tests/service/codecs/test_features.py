@@ -9,25 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
+from service.bundle.features import (
+    Feature,
+    FeaturesInput,
+    IntegerFeature,
+    NumericalFeature,
+    Range,
+)
 from service.codecs.features import FeatureCodec, TrainingRange, ValueRules, VectorRows
 from service.errors import InvalidInput
 from tests.models import mixed_features, number
 
-FEATURES: list[Feature] = [
+NUMBERS: list[NumericalFeature] = [
     number("size", allowed=Range(minimum=0)),
     IntegerFeature(name="rooms", type="integer", example=3, allowed=Range(minimum=1, maximum=9)),
     number("level"),
 ]
+FEATURES: list[Feature] = [*NUMBERS]
 CODEC = FeatureCodec(FeaturesInput(kind="features", features=FEATURES))
 
 
-def vector_rows(features: Sequence[Feature]) -> VectorRows:
+def vector_rows(features: Sequence[NumericalFeature]) -> VectorRows:
     """The vectorized decoder of rows with these features."""
     return VectorRows(features, ValueRules(features), TrainingRange(features).bounds)
 
 
-QUICK = vector_rows(FEATURES)
+QUICK = vector_rows(NUMBERS)
 
 CELLS = (
     st.floats()
@@ -261,7 +268,7 @@ def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
 
     assert codec.decode_row([0.1, 5]) is not None
     assert not codec.find_suspects(np.array([[0.1, 5.0]]))[1].size
-    trained = TrainingRange(features)
+    trained = TrainingRange(codec.features)
     assert not trained.warnings(at_bound)
     assert trained.swap_hint(np.array([6, 0.1], np.float32), 0) is not None
     assert trained.swap_hint(at_bound[0], 0) is None

@@ -68,13 +68,13 @@ def test_a_column_of_dates_is_detected_with_a_remark(
 
     assert (column.kind, column.format, column.missing) == ("datetime", text_format, missing)
     assert column.note == note
-    assert column.feature().optional == (missing > 0)
+    assert column.feature().optional
 
 
 @pytest.mark.parametrize(
     "cells",
     [
-        [f"{k % 28 + 1}. May 2013" for k in range(40)],
+        [f"{k % 28 + 1}. Mai 2013" for k in range(40)],
         [f"{k % 12 + 1}/{k + 13}/2013" for k in range(15)]
         + [f"{k + 13}/1/2013" for k in range(15)],
         [f"2013-02-{k % 31 + 1:02}" for k in range(62)],
@@ -140,3 +140,39 @@ def test_numbers_and_codes_are_distinguished(cells: list[str | None], kind: str 
     frame = pl.DataFrame({"x": cells}, schema={"x": pl.String})
 
     assert infer_column(Table("table", frame, "0" * 64), "x").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("distinct", "kind"), [(99, "category"), (101, "category"), (700, "category"), (1600, None)]
+)
+def test_words_of_any_number_are_categories(distinct: int, kind: str | None) -> None:
+    """If there are two rows of each on average."""
+    cells = [f"city {k % distinct}" for k in range(2000)]
+
+    column = infer_column(table_from_rows([[cell] for cell in cells], ["x"]), "x")
+
+    assert (column.kind, column.distinct) == (kind, distinct)
+
+
+_WORDS = ["great food", "slow waiter", "nice view", "cold soup", "will return"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([f"{_WORDS[k % 5]}, {_WORDS[k % 3]} no {k}" for k in range(60)], "text"),
+        ([f"{_WORDS[k % 5]}, {_WORDS[k % 3]} no {k}" for k in range(40)], None),  # too few
+        ([_WORDS[k % 5] for k in range(60)], "category"),
+        ([f"AB-{k:04}-X" for k in range(60)], None),
+        ([f"a{k}b c{k}d e{k}f" for k in range(60)], None),  # codes
+        ([f"{chr(97 + k % 26) * (2 + k)} {chr(98 + k % 24) * (2 + k)}" for k in range(60)], None),
+    ],
+)
+def test_text_has_several_words_that_other_cells_have_too(cells: list[str], kind: str) -> None:
+    """Codes, identifiers and a few repeated phrases are no text; text may always be missing."""
+    table = table_from_rows([[cell] for cell in cells], ["note"])
+
+    column = infer_column(table, "note")
+
+    assert column.kind == kind
+    assert kind != "text" or column.feature().optional

@@ -8,7 +8,8 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.naive_bayes import GaussianNB
 
-from training.autorecipe.draft import choose_training, draft
+from training.autorecipe.draft import draft
+from training.autorecipe.sections import choose_training
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.recipe.loader import parse_recipe

@@ -53,7 +53,7 @@ def _column(cells: list[str]) -> str:
     ],
 )
 def test_column_types_are_inferred(tmp_path: Path, cells: list[str], kind: str | None) -> None:
-    """Codes with leading zeros are categories; constants, dates and free text are not used."""
+    """Codes with leading zeros are categories; constants and identifiers are not used."""
     findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).columns}
 
     assert findings["x"].kind == kind
@@ -190,14 +190,15 @@ def test_rows_with_words_in_a_numeric_target_are_dropped(tmp_path: Path) -> None
     assert any("1 cell is not a number ('unknown')" in remark for remark in drafted.remarks)
 
 
-def test_class_imbalance_is_handled(tmp_path: Path) -> None:
-    """The rare label is the second, and the threshold maximizes its F1."""
+def test_class_imbalance_is_reported(tmp_path: Path) -> None:
+    """The rare label is the second; the threshold is one half unless the user sets another."""
     rows = "".join(f"{k % 13},{'rare' if k % 20 == 0 else 'usual'}\n" for k in range(400))
 
     drafted = _draft(tmp_path, "x,y\n" + rows)
 
     assert drafted.recipe.target.labels == ["usual", "rare"]
-    assert drafted.recipe.target.threshold == "f1"
+    assert drafted.recipe.target.threshold == "half"
+    assert any('set target.threshold = "f1" in the recipe' in line for line in drafted.remarks)
     assert any("accuracy is misleading" in remark for remark in drafted.remarks)
 
 

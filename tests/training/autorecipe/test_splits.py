@@ -12,8 +12,8 @@ from service.bundle.manifest import SplitRule
 from service.bundle.store import read_bundle
 from tests.recipes import read_recipe
 from training.__main__ import main
-from training.autorecipe.draft import Draft, draft
-from training.autorecipe.splits import CHANGE, GUESSED, RequestedSplit
+from training.autorecipe.draft import Draft, choose_split, draft
+from training.autorecipe.splits import CHANGE, GUESSED, ChosenSplit, RequestedSplit
 from training.data.csv import UNKNOWN, read_csv
 from training.errors import DataError, RecipeError
 
@@ -100,12 +100,13 @@ def test_groups_are_guessed(tmp_path: Path, columns: dict[str, Any], keys: dict[
         ({"birth_date": np.random.default_rng(1).permutation(DAYS), "date": DAYS}, "date"),
     ],
 )
-def test_time_is_found_and_suggested(tmp_path: Path, columns: dict[str, Any], column: str) -> None:
+def test_time_is_found(tmp_path: Path, columns: dict[str, Any], column: str) -> None:
     """Rows that are ordered by a date, or a date whose name is that of the row's time."""
     drafted = draft_with(tmp_path, columns)
 
-    assert list_keys(drafted) == {}
-    assert any(f"use --time {column}:" in remark for remark in drafted.remarks)
+    assert list_keys(drafted) == {"time": column}
+    assert drafted.recipe.split.refit
+    assert any(f"The newest rows by {column} are" in remark for remark in drafted.remarks)
 
 
 @pytest.mark.parametrize(
@@ -179,20 +180,27 @@ def test_a_request_that_the_table_cannot_fulfil_is_rejected(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("groups", "expected"),
-    [(24, {"test": 0.0, "folds": 10, "validation": 0.1}), (120, {"test": 0.2, "validation": 0.1})],
+    ("rows", "chosen", "expected"),
+    [
+        (20, ChosenSplit(), {"test": 0.0, "folds": 20}),
+        (150, ChosenSplit(), {"test": 0.0, "folds": 10}),
+        (4999, ChosenSplit(), {"test": 0.0, "folds": 5}),
+        (5000, ChosenSplit(), {"test": 0.2, "validation": 0.1, "refit": True}),
+        (200_000, ChosenSplit(), {"test": 0.2, "validation": 0.1}),
+        (6000, ChosenSplit({"group": "g"}, 24), {"test": 0.0, "folds": 5, "group": "g"}),
+        (
+            6000,
+            ChosenSplit({"group": "g"}, 120),
+            {"test": 0.2, "validation": 0.1, "refit": True, "group": "g"},
+        ),
+        (150, ChosenSplit({"time": "t"}, 5), {"test": 0.2, "refit": True, "time": "t"}),
+    ],
 )
-def test_a_test_set_has_enough_groups(
-    tmp_path: Path, groups: int, expected: dict[str, float]
+def test_small_tables_and_few_groups_have_folds(
+    rows: int, chosen: ChosenSplit, expected: dict[str, float]
 ) -> None:
-    """A fifth of few groups depends on which ones they are; folds measure all of them."""
-    columns = {"subject": np.arange(ROWS) % groups}
-
-    drafted = draft_with(tmp_path, columns, RequestedSplit(group="subject"))
-
-    split = drafted.recipe.split.model_dump()
-    assert {key: split[key] for key in expected} == expected
-    assert bool(split["folds"]) == (groups == 24)
+    """A fifth of them is too few; the newest fifth is the best test of later rows."""
+    assert choose_split(np.arange(rows, dtype=np.float64), chosen, classes=False) == expected
 
 
 def test_small_tables_have_at_most_as_many_folds_as_groups(tmp_path: Path) -> None:
@@ -232,7 +240,7 @@ def test_a_drafted_split_by_groups_measures_new_groups(
 
     said = " ".join(capsys.readouterr().out.split())
     assert "Rows with the same subject stay in one set (24 groups)" in said
-    assert "10-fold cross-validation, in groups of subject that training did not see" in said
+    assert "5-fold cross-validation, in groups of subject that training did not see" in said
     assert read_recipe("visits.toml").split.group == "subject"
     evaluation = read_bundle(tmp_path / "models/visits/1").manifest.evaluation
     assert evaluation is not None

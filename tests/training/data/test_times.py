@@ -34,8 +34,8 @@ from training.data.times import parse_dates, parse_times
         "%B %Y",
     ],
 )
-def test_dates_are_seconds(form: str) -> None:
-    """Each instant has the seconds of Python's datetime, as far as the format writes them."""
+def test_dates_are_days(form: str) -> None:
+    """Each instant has the days of Python's datetime, as far as the format writes them."""
     generator = np.random.default_rng(1)
     first = datetime(1995, 3, 1, tzinfo=UTC)
     instants = [first + timedelta(seconds=int(s)) for s in generator.integers(0, 10**9, 200)]
@@ -45,7 +45,7 @@ def test_dates_are_seconds(form: str) -> None:
 
     assert parsed is not None
     expected = [datetime.strptime(cell, form).replace(tzinfo=UTC).timestamp() for cell in cells]
-    assert parsed.to_list() == expected
+    np.testing.assert_allclose(parsed.to_numpy() * 86_400, expected, rtol=0, atol=1e-5)
 
 
 def test_short_days_and_offsets_are_read() -> None:
@@ -56,7 +56,7 @@ def test_short_days_and_offsets_are_read() -> None:
     assert days is not None
     assert days.is_sorted()
     assert instants is not None
-    assert instants[1] - instants[0] == 3600
+    assert round((instants[1] - instants[0]) * 24, 6) == 1
 
 
 def test_numbers_are_times() -> None:
@@ -78,7 +78,7 @@ def test_missing_times_stay_missing() -> None:
 @pytest.mark.parametrize(
     "cells",
     [
-        ["2024-01-31", "31.01.2024"],
+        ["2024-01-31", "31.01.2024", "01/31/2024"],
         ["2023-02-29"],
         ["soon", "later"],
         ["07:30"],

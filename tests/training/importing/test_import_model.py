@@ -312,6 +312,11 @@ def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path:
             {"features": [{"name": "a", "type": "datetime"}, {"name": "b"}]},
             "'a' cannot be of type datetime",
         ),
+        (
+            _sums("Identity"),
+            {"features": [{"name": "a", "type": "text"}, {"name": "b"}]},
+            "'a' cannot be of type text",
+        ),
         (_sums("Identity", shape=(2, 2)), _PAIR, "has 3 axes; a table has two"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from tests.training.tables import write_mixed_table
 from training.autorecipe.draft import draft
+from training.candidates import with_family
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.data.table import encode
@@ -15,7 +16,6 @@ from training.errors import RecipeError
 from training.export.onnx_export import export, verify
 from training.learn import fit_model
 from training.onnx_files import Graph
-from training.race import with_family
 from training.recipe.loader import format_toml, parse_recipe, read_any
 from training.recipe.table import Recipe
 from training.run import run

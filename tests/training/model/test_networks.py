@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.model.networks import Maxout, PiecewiseLinear, build
+from training.model.networks import Maxout, Periodic, PiecewiseLinear, build
 from training.recipe.table import Network
 
 
@@ -45,6 +45,24 @@ def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
     network = build(plan, training, numbers=2, outputs=outputs)
 
     assert network(training).shape == (20, outputs)
+
+
+def test_frequencies_of_a_periodic_embedding_have_the_deviation_of_the_recipe() -> None:
+    """Columns of standard deviation one have waves that long, or that short."""
+    plan = Network.model_validate(
+        {
+            "family": "mlp",
+            "hidden_layer_sizes": [2],
+            "embedding": "periodic",
+            "bins": 1000,
+            "frequency_deviation": 3.0,
+        }
+    )
+
+    network = build(plan, torch.randn(20, 4), numbers=4, outputs=1)
+
+    (embedding,) = (part for part in network.modules() if isinstance(part, Periodic))
+    assert embedding.frequency.std().item() == pytest.approx(3.0, rel=0.1)
 
 
 def test_convex_families_start_from_zero() -> None:

@@ -89,11 +89,23 @@ def test_mistakes_in_dates_are_reported_together(tmp_path: Path) -> None:
 
     said = _problems(_VALID, tmp_path, (features, "network.family=decision-tree"))
 
-    assert "features: a has a format, but is no datetime; b is a datetime" in said
-    assert "; b has a minimum or maximum, which only numbers have; " in said
+    assert "features: a has a format, but is no datetime; b has a minimum or maximum" in said
     assert "; the example of c is not a date MM/DD/YYYY or YYYY-MM-DD" in said
     assert "example of d" not in said
-    assert "d is a datetime, which a decision-tree does not support; leave it out" in said
+    assert "a decision-tree only supports numbers and booleans without missing values" in said
+
+
+def test_mistakes_in_text_are_reported(tmp_path: Path) -> None:
+    """A text has no range and no categories, and is no number for a tree."""
+    features = (
+        "features=[{name='a',type='text',maximum=3},{name='b',type='text',categories=['x']},"
+        "{name='c',type='text',optional=true,example='any'}]"
+    )
+
+    said = _problems(_VALID, tmp_path, (features, "network.family=decision-tree"))
+
+    assert "features: a, b has text, and only other types have a minimum" in said
+    assert "features: a decision-tree only supports numbers and booleans" in said
 
 
 def test_an_unknown_format_of_dates_is_reported_with_the_known_ones(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
-from service.codecs.csv_reader import Lines, Records, TableReader
+from service.codecs.csv_reader import TableReader
 from service.codecs.features import FeatureCodec
 from service.codecs.ndjson import NdjsonReader
 from service.errors import InvalidRequest
+from service.records import Lines, Records
 from tests.models import mixed_features, number
 
 SIZES = (300, 3_000, 30_000)

@@ -1,0 +1,43 @@
+"""Every family learns from categories of many kinds and from dates, and exports what it learned."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.tables import write_table_of_words
+from training.autorecipe.draft import draft
+from training.data.csv import UNKNOWN, read_csv
+from training.data.table import encode
+from training.export.onnx_export import export, verify
+from training.learn import fit_model
+from training.onnx_files import Graph
+
+
+@pytest.mark.parametrize(("family", "labels"), [("linear", 0), ("gradient-boosting", 3)])
+def test_the_graph_predicts_words_and_dates_as_training_does(
+    family: str, labels: int, tmp_path: Path
+) -> None:
+    """With gaps, unknown words, and dates before and after those of the training set."""
+    path = write_table_of_words(tmp_path, labels)
+    table = read_csv(path, UNKNOWN)
+    recipe = draft(table, str(path), "y", "words", family).recipe
+    training, rest = np.arange(600), np.arange(600, 900)
+    data = encode(table, recipe, training)
+    strange = data.features[:60].copy()
+    strange[::3, 0], strange[::5, 0] = 1e5, -1e5
+    strange[::2, 1], strange[1::4, 1] = -1, np.nan
+
+    predictor = fit_model(recipe, data, training[:540], training[540:]).predictor
+    graph = export(predictor, "found", len(data.columns))
+
+    assert [column.feature.type for column in data.columns] == ["datetime", "category", "number"]
+    assert len(data.columns[1].categories) > 100
+    assert len(graph) < 4_000_000
+    rows = np.concatenate([data.features, strange])
+    verify(graph, predictor, rows)
+    found, target = Graph(graph).predict(rows)[rest], data.target[rest]
+    if labels:
+        assert (found.argmax(axis=1) == target).mean() > 0.6
+    else:
+        assert np.corrcoef(found[:, 0], target)[0, 1] > 0.8
