@@ -28,6 +28,7 @@ from training.import_arguments import (
     split_names,
 )
 from training.importing.images import read_labels
+from training.race import Limits
 from training.recipe.families import list_draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -79,22 +80,9 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.list_recipes(options.models))
 
-    verb = verbs.add_parser("new", help="infer a recipe from your own data, write it and train it")
-    data = verb.add_mutually_exclusive_group(required=True)
-    data.add_argument("--csv", type=Path, help="a table")
-    data.add_argument("--images", type=Path, help="a folder with a folder of images per class")
-    verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
-    verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
-    verb.add_argument("--name", help="name of the model (default: that of the file)")
-    verb.add_argument(
-        "--family", choices=list_draft_families(), help="(default: the best of several)"
+    _add_new(
+        verbs.add_parser("new", help="infer a recipe from your own data, write it and train it")
     )
-    verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
-    _add_split_options(verb)
-    _add_corrections(verb)
-    _add_folders(verb)
-    _add_publishing_options(verb)
-    verb.set_defaults(command=_new)
 
     _add_search(verbs.add_parser("search", help="search the hyperparameters of a recipe"))
 
@@ -127,6 +115,34 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
     return parser, set(verbs.choices)
 
 
+def _add_new(verb: argparse.ArgumentParser) -> None:
+    data = verb.add_mutually_exclusive_group(required=True)
+    data.add_argument("--csv", type=Path, help="a table")
+    data.add_argument("--images", type=Path, help="a folder with a folder of images per class")
+    verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
+    verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
+    verb.add_argument("--name", help="name of the model (default: that of the file)")
+    families = verb.add_mutually_exclusive_group()
+    families.add_argument(
+        "--family", choices=list_draft_families(), help="(default: the best of several)"
+    )
+    families.add_argument(
+        "--quick", action="store_true", help="with --csv: only fit gradient boosting"
+    )
+    verb.add_argument(
+        "--seconds",
+        type=_parse_positive,
+        default=math.inf,
+        help="with --csv: about how long families are compared and the best is fitted",
+    )
+    verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
+    _add_split_options(verb)
+    _add_corrections(verb)
+    _add_folders(verb)
+    _add_publishing_options(verb)
+    verb.set_defaults(command=_new)
+
+
 def _train(options: Options) -> None:
     _run(read_any(options.recipe, options.overrides), options)
 
@@ -156,8 +172,10 @@ def _new(options: Options) -> None:
     commands.check_recipe_path(path)
     if isinstance(recipe, Recipe):
         folders = _create_folders(options, options.csv)
-        candidates = commands.compare_families(recipe, folders, options.family)
+        limits = Limits(options.seconds, options.quick)
+        candidates = commands.compare_families(recipe, folders, options.family, limits)
         recipe = candidates[0].recipe if candidates else recipe
+    commands.describe_model(recipe)
     created = commands.write_recipe(recipe, path)
     try:
         _run(recipe, options, own_file=options.csv, candidates=candidates)
@@ -177,6 +195,8 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             )
         if options.group or options.time or options.split:
             raise DataError("--group, --time and --split are options of --csv.")
+        if options.quick or options.seconds < math.inf:
+            raise DataError("--quick and --seconds are options of --csv.")
         if _read_corrections(options) != NONE:
             raise DataError(
                 "--column, --drop, --positive, --separator, --encoding and --decimal are options "

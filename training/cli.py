@@ -14,12 +14,14 @@ from service.spelling import format_count
 from training.autorecipe.corrections import NONE, Corrections
 from training.autorecipe.draft import derive_model_name, draft
 from training.autorecipe.images import draft_images
+from training.autorecipe.quality import describe_fit
 from training.autorecipe.splits import GUESSED, RequestedSplit
 from training.candidates import Candidate
 from training.console import print_line, show_steps
 from training.data.csv import format_path, read_csv, readable_name
 from training.data.rows import load_rows
 from training.data.sources import Folders
+from training.data.table import Table
 from training.errors import DataError
 from training.evaluation.metrics import HEADLINES, describe_below_baseline
 from training.evaluation.published import measure_on, open_measurable
@@ -31,7 +33,7 @@ from training.importing.images import ImageOptions, import_image_model
 from training.importing.options import ImportOptions
 from training.importing.publication import import_model
 from training.mlflow import MlflowModel, read_mlflow
-from training.race import can_compare, race
+from training.race import NO_LIMITS, Limits, can_compare, race
 from training.recipe.families import list_candidates
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import format_toml, read_any, recipe_names
@@ -41,8 +43,10 @@ from training.search import SEARCH_EXAMPLE, Search, describe_trial, is_searched
 from training.summary import (
     describe_next_steps,
     describe_quality,
+    format_candidates,
     format_columns,
     summarize_evaluation,
+    wrap,
 )
 
 # How long families take to be compared, relative to a linear one.
@@ -94,7 +98,7 @@ def new(  # noqa: PLR0913 - the options of the command
             f"--name {name!r} has letters that no name of a model has. Write letters, digits, "
             f"points, hyphens and underscores, as in {derive_model_name(name)}."
         )
-    table = read_csv(csv, corrections.layout)
+    table = _read_table(csv, corrections)
     name = name or derive_model_name(Path(table.name).stem)
     drafted = draft(
         table,
@@ -114,14 +118,28 @@ def new(  # noqa: PLR0913 - the options of the command
     return drafted.recipe
 
 
+def _read_table(path: Path, corrections: Corrections) -> Table:
+    separator = corrections.separator
+    if separator is None:
+        return read_csv(path, corrections.layout)
+    hint = f"Check --separator {separator!r}, or leave it out: it is detected."
+    try:
+        table = read_csv(path, corrections.layout)
+    except DataError as error:
+        raise DataError(f"{error} {hint}") from None
+    if table.frame.width == 1:
+        raise DataError(f"{table.name} has only one column with this separator. {hint}")
+    return table
+
+
 def compare_families(
-    recipe: Recipe, folders: Folders, family: str | None = None
+    recipe: Recipe, folders: Folders, family: str | None = None, limits: Limits = NO_LIMITS
 ) -> list[Candidate]:
     """Compare the families that fit the target of a drafted recipe, and report each.
 
     The best comes first; there is none for very small tables. If the user has chosen a family, its
-    variants are compared. Raise `TrainingError` if the rows cannot be read or no family can be
-    fitted.
+    variants are compared. The limits are those of the time. Raise `TrainingError` if the rows
+    cannot be read or no family can be fitted.
     """
     loaded = load_rows(recipe, folders)
     if not can_compare(recipe, loaded):
@@ -130,7 +148,7 @@ def compare_families(
     families = [family] if family else list_candidates(recipe.task)
     costs = {name: _COSTS.get(name, 1) for name in families}
     with show_steps("Comparing", costs) as report:
-        candidates = race(recipe, loaded, report, [family] if family else None)
+        candidates = race(recipe, loaded, report, [family] if family else None, limits)
     folds = len(candidates[0].losses)
     where = f"the mean of {folds} folds" if folds > 1 else "one fold"
     if family is None:
@@ -161,6 +179,12 @@ def check_recipe_path(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise _cannot_write(path, error) from None
+
+
+def describe_model(recipe: Recipe | ImageRecipe) -> None:
+    """Print which model of a table will be fitted, and how it will be measured."""
+    if isinstance(recipe, Recipe):
+        print_line("\n".join(wrap(line) for line in describe_fit(recipe)))
 
 
 def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> Path | None:
@@ -262,7 +286,7 @@ def evaluate(
 
 
 def compare(models: Path, names: list[str]) -> None:
-    """List the metrics of models and versions.
+    """List the metrics of models and versions, and the candidates of each model's newest version.
 
     Metrics can be compared if the digest of the data and the number of test rows are equal. Raise
     `BundleError` if there is no model with one of the names.
@@ -283,6 +307,10 @@ def compare(models: Path, names: list[str]) -> None:
                     if metric in evaluation.metrics
                 )
             print_line(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+    for name, versions in published.items():
+        newest = read_bundle(models / name / str(max(versions)))
+        if lines := format_candidates(newest.manifest):
+            print_line(lines)
 
 
 def import_onnx(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from service.bundle.manifest import ClassesOutput, Evaluation, ImageInput, Manifest
+from service.bundle.store import MODEL
 from service.imaging.preprocess import create_example_image
 from service.spelling import format_count
 from training.autorecipe.columns import InferredColumn
@@ -85,7 +86,30 @@ def summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
     for name in names:
         if name in evaluation.metrics:
             baseline = evaluation.baseline.metrics.get(name, np.nan)
-            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({baseline:.4g})")
+            found = evaluation.metrics[name]
+            lines.append(f"  {name:<18} {_format_metric(found)}  ({_format_metric(baseline)})")
+    return "\n".join(lines)
+
+
+def format_candidates(manifest: Manifest) -> str:
+    """Return the families that were compared before the model was chosen, the best first.
+
+    Empty if none were.
+    """
+    provenance = manifest.provenance
+    if provenance is None or not provenance.candidates:
+        return ""
+    network = provenance.recipe.get("network")
+    chosen = network.get("family") if isinstance(network, dict) else None
+    size = manifest.files[MODEL].bytes
+    lines = [f"\nCandidates of {manifest.name}, trained on {provenance.data.source}:"]
+    lines.append(f"  {'family':<18} {'metric':<9} {'mean':>10} {'deviation':>10} {'seconds':>8}")
+    for one in provenance.candidates:
+        row = (
+            f"  {one.family:<18} {one.metric:<9} {_format_metric(one.mean):>10} "
+            f"{_format_metric(one.deviation):>10} {one.seconds:>8.1f}"
+        )
+        lines.append(row + f"  chosen, {size / 1000:,.0f} kB" * (one.family == chosen))
     return "\n".join(lines)
 
 
@@ -124,6 +148,11 @@ def _find_constant_label(output: ClassesOutput, baseline: Mapping[str, float]) -
     """Return the label that the baseline predicts for every row."""
     always = [label for label in output.labels if baseline.get(f"recall[{label}]") == 1]
     return always[0] if len(always) == 1 else "the most frequent label"
+
+
+def _format_metric(number: float) -> str:
+    """Return a metric with four significant digits, or all of its digits before the point."""
+    return f"{number:,.0f}" if abs(number) >= _LARGE else f"{number:.4g}"
 
 
 def format_number(number: float) -> str:

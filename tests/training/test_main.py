@@ -159,7 +159,7 @@ def test_an_existing_recipe_is_not_overwritten(
     assert "Wrote houses.3.toml" in said
     assert (here / "houses.toml").read_text() == "mine"
     assert "color" not in (here / "houses.3.toml").read_text()
-    assert sorted(path.name for path in (here / "models/houses").iterdir()) == ["1", "2", "3"]
+    assert [path.name for path in sorted((here / "models/houses").glob("[0-9]"))] == ["1", "2", "3"]
 
 
 def test_a_recipe_that_cannot_be_trained_is_removed(here: Path) -> None:

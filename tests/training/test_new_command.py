@@ -96,6 +96,27 @@ def test_letters_that_the_terminal_lacks_do_not_stop_the_command(
     assert b"gr\\xf6\\xdfe" in printed.getvalue()
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (TABLE, ["--separator", ";"], "has only one column with this separator. Check --separator"),
+        ("a;b\n1,5;2\n3,5;4\n", ["--separator", ","], "Check --separator ',', or leave it out"),
+        (TABLE.partition("\n")[2], [], "The first line is data, not names: give the position,"),
+        ("PK\3\4", [], "is a zip archive or a spreadsheet (.xlsx, .ods), not a CSV file"),
+    ],
+)
+def test_a_table_that_is_read_otherwise_than_intended_has_a_hint(
+    capsys: pytest.CaptureFixture[str], text: str, options: list[str], sentence: str
+) -> None:
+    """A wrong separator, a table without a header, and a spreadsheet."""
+    Path("table.csv").write_text(text)
+
+    assert new(*options) == 2
+
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_model_is_published_even_if_nobody_reads_the_output(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,14 @@ def find_column(table: Table, column: str) -> str:
     """
     columns, column = table.frame.columns, compose(column)
     by_position = {str(position): name for position, name in enumerate(columns, 1)}
-    return table.column(column if column in columns else by_position.get(column, column)).name
+    try:
+        return table.column(column if column in columns else by_position.get(column, column)).name
+    except DataError as error:
+        if table.csv_format is None or table.csv_format.header:
+            raise
+        last = len(columns)
+        hint = f"The first line is data, not names: give the position, such as {last} for the last."
+        raise DataError(f"{error} {hint}") from None
 
 
 def correct_column(table: Table, name: str, corrections: Corrections) -> InferredColumn:

@@ -20,7 +20,6 @@ from training.autorecipe.corrections import (
     find_column,
 )
 from training.autorecipe.quality import (
-    describe_fit,
     describe_format,
     describe_leaks,
     describe_missing,
@@ -125,13 +124,12 @@ def draft(  # noqa: PLR0913 - what the user may choose
 
 
 def _describe_training(recipe: Recipe, table: Table, target: Floats) -> list[str]:
-    """Warn of what makes the metrics misleading, and describe the fit."""
+    """Warn of what makes the metrics misleading."""
     labels = len(recipe.target.labels)
     suspects = find_leaky_columns(table, recipe.features, target, labels)
     return [
         *describe_leaks(suspects, classes=labels > 0),
         *describe_rarity(recipe, target),
-        *describe_fit(recipe),
     ]
 
 

@@ -1,6 +1,6 @@
 """Infer the target of a recipe: a number, or one of several labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -67,9 +67,13 @@ def infer_target(table: Table, column: str, tasks: frozenset[Task]) -> InferredT
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if distinct > few or regression:
         return _infer_quantity(table, column, parsed.cells)
-    return _infer_labels(
+    labels = _infer_labels(
         table, column, counts.sort(as_numbers(counts[_LABEL], table.number_format))
     )
+    if len(labels.target.labels) == BINARY:
+        return labels
+    remark = f"Numbers of {column} are read as labels; --column {column}=number predicts a number."
+    return replace(labels, remarks=[*labels.remarks, remark])
 
 
 def find_missing_words(table: Table, target: str) -> list[str]:
@@ -163,7 +167,7 @@ def _infer_labels(
             f"are supported. {f'As a number: {note}. ' if note else ''}"
             "Choose another column with --target, or correct its cells."
         )
-    shares = ", ".join(f"{word} {count / total:.1%}" for word, count in retained.items())
+    shares = join_names([f"{word} {count / total:.1%}" for word, count in retained.items()], _SHOWN)
     remarks = [f"{column}: {len(retained)} labels ({shares})."]
     if skipped:
         some = join_names(skipped, _SHOWN)

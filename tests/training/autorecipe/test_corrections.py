@@ -201,6 +201,8 @@ def test_the_type_of_the_target_decides_between_numbers_and_labels(tmp_path: Pat
     ]
 
     assert tasks == ["multiclass", "regression", "multiclass"]
+    hint = "Numbers of grade are read as labels; --column grade=number predicts a number."
+    assert hint in _draft(tmp_path, NONE, "grade").remarks
     with pytest.raises(DataError, match="--family linear only predicts numbers"):
         _draft(tmp_path, Corrections({"grade": "category"}), "grade", "linear")
     with pytest.raises(DataError, match="'grade' has 3 labels"):

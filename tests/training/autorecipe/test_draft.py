@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, derive_model_name, draft
+from training.autorecipe.quality import describe_fit
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import SOURCES, Folders, find
 from training.errors import DataError
@@ -216,15 +217,16 @@ def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
     """They describe separator, encoding, decimal separator, header, family and split."""
     rows = "".join(f"{k % 13},5;{k * 1.1:.2f}\n".replace(".", ",") for k in range(400))
 
-    remarks = _draft(tmp_path, "x;y\n" + rows).remarks
+    drafted = _draft(tmp_path, "x;y\n" + rows)
 
-    assert remarks[0] == (
+    assert drafted.remarks[0] == (
         'Read as utf-8, cells separated by semicolons and quoted by ", decimal comma, '
         "thousands not separated. The first line names the columns."
     )
-    assert remarks[-1] == (
+    (sentence,) = describe_fit(drafted.recipe)
+    assert sentence == (
         "Family linear, at most 100 epochs of LBFGS; the model has the weights of the best epoch "
-        "on the validation set. Measured on 20% of the rows."
+        "on the training set. Measured on 5-fold cross-validation."
     )
 
 
