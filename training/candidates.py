@@ -284,9 +284,21 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
         for of_network, predictor in zip(predictions, fitted, strict=True):
             of_network.append(predictor.predict(fold.unseen))
     for one, found, predictor in zip(recipes, predictions, fitted, strict=True):
-        candidate = create_candidate(one, folds, found, started)
+        candidate = create_candidate(_keep_steps(one, folds), folds, found, started)
         seconds = (time.perf_counter() - started) / len(recipes)
         yield replace(candidate, seconds=seconds, predictor=predictor, row=fold.unseen[:1])
+
+
+def _keep_steps(recipe: Recipe, folds: Folds) -> Recipe:
+    """Return a recipe with fewer epochs, if the folds have only some of the rows.
+
+    A fit to all rows then has about as many steps as those that were measured.
+    """
+    rows = len(folds.loaded.parts.outside_test)
+    if rows <= _MOST_ROWS or recipe.training is None:
+        return recipe
+    epochs = max(round(recipe.training.epochs * _MOST_ROWS / rows), 1)
+    return _update(recipe, training={"epochs": epochs, "patience": epochs})
 
 
 def _measure_boosting(recipe: Recipe, folds: Folds) -> Candidate:
