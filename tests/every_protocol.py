@@ -55,7 +55,7 @@ def read_trained(models: Path, name: str, path: Path) -> TrainedRows:
     whole = model.read(path)
     table = with_target(whole, model.recipe.target)
     features = encode_features(table, model.columns)
-    scores = model.predict(features).astype(np.float64)
+    scores = model.predict(table).astype(np.float64)
     output = model.manifest.output
     if isinstance(output, ClassesOutput) and len(output.labels) == 2:
         scores = np.column_stack([1 - scores[:, 0], scores[:, 0]])

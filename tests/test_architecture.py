@@ -186,7 +186,13 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.model",
         "training.recipe",
     },
-    "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
+    "training.learn": {
+        "training.data",
+        "training.fit",
+        "training.fit_together",
+        "training.model",
+        "training.recipe",
+    },
     "training.images": {
         "service.bundle",
         "service.filetypes",

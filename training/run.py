@@ -12,15 +12,15 @@ from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import describe_caveats, find_rare_label
 from training.candidates import Candidate
+from training.cost import describe_candidates
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
 from training.data.table import Dataset, Inputs, Rows, encode, to_graph_inputs
-from training.evaluation.assessment import assess
+from training.evaluation.assessment import Assessment, OutOfFoldPredictions, assess
 from training.evaluation.intervals import build_interval
 from training.evaluation.metrics import describe_below_baseline
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
-from training.export.cost import describe_candidates
 from training.export.explanations import build_explanation
 from training.export.manifest import (
     describe_input,
@@ -45,41 +45,25 @@ def run(
 ) -> Publication:
     """Train the recipe's model and publish it as the next version below ``models``.
 
-    Args:
-        recipe: of the model.
-        models: folder of published models.
-        folders: where the data are found.
-        force: whether it serves even if it is clearly worse than the version that serves.
-        candidates: that were compared before; the first is the recipe.
-
-    Raises:
-        TrainingError: the run fails; nothing is published then.
+    With ``force``, it serves even if it is clearly worse than the version that serves. The first of
+    the ``candidates``, which were compared before, is the recipe. Raise `TrainingError` if the run
+    fails; nothing is published then.
     """
     started = time.perf_counter()
     check_folder(models, recipe.name)
 
     loaded = load_rows(recipe, folders)
     table, target, parts = loaded.table, loaded.target, loaded.parts
-    data = encode(table, recipe, parts.training)
-    fitted = fit_model(recipe, data, parts.training, parts.validation)
     known = candidates[0].out_of_fold if candidates else None
-    assessment = assess(recipe, table, data, parts, fitted, known=known)
-    if not len(parts.validation) and not len(parts.test):
-        thresholds = choose_thresholds(recipe, target[assessment.rows], assessment.predictions)
-        fitted = FittedModel(fitted.predictor, fitted.histories, *thresholds)
+    data, fitted, assessment = _fit_and_assess(recipe, loaded, known)
     interval = build_interval(recipe, table, data, parts, model=fitted, assessment=assessment)
-    output = describe_output(
-        recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
-    )
-
+    output = describe_output(recipe, fitted.threshold, fitted.unsure_below, interval)
     served = _Served(data, parts.training, fitted.predictor)
     if recipe.split.refit:
         served = _fit_to_all_rows(recipe, loaded)
     checked = served.data.features[parts.test if len(parts.test) else parts.training]
     files = _export(served, output_name(output), checked)
-    inputs = to_graph_inputs(served.data.columns, checked[:1])
-    compared = describe_candidates(candidates, files[MODEL], inputs)
-    origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target))
+    row = to_graph_inputs(served.data.columns, checked[:1])
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=recipe.name,
@@ -93,10 +77,10 @@ def run(
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
             recipe,
-            origin,
+            contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target)),
             (parts.training, parts.validation, parts.test),
             started,
-            compared,
+            describe_candidates(candidates, files[MODEL], row),
         ),
         files={},
     )
@@ -107,6 +91,20 @@ def run(
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files | {REPORT: html}, comparison, force=force)
     return replace(publication, rare=find_rare_label(recipe, target))
+
+
+def _fit_and_assess(
+    recipe: Recipe, loaded: LoadedRows, known: OutOfFoldPredictions | None
+) -> tuple[Dataset, FittedModel, Assessment]:
+    """Fit the recipe to the training set, and measure it on rows that it was not fitted to."""
+    table, target, parts = loaded.table, loaded.target, loaded.parts
+    data = encode(table, recipe, parts.training)
+    fitted = fit_model(recipe, data, parts.training, parts.validation)
+    assessment = assess(recipe, table, data, parts, fitted, known=known)
+    if not len(parts.validation) and not len(parts.test):
+        thresholds = choose_thresholds(recipe, target[assessment.rows], assessment.predictions)
+        fitted = FittedModel(fitted.predictor, fitted.histories, *thresholds)
+    return data, fitted, assessment
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,6 @@ def describe_input(data: Dataset, training: Inputs) -> FeaturesInput:
 def describe_output(
     card: ModelCard,
     threshold: float,
-    *,
     unsure_below: float | None = None,
     interval: Interval | None = None,
 ) -> ValueOutput | ClassesOutput:
