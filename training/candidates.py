@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from service.bundle import manifest as contract
+from service.bundle import provenance
 from training.autorecipe.sections import (
     choose_sections,
     count_members,
@@ -130,9 +130,9 @@ class Candidate:
         ordered = sorted(totals, key=lambda family: -totals[family])
         return {family: round(totals[family], 3) for family in ordered}
 
-    def describe(self, size: int | None, microseconds: float | None) -> contract.Candidate:
+    def describe(self, size: int | None, microseconds: float | None) -> provenance.Candidate:
         """Return the entry of the manifest, with the size of its graph and the time of a row."""
-        return contract.Candidate(
+        return provenance.Candidate(
             family=self.family,
             metric=get_metric(self.recipe),
             mean=float(f"{self.loss:.6g}"),

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
-from service.bundle import manifest as contract
+from service.bundle import provenance
 from service.bundle.features import INPUT_NAME
 from training.candidates import Candidate
 from training.export.onnx_export import export
@@ -16,7 +16,7 @@ _REPEATS = 5
 
 def describe_candidates(
     candidates: Sequence[Candidate], graph: bytes, inputs: Mapping[str, Array]
-) -> list[contract.Candidate]:
+) -> list[provenance.Candidate]:
     """Return the entries of the manifest, with the size of each graph and the time of a row.
 
     Args:

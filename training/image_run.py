@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from service.bundle import manifest as contract
+from service.bundle import provenance
 from service.bundle.manifest import (
     BINARY,
     IMAGE_NAME,
@@ -88,7 +89,7 @@ def run(
     predictions = classifier.predict(check_rows)
     graph, examples = _export(classifier, recipe, check_rows, output_name(output))
 
-    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
+    origin = provenance.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=recipe.name,

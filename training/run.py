@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle import manifest as contract
+from service.bundle import provenance
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import describe_caveats, find_rare_label
@@ -77,7 +78,7 @@ def run(
         evaluation=assessment.evaluation,
         provenance=describe_provenance(
             recipe,
-            contract.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target)),
+            provenance.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target)),
             (parts.training, parts.validation, parts.test),
             started,
             describe_candidates(candidates, files[MODEL], row),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.manifest import Candidate
+from service.bundle.provenance import Candidate
 from service.bundle.store import read_bundle
 from training.__main__ import main
 from training.summary import format_candidates

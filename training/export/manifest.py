@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from service.bundle import manifest as contract
+from service.bundle import provenance
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -102,11 +103,11 @@ def describe_scaler(recipe: Recipe, data: Dataset, predictor: TableModel) -> con
 
 def describe_provenance(
     recipe: Recipe | ImageRecipe,
-    origin: contract.DataOrigin,
+    origin: provenance.DataOrigin,
     parts: tuple[Sized, Sized, Sized],
     started: float,
-    candidates: Sequence[contract.Candidate] = (),
-) -> contract.Provenance:
+    candidates: Sequence[provenance.Candidate] = (),
+) -> provenance.Provenance:
     """Describe how a model was trained.
 
     Args:
@@ -123,11 +124,11 @@ def describe_provenance(
     if "folder" in data:
         data["folder"] = Path(data["folder"]).resolve().name
     training, validation, test = map(len, parts)
-    return contract.Provenance(
+    return provenance.Provenance(
         recipe=document,
         seed=recipe.seed,
         data=origin,
-        split=contract.SplitSizes(training=training, validation=validation, test=test),
+        split=provenance.SplitSizes(training=training, validation=validation, test=test),
         versions=_read_versions(),
         commit=_read_commit(),
         created=datetime.now(UTC).replace(microsecond=0),

@@ -15,12 +15,12 @@ from service.bundle.manifest import (
     Baseline,
     Calibration,
     ClassesOutput,
-    DataOrigin,
     Evaluation,
     ImageInput,
     Manifest,
     find_task,
 )
+from service.bundle.provenance import DataOrigin
 from service.predictions import predict_labels
 from training.evaluation.metrics import measure_classes, measure_low_confidence
 from training.export.manifest import describe_provenance
