@@ -35,10 +35,10 @@ def choose_sections(
 ) -> dict[str, Any]:
     """Return the sections of a recipe that depend on the family."""
     sections: dict[str, Any] = {"network": choose_network(family, rows, features, labels)}
+    sections["preprocessing"] = {"rotated": _find_coordinates(features)}
     if family == "gradient-boosting":
         return sections | {"boosting": choose_boosting(rows, labels)}
     return sections | {
-        "preprocessing": {"rotated": _find_coordinates(features)},
         "training": choose_training(family, rows, len(features), labels),
     }
 

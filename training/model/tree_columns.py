@@ -10,18 +10,41 @@ from torch import Tensor, nn
 from service.predictions import Ints
 from training.data.table import Float32s, Floats, Inputs
 from training.model.calendar import Calendar
-from training.model.preprocessing import MAX_ONE_HOT, narrow
+from training.model.preprocessing import MAX_ONE_HOT, RotatedColumns, fit_scaler, narrow
 from training.model.statistics import TargetStatistics, count_categories, fit_statistics
 from training.recipe.table import Recipe
 
 _ROWS_PER_BATCH = 65_536
 
 
+class Coordinates(nn.Module):
+    """Rotated copies of pairs of numbers, such as longitude and latitude.
+
+    Trees have boundaries along the columns; rotated coordinates add other directions.
+    """
+
+    positions: Tensor
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], training: Inputs) -> None:
+        """Scale the columns of each pair by the training set, ``[rows, columns]``."""
+        super().__init__()
+        positions = [position for pair in pairs for position in pair]
+        self.register_buffer("positions", torch.tensor(positions, dtype=torch.long))
+        self.scaler = fit_scaler("standard", training[:, positions].astype(np.float64))
+        self.rotated = RotatedColumns([(2 * k, 2 * k + 1) for k in range(len(pairs))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[rows, columns]`` in raw units to the rotated columns, in 64 bits."""
+        scaled = self.scaler(x.index_select(1, self.positions).double())
+        rotated: Tensor = self.rotated(scaled)
+        return rotated[:, len(self.positions) :]
+
+
 class TreeColumns(nn.Module):
     """Passes numbers through, and encodes categories and dates.
 
-    Output columns, in 32 bits: numbers and booleans, parts of dates, one-hot columns of categories,
-    statistics of other categories.
+    Output columns, in 32 bits: numbers and booleans, parts of dates, rotated pairs of numbers,
+    one-hot columns of categories, statistics of other categories.
     """
 
     numbers: Tensor
@@ -34,6 +57,7 @@ class TreeColumns(nn.Module):
         calendars: Sequence[Calendar],
         one_hot: Sequence[tuple[int, int]],
         statistics: TargetStatistics | None,
+        coordinates: Coordinates | None = None,
     ) -> None:
         """Create the encoding.
 
@@ -42,6 +66,7 @@ class TreeColumns(nn.Module):
             calendars: the columns of dates.
             one_hot: positions of columns of categories, with the number of their categories.
             statistics: of the other columns of categories.
+            coordinates: pairs of numbers, of which rotated copies are added.
         """
         super().__init__()
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
@@ -50,17 +75,21 @@ class TreeColumns(nn.Module):
         self.register_buffer("words", torch.tensor([float(word) for _, word in pairs]))
         self.calendars = list(calendars)
         self.statistics = statistics
+        self.coordinates = coordinates
 
     @property
     def encodes(self) -> bool:
         """Whether the numbers differ from the raw columns."""
-        return bool(self.calendars) or len(self.marked) > 0 or self.statistics is not None
+        modules = (self.statistics, self.coordinates)
+        return bool(self.calendars) or len(self.marked) > 0 or any(modules)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to ``[rows, encoded columns]``."""
         dtype = torch.float32
         blocks = [narrow(x.index_select(1, self.numbers), dtype)] if len(self.numbers) else []
         blocks += [calendar.find_ordinals(x, dtype) for calendar in self.calendars]
+        if self.coordinates is not None:
+            blocks.append(self.coordinates(x).to(dtype))
         if len(self.marked):
             blocks.append((x.index_select(1, self.marked) == self.words).to(dtype))
         if self.statistics is not None:
@@ -101,16 +130,19 @@ def fit_tree_columns(recipe: Recipe, x: Inputs, target: Floats | Ints) -> Fitted
         Calendar(k, x[:, k].astype(np.float64), trend=recipe.features[k].trend) for k in filled
     ]
     calendars = [calendar for calendar in calendars if not calendar.is_empty]
+    names = [feature.name for feature in recipe.features]
+    pairs = [(names.index(a), names.index(b)) for a, b in recipe.preprocessing.rotated]
+    coordinates = Coordinates(pairs, x) if pairs else None
     one_hot = [(k, count_categories(x, k)) for k in words if recipe.task == "multiclass"]
     one_hot = [(k, count) for k, count in one_hot if count <= MAX_ONE_HOT]
     marked = {k for k, _ in one_hot}
     others = [k for k in words if k not in marked]
     if not others:
-        columns = TreeColumns(numeric, calendars, one_hot, None)
+        columns = TreeColumns(numeric, calendars, one_hot, None, coordinates)
         return FittedColumns(columns, columns.encode(x))
     labels = len(recipe.target.labels)
     fitted = fit_statistics(others, x, target, labels=labels, seed=recipe.seed)
-    columns = TreeColumns(numeric, calendars, one_hot, fitted.lookup.float())
+    columns = TreeColumns(numeric, calendars, one_hot, fitted.lookup.float(), coordinates)
     encoded = columns.encode(x)
     encoded[:, encoded.shape[1] - fitted.lookup.width :] = fitted.out_of_fold
     return FittedColumns(columns, encoded)

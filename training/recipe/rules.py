@@ -38,6 +38,12 @@ def _has_training_loop(recipe: Recipe) -> bool:
     return recipe.family.fitter == "PyTorch"
 
 
+def _select_supported(recipe: Recipe) -> Preprocessing:
+    """Return the preprocessing that a family without a training loop supports."""
+    is_boosted = recipe.network.family == "gradient-boosting"
+    return Preprocessing(rotated=recipe.preprocessing.rotated if is_boosted else [])
+
+
 def _describe_members(recipe: Recipe) -> str:
     """Return the problems of the members of an ensemble."""
     return "; ".join(
@@ -196,7 +202,7 @@ _RULES: Rules = [
     ),
     lambda r: (
         not _has_training_loop(r)
-        and r.preprocessing != Preprocessing()
+        and r.preprocessing != _select_supported(r)
         and f"preprocessing: the family {r.network.family} uses raw columns; remove this section"
     ),
     lambda r: (

@@ -21,7 +21,7 @@ from training.learn import fit_model
 from training.model.boosting import choose_edges, find_bins
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Recipe
+from training.recipe.table import Preprocessing, Recipe
 from training.run import run
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -137,3 +137,29 @@ def test_sections_that_do_not_fit_are_rejected(sections: dict[str, Any], sentenc
     """The message has the key."""
     with pytest.raises(RecipeError, match=sentence):
         _recipe([[1.0, 2.0, 3.0]] * 40, **sections)
+
+
+def test_trees_get_rotated_copies_of_coordinates(tmp_path: Path) -> None:
+    """A boundary between two columns is found, and the graph rotates as training does."""
+    generator = np.random.default_rng(0)
+    place = generator.normal(size=(500, 2)).round(4)
+    y = (place.sum(axis=1) > 0) * 3 + generator.normal(0, 0.1, 500).round(4)
+    lines = [f"{a},{b},{value}" for (a, b), value in zip(place.tolist(), y.tolist(), strict=True)]
+    path = tmp_path / "places.csv"
+    path.write_text("\n".join(["lon,lat,y", *lines]))
+    table = read_csv(path, UNKNOWN)
+    recipe = draft(table, str(path), "y", "places", "gradient-boosting").recipe
+    data = encode(table, recipe, np.arange(400))
+    training, rest = np.arange(400), np.arange(400, 500)
+    plain = recipe.model_copy(update={"preprocessing": Preprocessing()})
+
+    rotated = fit_model(recipe, data, training, training[:0]).predictor
+    unrotated = fit_model(plain, data, training, training[:0]).predictor
+
+    assert recipe.preprocessing.rotated == [("lon", "lat")]
+    errors = [
+        np.abs(model.predict(data.features[rest])[:, 0] - y[rest]).mean()
+        for model in (rotated, unrotated)
+    ]
+    assert errors[0] < 0.7 * errors[1]
+    verify(export(rotated, "found", 2), rotated, data.features)
