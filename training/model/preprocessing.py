@@ -14,8 +14,8 @@ from training.model.statistics import FittedStatistics, TargetStatistics
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
-# Without 0 and π/2, which are the columns themselves.
-_ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
+ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
+"""By which pairs of columns are rotated; without 0 and π/2, which are the columns themselves."""
 # A column of more kinds has the statistics of the target.
 MAX_ONE_HOT = 100
 # A smaller span is the rounding of a constant column; float32 could not divide by it.
@@ -84,12 +84,12 @@ class RotatedColumns(nn.Module):
         super().__init__()
         self.register_buffer("first", torch.tensor([pair[0] for pair in pairs]))
         self.register_buffer("second", torch.tensor([pair[1] for pair in pairs]))
-        self.outputs = len(pairs) * len(_ANGLES)
+        self.outputs = len(pairs) * len(ANGLES)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]``, scaled, to ``[rows, columns + outputs]``."""
         first, second = x.index_select(1, self.first), x.index_select(1, self.second)
-        turns = [math.cos(angle) * first + math.sin(angle) * second for angle in _ANGLES]
+        turns = [math.cos(angle) * first + math.sin(angle) * second for angle in ANGLES]
         return torch.cat([x, *turns], dim=1)
 
 

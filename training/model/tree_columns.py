@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from service.predictions import Ints
 from training.data.table import Float32s, Floats, Inputs
 from training.model.calendar import Calendar
-from training.model.preprocessing import MAX_ONE_HOT, RotatedColumns, fit_scaler, narrow
+from training.model.preprocessing import ANGLES, MAX_ONE_HOT, fit_scaler, narrow
 from training.model.statistics import TargetStatistics, count_categories, fit_statistics
 from training.recipe.table import Recipe
 
@@ -24,20 +24,26 @@ class Coordinates(nn.Module):
     """
 
     positions: Tensor
+    offset: Tensor
+    turns: Tensor
 
     def __init__(self, pairs: Sequence[tuple[int, int]], training: Inputs) -> None:
         """Scale the columns of each pair by the training set, ``[rows, columns]``."""
         super().__init__()
         positions = [position for pair in pairs for position in pair]
+        scaler = fit_scaler("standard", training[:, positions].astype(np.float64))
+        turns = np.zeros((len(positions), len(pairs) * len(ANGLES)))
+        for k in range(len(pairs)):
+            columns = slice(k * len(ANGLES), (k + 1) * len(ANGLES))
+            turns[2 * k, columns], turns[2 * k + 1, columns] = np.cos(ANGLES), np.sin(ANGLES)
         self.register_buffer("positions", torch.tensor(positions, dtype=torch.long))
-        self.scaler = fit_scaler("standard", training[:, positions].astype(np.float64))
-        self.rotated = RotatedColumns([(2 * k, 2 * k + 1) for k in range(len(pairs))])
+        self.register_buffer("offset", scaler.offset)
+        # A matrix, since the exporter writes single numbers in 32 bits.
+        self.register_buffer("turns", torch.from_numpy(turns) / scaler.scale[:, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to the rotated columns, in 64 bits."""
-        scaled = self.scaler(x.index_select(1, self.positions).double())
-        rotated: Tensor = self.rotated(scaled)
-        return rotated[:, len(self.positions) :]
+        return (x.index_select(1, self.positions).double() - self.offset) @ self.turns
 
 
 class TreeColumns(nn.Module):
