@@ -13,7 +13,7 @@ from training.errors import FitError
 from training.fit import TrainingSet, fit
 from training.fit_together import fit_together
 from training.model.losses import select_loss
-from training.model.network_drafts import NetworkPlan, draw_networks
+from training.model.network_drafts import NetworkPlan, draw_networks, find_common_keys
 from training.model.networks import build
 
 _NUMBERS = 3
@@ -128,11 +128,13 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
 
 
 def test_draws_are_the_same_for_a_seed_and_share_batches() -> None:
-    """Without numbers, no network has an embedding."""
+    """Without numbers, no network has an embedding; fits to labels have three durations."""
     plans = draw_networks(8, 500, 0, 2, seed=4)
 
     assert plans == draw_networks(8, 500, 0, 2, seed=4)
     assert plans != draw_networks(8, 500, 0, 2, seed=5)
     assert {plan.network.embedding for plan in plans} == {"none"}
-    assert len({(one.training.epochs, one.training.batch_size) for one in plans}) == 1
+    assert len({one.training.batch_size for one in plans}) == 1
+    assert len({find_common_keys(one) for one in plans}) == 3
+    assert len({find_common_keys(one) for one in draw_networks(8, 500, 2, 0, seed=4)}) == 1
     assert len({plan.training.learning_rate for plan in plans}) > 1

@@ -93,7 +93,7 @@ def test_new_drafts_and_trains_a_recipe_for_a_csv_file(
 
     assert main([*_NEW, "--family", "linear"]) == 0
     assert main(["evaluate", "houses", "--csv", "houses.csv"]) == 0
-    assert main(["houses.toml", "seed=2", "split.folds=0", "training.epochs=2"]) == 0
+    assert main(["houses.toml", "seed=2", "split.folds=2", "training.epochs=2"]) == 0
     assert main([*_NEW, "--family", "linear"]) == 0
     assert main(["compare"]) == 0
 
@@ -137,7 +137,7 @@ def test_the_users_copy_of_a_public_data_set_is_used(
     monkeypatch.setenv("HOME", str(here))
 
     assert main(["new", "--csv", "mine.csv", "--target", "3", "--family", "logistic"]) == 0
-    assert main(["mine.toml", "split.folds=0"]) == 0
+    assert main(["mine.toml", "split.folds=2"]) == 0
 
     assert 'source = "admissions"' in (here / "mine.toml").read_text()
 

@@ -83,7 +83,7 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
     month = days.astype("datetime64[M]").astype(int) % 12
     lines = [f"{day},{a},{5 * m + a:.3f}" for day, a, m in zip(days, x, month, strict=True)]
     path = tmp_path / "t.csv"
-    path.write_text("\n".join(["day,a,y", *lines]))
+    path.write_text("\n".join(["born,a,y", *lines]))
     recipe, loaded = _loaded(path, "y", folders)
 
     candidates = race(recipe, loaded)
@@ -92,6 +92,26 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
     assert {"linear", "mlp", "gradient-boosting"} <= {one.family for one in candidates}
     assert all(one.loss < deviation / 3 for one in candidates)
     assert all(len(one.recipe.features) == 2 for one in candidates)
+
+
+def test_newer_rows_choose_the_parts_of_dates(tmp_path: Path, folders: Folders) -> None:
+    """A trend that ends misleads about newer rows, so the days since the first date are left out."""
+    generator = np.random.default_rng(0)
+    days = np.arange(np.datetime64("2021-01-01"), np.datetime64("2022-03-01"))
+    hour = generator.integers(0, 24, len(days))
+    trend = np.where(np.arange(len(days)) < 150, 20, 0) * generator.random(len(days))
+    y = hour + trend + generator.normal(0, 0.1, len(days))
+    lines = [f"{d}T{h:02}:00:00,{value:.3f}" for d, h, value in zip(days, hour, y, strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["date,y", *lines]))
+    recipe, loaded = _loaded(path, "y", folders)
+    said: list[str] = []
+
+    candidates = race(recipe, loaded, said.append, families=["linear"])
+
+    assert recipe.split.time == "date"
+    assert said[0].startswith("  dates: no days since the first date (all parts of dates ")
+    assert not candidates[0].recipe.features[0].trend
 
 
 @pytest.mark.parametrize(("rows", "compared"), [(29, False), (30, True)])

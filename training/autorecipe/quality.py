@@ -183,7 +183,8 @@ def describe_rarity(recipe: Recipe, target: Floats) -> list[str]:
     chosen = _CHOSEN.get(str(recipe.target.threshold))
     remedy = f" The decision threshold has {chosen}." if chosen else ""
     if recipe.target.threshold == "half":
-        lower = 'target.threshold = "f1"' if recipe.split.validation else "a lower target.threshold"
+        can_choose = recipe.split.validation or (not recipe.split.test and recipe.split.folds)
+        lower = 'target.threshold = "f1"' if can_choose else "a lower target.threshold"
         remedy = f" To predict it more often, set {lower} in the recipe."
     if recipe.training is not None and recipe.training.class_weight == "balanced":
         remedy += " Each label has the same weight in the loss."

@@ -132,7 +132,9 @@ _RULES: Rules = [
     lambda r: (
         r.target.threshold in ("f1", "youden")
         and r.split.validation == 0
-        and f"target.threshold: {r.target.threshold} is chosen on split.validation, which is 0"
+        and (r.split.test > 0 or r.split.folds == 0)
+        and f"target.threshold: {r.target.threshold} is chosen on split.validation, which is 0, or "
+        "on the folds of a recipe without a test set"
     ),
     lambda r: bool(r.target.labels) and r.target.log and "target.log: a class has no logarithm",
     lambda r: r.split.test + r.split.validation >= 1 and "split: nothing is left to train on",

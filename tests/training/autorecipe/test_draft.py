@@ -43,7 +43,7 @@ def _column(cells: list[str]) -> str:
         ([f"2024-{k % 12 + 1:02}" for k in range(40)], "datetime"),
         ([f"202401{k % 28 + 1:02}" for k in range(40)], "datetime"),
         ([f"01/{k % 28 + 1:02}/24" for k in range(40)], "datetime"),
-        ([f"{k % 28 + 1} Jan 2024" for k in range(40)], None),
+        ([f"{k % 28 + 1} Jan 2024" for k in range(40)], "datetime"),
         (["Jan-20", "Dez-20"] * 20, None),
         ([f'"Sunday, {k % 28 + 1} May 2024"' for k in range(40)], None),
         ([f"{k % 24}:30" for k in range(40)], "datetime"),

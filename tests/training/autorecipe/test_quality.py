@@ -39,7 +39,7 @@ def test_a_report_contains_the_remarks_of_the_draft(folders: Folders, tmp_path: 
         "4 rows have no valid target and are skipped.",
         "Duplicate rows: 2",
         "The label 'rare' is rare (16.9%)",
-        "To predict it more often, set target.threshold",
+        'To predict it more often, set target.threshold = "f1" in the recipe.',
         "Not used: constant (constant).",
         "Not used: customer_id (an identifier).",
     ):
