@@ -95,13 +95,11 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
 
 
 def test_newer_rows_choose_the_parts_of_dates(tmp_path: Path, folders: Folders) -> None:
-    """A trend that ends misleads about newer rows, so the days since the first date are left out."""
-    generator = np.random.default_rng(0)
-    days = np.arange(np.datetime64("2021-01-01"), np.datetime64("2022-03-01"))
-    hour = generator.integers(0, 24, len(days))
-    trend = np.where(np.arange(len(days)) < 150, 20, 0) * generator.random(len(days))
-    y = hour + trend + generator.normal(0, 0.1, len(days))
-    lines = [f"{d}T{h:02}:00:00,{value:.3f}" for d, h, value in zip(days, hour, y, strict=True)]
+    """Each fold has another level than the rows before it, about which the elapsed days mislead."""
+    hours = np.arange(426)
+    times = np.datetime64("2021-01-01T00:00:00") + hours * np.timedelta64(1, "h")
+    y = hours % 24 + 20 * (hours // 57 % 2) + np.random.default_rng(0).normal(0, 0.1, 426)
+    lines = [f"{time},{value:.3f}" for time, value in zip(times, y, strict=True)]
     path = tmp_path / "t.csv"
     path.write_text("\n".join(["date,y", *lines]))
     recipe, loaded = _loaded(path, "y", folders)
