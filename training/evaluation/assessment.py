@@ -21,6 +21,9 @@ from training.recipe.table import Recipe
 
 _SHUFFLED_ROWS = 2000
 _SHUFFLES = 3
+# More would take longer than the fit of a wide table.
+_MOST_SHUFFLED_ROWS = 120_000
+_FEWEST_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,10 @@ def measure_permutation_importance(
     """
     metric = "log_loss" if recipe.is_classification else "rmse"
     generator = np.random.default_rng(recipe.seed)
-    rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
+    columns = len(data.columns)
+    shuffles = int(np.clip(_MOST_SHUFFLED_ROWS // (columns * _SHUFFLED_ROWS), 1, _SHUFFLES))
+    most = min(_SHUFFLED_ROWS, max(_MOST_SHUFFLED_ROWS // (columns * shuffles), _FEWEST_ROWS))
+    rows = generator.permutation(rows)[:most]
     features, target = data.features[rows], data.target[rows]
 
     def compute_error(shuffled: Inputs) -> float:
@@ -191,7 +197,7 @@ def measure_permutation_importance(
     importance = {}
     for k, column in enumerate(data.columns):
         increases = []
-        for _ in range(_SHUFFLES):
+        for _ in range(shuffles):
             shuffled = features.copy()
             shuffled[:, k] = generator.permutation(shuffled[:, k])
             increases.append(compute_error(shuffled) - unshuffled)

@@ -52,17 +52,38 @@ class Clipper(nn.Module):
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
-class OneHot(nn.Module):
-    """One-hot encoding of a category's position, or of a part of a date.
+class OneHotColumns(nn.Module):
+    """One-hot encoding of the positions of categories, of all columns at once.
 
     Missing and unseen values have zeros in all columns.
     """
+
+    marked: Tensor
+    words: Tensor
+
+    def __init__(self, categories: Sequence[tuple[int, int]]) -> None:
+        """Create the encoding of columns, each with the number of its categories."""
+        super().__init__()
+        pairs = [(position, word) for position, count in categories for word in range(count)]
+        self.register_buffer("marked", torch.tensor([one for one, _ in pairs], dtype=torch.long))
+        # The exported graph has this name.
+        words = torch.tensor([word for _, word in pairs], dtype=torch.float64)
+        self.register_buffer("words", words)
+        self.width = len(pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[rows, columns]`` to ``[rows, width]``; there must be one category at least."""
+        words = self.words
+        return (x.index_select(1, self.marked).to(words.dtype) == words).to(words.dtype)
+
+
+class OneHot(nn.Module):
+    """One-hot encoding of a part of a date; a missing one has zeros in all columns."""
 
     words: Tensor
 
     def __init__(self, values: Sequence[float]) -> None:
         super().__init__()
-        # The exported graph has this name.
         self.register_buffer("words", torch.tensor(values, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,8 +161,7 @@ class Preprocessing(nn.Module):
         self.statistics = statistics
         self.numeric = list(numeric)
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
-        self.positions = [position for position, _ in categories]
-        self.one_hots = nn.ModuleList(OneHot(range(count)) for _, count in categories)
+        self.one_hot = OneHotColumns(categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
         # Has the type in which numbers are scaled.
         self.register_buffer("working", torch.zeros((), dtype=torch.float64))
@@ -171,8 +191,8 @@ class Preprocessing(nn.Module):
         if self.statistics is not None:
             numbers.append(self.statistics(x) if out_of_fold is None else out_of_fold.to(dtype))
         blocks = [self.steps(_join(numbers))] if numbers else []
-        for position, one_hot in zip(self.positions, self.one_hots, strict=True):
-            blocks.append(one_hot(x[:, position].to(dtype)))
+        if self.one_hot.width:
+            blocks.append(self.one_hot(x))
         blocks += [c.find_waves(x, dtype) for c in self.calendars if c.cycles]
         for (calendar, name), one_hot in zip(self.parts, self.part_one_hots, strict=True):
             blocks.append(one_hot(calendar.find_group(x, name, dtype)))

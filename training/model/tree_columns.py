@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from service.predictions import Ints
 from training.data.table import Float32s, Floats, Inputs
 from training.model.calendar import Calendar
-from training.model.preprocessing import ANGLES, MAX_ONE_HOT, fit_scaler, narrow
+from training.model.preprocessing import ANGLES, MAX_ONE_HOT, OneHotColumns, fit_scaler, narrow
 from training.model.statistics import TargetStatistics, count_categories, fit_statistics
 from training.recipe.table import Recipe
 
@@ -54,8 +54,6 @@ class TreeColumns(nn.Module):
     """
 
     numbers: Tensor
-    marked: Tensor
-    words: Tensor
 
     def __init__(
         self,
@@ -76,9 +74,7 @@ class TreeColumns(nn.Module):
         """
         super().__init__()
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
-        pairs = [(position, word) for position, count in one_hot for word in range(count)]
-        self.register_buffer("marked", torch.tensor([one for one, _ in pairs], dtype=torch.long))
-        self.register_buffer("words", torch.tensor([float(word) for _, word in pairs]))
+        self.one_hot = OneHotColumns(one_hot).float()
         self.calendars = list(calendars)
         self.statistics = statistics
         self.coordinates = coordinates
@@ -87,7 +83,7 @@ class TreeColumns(nn.Module):
     def encodes(self) -> bool:
         """Whether the numbers differ from the raw columns."""
         modules = (self.statistics, self.coordinates)
-        return bool(self.calendars) or len(self.marked) > 0 or any(modules)
+        return bool(self.calendars) or self.one_hot.width > 0 or any(modules)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to ``[rows, encoded columns]``."""
@@ -96,8 +92,8 @@ class TreeColumns(nn.Module):
         blocks += [calendar.find_ordinals(x, dtype) for calendar in self.calendars]
         if self.coordinates is not None:
             blocks.append(self.coordinates(x).to(dtype))
-        if len(self.marked):
-            blocks.append((x.index_select(1, self.marked) == self.words).to(dtype))
+        if self.one_hot.width:
+            blocks.append(self.one_hot(x))
         if self.statistics is not None:
             blocks.append(self.statistics(x))
         return torch.cat(blocks, dim=1)
