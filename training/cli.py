@@ -52,6 +52,8 @@ from training.summary import (
 # How long families take to be compared, relative to a linear one.
 _COSTS = {"mlp": 20, "gradient-boosting": 5}
 
+_TABLES_HEADING = "\n## Public tables\n"
+
 
 def train(  # noqa: PLR0913 - the options of the command
     recipe: Recipe | ImageRecipe,
@@ -346,8 +348,13 @@ def _read_folder(folder: Path, document: dict[str, Any]) -> tuple[MlflowModel, d
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
-    """Compare every published model with other solvers, and write the results page."""
-    page.write_text(render_results(models, folders, also), encoding="utf-8")
+    """Compare every published model with other solvers, and write the results page.
+
+    The section on public tables, which other programs measure, stays as it is.
+    """
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    _, heading, tables = before.partition(_TABLES_HEADING)
+    page.write_text(render_results(models, folders, also) + heading + tables, encoding="utf-8")
     print_line(f"Wrote {page}")
 
 
