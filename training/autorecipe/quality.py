@@ -89,8 +89,8 @@ def describe_format(table: Table) -> list[str]:
         remarks.append(f"Columns of the same name are numbered: {some}.")
     if csv_format.encoding == FALLBACK:
         remarks.append(
-            "The file is not UTF-8. If letters are wrong in the names above, give its encoding, for "
-            "example --encoding cp1251, or save it in UTF-8."
+            "The file is not UTF-8. If letters are wrong in the names above, give its encoding, "
+            "for example --encoding cp1251, or save it in UTF-8."
         )
     if csv_format.ambiguous:
         hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
