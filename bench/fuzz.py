@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, find_decimal, number_hint
     from service.codecs.csv_header import find_columns, open_csv
-    from service.codecs.csv_reader import TableReader
+    from service.codecs.csv_rows import TableReader
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, parse_number_rows
     from service.codecs.ndjson import NdjsonReader

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 
 from service.codecs.columns import TableCodec
-from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
-from service.codecs.csv_reader import TableReader
-from service.codecs.csv_writer import CsvWriter, TableWriter
+from service.codecs.csv_header import SAMPLE_BYTES, open_csv
+from service.codecs.csv_rows import CsvFormat, CsvWriter, TableReader, TableWriter
 from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.features import NO_WARNINGS, TrainingRange, Warnings
 from service.codecs.messages import Matrix, RowBatch, RowError

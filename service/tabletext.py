@@ -274,9 +274,9 @@ def _find_separator(lines: Sequence[str], names: Sequence[str], quote: str, sepa
             rows = list(read_rows(lines, separator, quote))
         except csv.Error:
             return (0, 0, 0)
-        if _breaks_quotes(lines, separator, quote):
-            return (0, 0, 0)
         found = {cell.strip() for cell in rows[0]} & known
+        if _breaks_quotes(lines, separator, quote):
+            return (len(found), 0, 0)
         width, times = Counter(map(len, rows)).most_common(1)[0]
         return (len(found), times if width > 1 else 0, width)
 

@@ -391,7 +391,7 @@ def test_a_messy_csv_is_trained_scored_and_predicted(
     Path("messy.csv").write_bytes(body)
 
     write_recipe(new(Path("messy.csv"), "y", None, None), Path("messy.toml"))
-    few = ["split.folds=0", "training.epochs=5"]
+    few = ["split.folds=2", "training.epochs=5"]
     assert train(["messy.toml", *few, "--models", str(models)]) == 0
     assert serve(["score", "messy", "messy.csv", "-o", "scored.csv", "--models", str(models)]) == 0
     kind = {"content-type": "text/csv"}

@@ -80,11 +80,6 @@ class _Feature(StrictModel):
         description="cells of a table that mean a missing value; null: the usual words",
     )
 
-    @property
-    def needs_column(self) -> bool:
-        """Whether a table must have its column; cells in it may be empty if it is optional."""
-        return not self.optional or self.complete
-
 
 class NumericFeature(_Feature):
     """The fields of numeric features."""

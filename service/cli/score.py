@@ -16,7 +16,7 @@ import numpy as np
 
 from service.bundle.store import open_replacement
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
-from service.codecs.csv_header import CsvFormat
+from service.codecs.csv_rows import CsvFormat
 from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.images import ImageCodec
 from service.codecs.messages import RowBatch, RowError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from service.bundle.features import Feature, TableFormat
 from service.codecs.columns import TableCodec
 from service.codecs.csv_cells import CellReader, create_number_format, find_number_formats
-from service.codecs.csv_reader import CsvReader
+from service.codecs.csv_rows import CsvFormat, CsvReader
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type
@@ -57,15 +57,6 @@ _JSON = (
     "The body is JSON and its Content-Type says text/csv; send it as application/json, "
     "or as application/x-ndjson where every line is an object."
 )
-
-
-@dataclass(frozen=True)
-class CsvFormat:
-    """The format of a table, which its response gets too."""
-
-    dialect: CsvDialect
-    names: Sequence[str]
-    decimal: Decimal
 
 
 @dataclass(frozen=True)
@@ -281,7 +272,7 @@ def _least_width(
     width: int, rows: Sequence[tuple[int, list[str]]], header: _Header, codec: TableCodec
 ) -> int:
     """Return the number of cells that a row must have; a header may have more names than cells."""
-    needed = [column for k, column in header.columns.items() if codec.features[k].needs_column]
+    needed = [column for k, column in header.columns.items() if _needs_column(codec.features[k])]
     first = next((len(row) for _, row in rows), width)
     return min(width, max([first, *(column + 1 for column in needed)]))
 
@@ -355,7 +346,7 @@ def _require_columns(
         if close is not None:
             free.remove(close)
             found.add(1, [_misspelling_problem(feature, close, line)])
-        elif feature.needs_column:
+        elif _needs_column(feature):
             found.add(1, [_missing_problem(feature, names, line)])
     found.raise_any()
 
@@ -390,7 +381,7 @@ def _missing_problem(feature: Feature, names: Sequence[str], line: int) -> Probl
 
 def _find_misspelled(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
-    if feature.needs_column:
+    if _needs_column(feature):
         return closest_name(feature.name, free)
     simple = {_simplify(name): name for name in free}
     similar = closest_name(_simplify(feature.name), simple, _VERY_SIMILAR)
@@ -400,3 +391,8 @@ def _find_misspelled(feature: Feature, free: Sequence[str]) -> str | None:
 def _simplify(name: str) -> str:
     """Return the name without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _needs_column(feature: Feature) -> bool:
+    """Return whether a table must have its column; cells may be empty if it is optional."""
+    return not feature.optional or feature.complete

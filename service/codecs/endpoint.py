@@ -10,8 +10,7 @@ from weakref import WeakKeyDictionary
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import Output
 from service.codecs.columns import ColumnCodec, TableCodec, has_columns
-from service.codecs.csv_header import CsvFormat
-from service.codecs.csv_writer import CsvWriter, TableWriter
+from service.codecs.csv_rows import CsvFormat, CsvWriter, TableWriter
 from service.codecs.features import FeatureCodec
 from service.codecs.graph_images import create_image_codec
 from service.codecs.images import DecodingPool, ImageCodec

@@ -1,8 +1,7 @@
 """Decode rows of features into one checked matrix, in the type of the graph's input.
 
 The first hundred problems are reported at once, the others counted. Rows of plain numbers are
-decoded in one pass by `VectorRows`, other rows one by one by `RowDecoder`. The numbers of all rows
-follow the same `ValueRules`.
+decoded in one pass by `VectorRows`, others by `RowDecoder`; all follow the same `ValueRules`.
 """
 
 import struct
@@ -50,11 +49,9 @@ from service.values import are_exact_integers, are_integers
 Dtype = np.dtype[Any]
 Mask = npt.NDArray[np.bool_]
 Ends = Sequence[float] | Matrix
-
 # Rows are decoded in blocks of this size, so that a body full of mistakes never becomes a matrix.
 _BLOCK_ROWS = 1024
 Warnings = Mapping[int, Sequence[str]]
-
 NO_WARNINGS: Warnings = {}
 
 _FLOAT32, _FLOAT64 = DTYPES["FP32"], DTYPES["FP64"]

@@ -6,7 +6,7 @@ from itertools import count
 import orjson
 
 from service.codecs.columns import TableCodec
-from service.codecs.csv_reader import MAX_SLOW_ROWS, TableReader
+from service.codecs.csv_rows import MAX_SLOW_ROWS, TableReader
 from service.codecs.json_writer import Fields, PredictionWriter
 from service.codecs.messages import Matrix, RowBatch, RowError, error_document
 from service.codecs.parameters import Parameters

@@ -11,8 +11,7 @@ import numpy as np
 import orjson
 
 from service.bundle.manifest import BINARY, ClassesOutput
-from service.codecs.csv_header import CsvFormat
-from service.codecs.csv_writer import CsvWriter, TableWriter
+from service.codecs.csv_rows import CsvFormat, CsvWriter, TableWriter
 from service.codecs.json_writer import ClassesWriter, Column, PredictionWriter, encode_numbers
 from service.codecs.parameters import Parameters
 from service.engine.model import ModelInfo

@@ -142,9 +142,9 @@ def test_sections_that_do_not_fit_are_rejected(sections: dict[str, Any], sentenc
 def test_trees_get_rotated_copies_of_coordinates(tmp_path: Path) -> None:
     """A boundary between two columns is found, and the graph rotates as training does."""
     generator = np.random.default_rng(0)
-    place = generator.normal(size=(500, 2)).round(4)
-    y = (place.sum(axis=1) > 0) * 3 + generator.normal(0, 0.1, 500).round(4)
-    lines = [f"{a},{b},{value}" for (a, b), value in zip(place.tolist(), y.tolist(), strict=True)]
+    xy = generator.normal(size=(500, 2)).round(4)
+    y = (xy.sum(axis=1) > 0) * 3 + generator.normal(0, 0.1, 500).round(4)
+    lines = [f"{a},{b},{value}" for (a, b), value in zip(xy.tolist(), y.tolist(), strict=True)]
     path = tmp_path / "places.csv"
     path.write_text("\n".join(["lon,lat,y", *lines]))
     table = read_csv(path, UNKNOWN)

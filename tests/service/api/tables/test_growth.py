@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
-from service.codecs.csv_reader import TableReader
+from service.codecs.csv_rows import TableReader
 from service.codecs.features import FeatureCodec
 from service.codecs.ndjson import NdjsonReader
 from service.errors import InvalidRequest
