@@ -16,7 +16,7 @@ from training.candidates import Candidate
 from training.cost import describe_candidates
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
-from training.data.table import Dataset, Inputs, Rows, encode, to_graph_inputs
+from training.data.table import Dataset, Inputs, Rows, encode, require_values, to_graph_inputs
 from training.evaluation.assessment import Assessment, OutOfFoldPredictions, assess
 from training.evaluation.intervals import build_interval
 from training.evaluation.metrics import describe_below_baseline
@@ -62,6 +62,7 @@ def run(
     served = _Served(data, parts.training, fitted.predictor)
     if recipe.split.refit:
         served = _fit_to_all_rows(recipe, loaded)
+    require_values(served.data, served.rows)
     checked = served.data.features[parts.test if len(parts.test) else parts.training]
     files = _export(served, output_name(output), checked)
     row = to_graph_inputs(served.data.columns, checked[:1])

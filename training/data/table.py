@@ -193,6 +193,13 @@ def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
     return Dataset(columns, features, target, recorded_format(table))
 
 
+def require_values(data: Dataset, rows: Rows) -> None:
+    """Raise `DataError` if a column has no value in these rows, which a bundle cannot describe."""
+    for k, column in enumerate(data.columns):
+        if np.isnan(data.features[rows, k]).all():
+            raise DataError(f"All cells of {column.feature.name!r} are empty; leave it out.")
+
+
 def recorded_format(table: Table) -> TableFormat | None:
     """Return the properties of the file that the service cannot detect from a few of its rows."""
     csv_format = table.csv_format
@@ -260,17 +267,19 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     """Return each feature with its categories.
 
     They are those of the recipe or, if it has none, those of the training set, sorted. Of many
-    kinds, those of very few rows are left out if unknown ones are accepted.
+    kinds, those of very few rows are left out if unknown ones are accepted. An optional column may
+    have none: in the order of time, it may begin later.
 
     Raises:
-        DataError: a column of categories has no value.
+        DataError: a required column of categories has no value.
     """
     columns = []
     for feature in features:
         categories = tuple(feature.categories)
         if feature.type == "category" and not categories:
             categories = _learn_categories(_cells(table, feature)[training].drop_nulls(), feature)
-        if feature.type == "category" and not categories:
+        may_be_empty = feature.optional and feature.unseen == "other"
+        if feature.type == "category" and not categories and not may_be_empty:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         number_format = None if table.csv_format is None else table.number_format
         column = Column(feature, categories, number_format, _missing(table, feature))

@@ -236,23 +236,25 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Fit the preprocessing to the training set, ``[rows, columns]`` of `encode_features`.
 
-    The statistics are those of `list_large_categories`. Raise `DataError` if a column has no value
-    in the training set.
+    The statistics are those of `list_large_categories`. An optional column without a value in the
+    training set is imputed with zero. Raise `DataError` if another one has no value.
     """
     x = training.astype(np.float64)
     missing = np.isnan(x)
+    empty = np.asarray(missing.all(axis=0))
     for k, column in enumerate(columns):
-        if missing[:, k].all():
+        if empty[k] and not column.feature.optional:
             raise DataError(
                 f"All training cells of {column.feature.name!r} are empty; leave the column out."
             )
+    x[:, empty] = 0
     numeric = [
         k for k, column in enumerate(columns) if column.feature.type not in ("category", "datetime")
     ]
     calendars = [
         Calendar(k, x[:, k], trend=column.feature.trend)
         for k, column in enumerate(columns)
-        if column.feature.type == "datetime"
+        if column.feature.type == "datetime" and not empty[k]
     ]
     categories = [
         (k, len(column.categories))

@@ -41,3 +41,28 @@ def test_the_graph_predicts_words_and_dates_as_training_does(
         assert (found.argmax(axis=1) == target).mean() > 0.6
     else:
         assert np.corrcoef(found[:, 0], target)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("family", ["linear", "gradient-boosting"])
+def test_columns_may_begin_after_the_training_rows(family: str, tmp_path: Path) -> None:
+    """In the order of time, a number, a word and a date can be empty in all of the older rows."""
+    later = range(300, 400)
+    lines = [
+        f"{k},{k % 7 if k in later else ''},{'ab'[k % 2] if k in later else ''},"
+        f"{f'2024-01-{k % 28 + 1:02}' if k in later else ''},{k % 5}.5"
+        for k in range(400)
+    ]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["x,number,word,due_date,y", *lines]))
+    table = read_csv(path, UNKNOWN)
+    recipe = draft(table, str(path), "y", "later", family).recipe
+    recipe = recipe.model_copy(update={"target": recipe.target.model_copy(update={"labels": []})})
+    training = np.arange(250)
+    data = encode(table, recipe, training)
+
+    predictor = fit_model(recipe, data, training, training[:0]).predictor
+    graph = export(predictor, "found", len(data.columns))
+
+    assert {"number", "word", "due_date"} <= {one.feature.name for one in data.columns}
+    assert np.isfinite(predictor.predict(data.features)).all()
+    verify(graph, predictor, data.features)
