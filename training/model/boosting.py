@@ -104,6 +104,8 @@ def fit_gradient_boosting(recipe: Recipe, training: Examples, validation: Exampl
     # Threads wait for each other longer than small tables take.
     with threadpool_limits(None if encoded.size >= _PARALLEL_CELLS else 1, user_api="openmp"):
         seen = find_bins(encoded, edges)
+        # scikit-learn rejects a column without a value; no tree splits on a constant one.
+        seen[:, np.isnan(encoded).all(axis=0)] = 0
         for member in members:
             member.fit(seen, y, **unseen)
     return BoostedTrees(fitted.columns, edges, members)

@@ -155,8 +155,10 @@ class Preprocessing(nn.Module):
         *,
         calendars: Sequence[Calendar] = (),
         statistics: TargetStatistics | None = None,
+        wide: bool = False,
     ) -> None:
         super().__init__()
+        self.wide = wide
         self.steps = steps
         self.statistics = statistics
         self.numeric = list(numeric)
@@ -178,7 +180,7 @@ class Preprocessing(nn.Module):
     @property
     def input_dtype(self) -> torch.dtype:
         """The type of the graph's input; dates need 64 bits."""
-        return torch.float64 if self.calendars else torch.float32
+        return torch.float64 if self.wide else torch.float32
 
     def forward(self, x: Tensor, out_of_fold: Tensor | None = None) -> Tensor:
         """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled.
@@ -280,7 +282,13 @@ def fit_preprocessing(
         )
     lookup = None if statistics is None else statistics.lookup
     return Preprocessing(
-        steps, numeric, categories, indicated, calendars=calendars, statistics=lookup
+        steps,
+        numeric,
+        categories,
+        indicated,
+        calendars=calendars,
+        statistics=lookup,
+        wide=any(column.feature.type == "datetime" for column in columns),
     )
 
 

@@ -67,11 +67,12 @@ def test_other_sets_do_not_influence_the_fit() -> None:
 
 
 def test_an_empty_column_is_rejected() -> None:
-    """A column without a value in the training set cannot be used."""
+    """A column without a value in the training set cannot be used, unless it is optional."""
     empty = np.array([[np.nan, 0], [np.nan, 1]], dtype=np.float32)
+    required = Column(_NUMBER.feature.model_copy(update={"optional": False}))
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):
-        fit_preprocessing(recipe.Preprocessing(), [_NUMBER, _COLOR], empty)
+        fit_preprocessing(recipe.Preprocessing(), [required, _COLOR], empty)
 
 
 def test_rotated_pairs_are_rotations() -> None:
