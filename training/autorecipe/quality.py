@@ -222,13 +222,20 @@ def describe_fit(recipe: Recipe) -> list[str]:
         if network.hidden_layer_sizes
         else ""
     )
-    epochs = f", at most {training.epochs} epochs of {training.optimizer}" if training else ""
-    best = "validation set" if split.validation else "training set"
+    epochs = ""
+    if training is not None:
+        best = "validation" if split.validation and not split.refit else "training"
+        epochs = (
+            f", at most {training.epochs} epochs of {training.optimizer}; the model has the "
+            f"weights of the best epoch on the {best} set"
+        )
+    elif recipe.members:
+        epochs = f" of {len(recipe.members)} models"
     test = f"{split.test:.0%} of the rows" if split.test else ""
     folds = f"{split.folds}-fold cross-validation" if split.folds else ""
     measured = " and by ".join(filter(None, (test, folds)))
-    retained = f"the model has the weights of the best epoch on the {best}"
-    return [f"Family {network.family}{layers}{epochs}; {retained}. Measured on {measured}."]
+    again = ", then fitted to all rows" if split.refit else ""
+    return [f"Family {network.family}{layers}{epochs}. Measured on {measured}{again}."]
 
 
 def find_leaky_columns(
