@@ -51,7 +51,7 @@ class Shop:
     def __init__(self, serve: Serve, folder: Path) -> None:
         self.table = folder / "orders.csv"
         self.instants = write_table(self.table)
-        drafted = draft(read_csv(self.table, UNKNOWN), str(self.table), "sales", "orders", None)
+        drafted = draft(read_csv(self.table, UNKNOWN), str(self.table), "sales", "orders", "linear")
         self.recipe = drafted.recipe
 
         def publish(models: Path) -> None:

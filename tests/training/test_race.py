@@ -86,10 +86,10 @@ def test_a_table_with_dates_is_compared(tmp_path: Path, folders: Folders) -> Non
     path.write_text("\n".join(["born,a,y", *lines]))
     recipe, loaded = _loaded(path, "y", folders)
 
-    candidates = race(recipe, loaded)
+    candidates = race(recipe, loaded, families=["linear", "gradient-boosting"])
 
     deviation = loaded.target.std()
-    assert {"linear", "mlp", "gradient-boosting"} <= {one.family for one in candidates}
+    assert {"linear", "gradient-boosting"} <= {one.family for one in candidates}
     assert all(one.loss < deviation / 3 for one in candidates)
     assert all(len(one.recipe.features) == 2 for one in candidates)
 
