@@ -37,6 +37,8 @@ _MEGABYTE = 1_000_000
 _BATCH_SIZE = 256
 _RATIO = 3.0
 
+_CALIFORNIA_RMSE = 41_700
+
 
 @dataclass(frozen=True)
 class Check:
@@ -190,6 +192,14 @@ def _check_california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
     yield from _check_coverage(evaluated)
 
 
+def _check_california(evaluated: EvaluatedModel) -> Iterator[Check]:
+    y, test = evaluated.data.target, evaluated.parts.test
+    found = root_mean_squared_error(y[test], evaluated.predict(test)[:, 0])
+    claim = f"test RMSE at most {_CALIFORNIA_RMSE:,}, with eight numbers"
+    yield Check(claim, f"{found:,.0f}", bool(found <= _CALIFORNIA_RMSE))
+    yield from _check_coverage(evaluated)
+
+
 def _check_california_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
     y, test = evaluated.data.target, evaluated.parts.test
     found = root_mean_squared_error(y[test], evaluated.predict(test)[:, 0])
@@ -314,6 +324,7 @@ CHECKS: dict[str, Callable[[EvaluatedModel], Iterator[Check]]] = {
     "line": _check_line,
     "house_price": _check_house_price,
     "california_linear": _check_california_linear,
+    "california": _check_california,
     "california_mlp": _check_california_mlp,
     "king_county": _check_king_county,
     "admission": _check_admission,
