@@ -17,7 +17,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # All tests run with two workers for each core, because half of the time they wait for servers.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell echo $$((2 * $(CORES))))
-PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
+# Two processes on each core: threads of one would wait for those of the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal --numprocesses
 
 # Set up and run the whole test suite.
 test: $(VENV)/development

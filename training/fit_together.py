@@ -51,7 +51,7 @@ def fit_together(  # noqa: PLR0913, PLR0917 - what a fit depends on
         networks.append(build(plan.network, training.x, numbers_width, outputs))
     activation = plans[0].network.activation
     packed = PackedNetworks(networks, activation, [plan.network.dropout for plan in plans])
-    with _flush_denormal_numbers():
+    with _flush_denormal_numbers(), _use_one_thread():
         _fit(packed, plans, training, validation, loss)
     packed.unpack()
     return networks
@@ -111,6 +111,17 @@ def _flush_denormal_numbers() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def _use_one_thread() -> Iterator[None]:
+    """The steps are so short that threads wait for each other longer than they compute."""
+    default_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(default_threads)
 
 
 def _build_optimizer(packed: PackedNetworks, plans: Sequence[NetworkPlan]) -> PackedAdamW:

@@ -37,10 +37,10 @@ def test_a_linear_table_gets_a_linear_model(tmp_path: Path, folders: Folders) ->
     """With few rows, nothing is better."""
     recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(200, 2.0)), "y", folders)
 
-    candidates = race(recipe, loaded)
+    candidates = race(recipe, loaded, families=["linear", "gradient-boosting"])
 
     assert candidates[0].family == "linear"
-    assert {one.family for one in candidates} == {"linear", "mlp", "gradient-boosting"}
+    assert {one.family for one in candidates} == {"linear", "gradient-boosting"}
     assert [one.loss for one in candidates] == sorted(one.loss for one in candidates)
     assert all(len(one.losses) == 5 for one in candidates)
 
