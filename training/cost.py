@@ -6,16 +6,27 @@ from collections.abc import Mapping, Sequence
 from service.bundle import provenance
 from service.bundle.features import INPUT_NAME
 from training.candidates import Candidate
-from training.export.onnx_export import export
+from training.model.text import TableModel
 from training.onnx_files import Array, Graph
 
-_OUTPUT = "output"
 _RUNS = 200
 _REPEATS = 5
 
 
+def list_measurable(candidates: Sequence[Candidate]) -> list[tuple[TableModel, int]]:
+    """Return the models of the candidates after the first, with the number of their columns."""
+    return [
+        (one.predictor, one.row.shape[1])
+        for one in candidates[1:]
+        if one.predictor is not None and one.row is not None
+    ]
+
+
 def describe_candidates(
-    candidates: Sequence[Candidate], graph: bytes, inputs: Mapping[str, Array]
+    candidates: Sequence[Candidate],
+    graph: bytes,
+    inputs: Mapping[str, Array],
+    others: Sequence[bytes],
 ) -> list[provenance.Candidate]:
     """Return the entries of the manifest, with the size of each graph and the time of a row.
 
@@ -23,15 +34,16 @@ def describe_candidates(
         candidates: the first is published; others have the graph of their last fold.
         graph: that is published.
         inputs: of the graph by name, one row.
+        others: the graphs of the models of `list_measurable`.
     """
+    graphs = iter(others)
     described = []
     for k, candidate in enumerate(candidates):
+        found: tuple[int | None, float | None] = None, None
         if k == 0:
-            found: tuple[int | None, float | None] = len(graph), _measure_row(graph, inputs)
-        elif candidate.predictor is None or candidate.row is None:
-            found = None, None
-        else:
-            other = export(candidate.predictor, _OUTPUT, candidate.row.shape[1])
+            found = len(graph), _measure_row(graph, inputs)
+        elif candidate.predictor is not None and candidate.row is not None:
+            other = next(graphs)
             found = len(other), _measure_row(other, {INPUT_NAME: candidate.row})
         described.append(candidate.describe(*found))
     return described

@@ -13,7 +13,7 @@ from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from training.autorecipe.quality import describe_caveats, find_rare_label
 from training.candidates import Candidate
-from training.cost import describe_candidates
+from training.cost import describe_candidates, list_measurable
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
 from training.data.table import Dataset, Inputs, Rows, encode, require_values, to_graph_inputs
@@ -64,7 +64,7 @@ def run(
         served = _fit_to_all_rows(recipe, loaded)
     require_values(served.data, served.rows)
     checked = served.data.features[parts.test if len(parts.test) else parts.training]
-    files = _export(served, output_name(output), checked)
+    files, others = _export(served, output_name(output), checked, candidates)
     row = to_graph_inputs(served.data.columns, checked[:1])
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -82,7 +82,7 @@ def run(
             provenance.DataOrigin(source=table.name, sha256=table.sha256, rows=len(target)),
             (parts.training, parts.validation, parts.test),
             started,
-            describe_candidates(candidates, files[MODEL], row),
+            describe_candidates(candidates, files[MODEL], row, others),
         ),
         files={},
     )
@@ -130,10 +130,16 @@ def _fit_to_all_rows(recipe: Recipe, loaded: LoadedRows) -> _Served:
     return _Served(data, rows, predictor)
 
 
-def _export(served: _Served, output: str, rows: Inputs) -> dict[str, bytes]:
-    """Return the graph, verified on these rows, and the examples of the bundle."""
-    graph = onnx_export.export(served.predictor, output, len(served.data.columns))
+def _export(
+    served: _Served, output: str, rows: Inputs, candidates: Sequence[Candidate]
+) -> tuple[dict[str, bytes], list[bytes]]:
+    """Return the files of the bundle, and the graphs of other candidates.
+
+    The graph of the bundle is verified on these rows.
+    """
     columns = served.data.columns
+    exported = [(served.predictor, len(columns)), *list_measurable(candidates)]
+    graph, *others = onnx_export.export_all(exported, output)
     onnx_export.verify(graph, served.predictor, rows, columns)
     examples = onnx_export.create_examples(served.predictor, rows, output, columns)
-    return {MODEL: graph, EXAMPLES: to_json(examples)}
+    return {MODEL: graph, EXAMPLES: to_json(examples)}, others

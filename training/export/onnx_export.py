@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph
 from training.export.merging import merge
 from training.export.output_choice import find_output
+from training.export.splitting import ModuleNames, split
 from training.export.text_input import add_texts
 from training.export.trees import append_exponential, compare_with_edges, join_members
 from training.export.trimming import trim
@@ -39,6 +40,7 @@ _BATCHES = (1, 2, 7)
 _OPSET = 18
 _OPSETS = {"": _OPSET, "ai.onnx.ml": 3}
 _COLUMNS = "columns"
+_ENCODED_COLUMNS = "encoded_columns"
 _LARGEST_BATCH = 16_384
 _MAX_RUNS = 20_000
 _EXAMPLE_ROWS = 8
@@ -60,33 +62,80 @@ class ReferenceModel(PredictingModel, Protocol):
         """The name of the model or its library, for messages."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A fitted module to export, with an example input whose first dimension is the batch."""
+
+    module: nn.Module
+    probe: torch.Tensor
+    input_name: str
+    output_name: str
+
+
 def export(predictor: TableModel, output: str, columns: int) -> bytes:
     """Export the predictor as ONNX: input ``features`` or ``text`` or both, one output.
 
     The graph takes any batch size. Its bytes only depend on the weights; paths and times are
     removed.
     """
+    return export_all([(predictor, columns)], output)[0]
+
+
+def export_all(predictors: Sequence[tuple[TableModel, int]], output: str) -> list[bytes]:
+    """Export several predictors, each with the number of its columns, as `export` does.
+
+    PyTorch's exporter needs more than a second for each call, so there is one for all networks.
+    """
+    parts = [part for one, columns in predictors for part in _list_parts(one, columns, output)]
+    graphs = iter(_export_parts(parts) if parts else [])
+    return [_assemble(predictor, graphs, output) for predictor, _ in predictors]
+
+
+def _list_parts(predictor: TableModel, columns: int, output: str) -> Iterator[_Part]:
+    """Yield the modules of a predictor that PyTorch exports, in the order of `_assemble`."""
     if isinstance(predictor, TextModel):
-        return add_texts(export(predictor.model, output, predictor.width), predictor)
+        yield from _list_parts(predictor.model, predictor.width, output)
+    elif isinstance(predictor, Blend):
+        for member in predictor.members:
+            yield from _list_parts(member, columns, output)
+    elif not isinstance(predictor, Estimator):
+        probe = torch.zeros(3, columns, dtype=predictor.preprocessing.input_dtype)
+        yield _Part(fold_scaler(predictor), probe, INPUT_NAME, output)
+    elif isinstance(predictor.fitted, BoostedTrees) and predictor.fitted.columns.encodes:
+        rows = torch.from_numpy(_create_probe(predictor))
+        yield _Part(predictor.fitted.columns, rows, "raw_columns", _ENCODED_COLUMNS)
+
+
+def _assemble(predictor: TableModel, parts: Iterator[onnx.ModelProto], output: str) -> bytes:
+    """Return the graph of a predictor from those of its modules."""
+    if isinstance(predictor, TextModel):
+        return add_texts(_assemble(predictor.model, parts, output), predictor)
     if isinstance(predictor, Blend):
-        graphs = [export(member, output, columns) for member in predictor.members]
+        graphs = [_assemble(member, parts, output) for member in predictor.members]
         return merge(graphs, predictor.weights, output)
     if isinstance(predictor, Estimator):
-        return _convert_estimator(predictor, output)
-    probe = torch.zeros(3, columns, dtype=predictor.preprocessing.input_dtype)
-    return export_module(fold_scaler(predictor), probe, INPUT_NAME, output)
+        return _convert_estimator(predictor, parts, output)
+    return _serialize(next(parts))
 
 
-def _convert_estimator(estimator: Estimator, output: str) -> bytes:
+def _create_probe(estimator: Estimator) -> Inputs:
+    """Return example rows, of 64 bits if there are dates."""
+    columns = estimator.recipe.features
+    has_dates = any(feature.type == "datetime" for feature in columns)
+    shape = (3, len(columns))
+    return np.zeros(shape, np.float64) if has_dates else np.zeros(shape, np.float32)
+
+
+def _convert_estimator(
+    estimator: Estimator, parts: Iterator[onnx.ModelProto], output: str
+) -> bytes:
     """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
     columns, labels = estimator.recipe.features, estimator.recipe.target.labels
-    has_dates = any(feature.type == "datetime" for feature in columns)
-    datatype: Datatype = "FP64" if has_dates else "FP32"
-    shape = (3, len(columns))
-    probe: Inputs = np.zeros(shape, np.float64) if has_dates else np.zeros(shape, np.float32)
+    probe = _create_probe(estimator)
+    datatype: Datatype = "FP64" if probe.dtype == np.float64 else "FP32"
     fitted = estimator.fitted
     is_boosted = isinstance(fitted, BoostedTrees)
-    model = _convert_trees(fitted, probe) if is_boosted else _convert(fitted, len(columns))
+    model = _convert_trees(fitted, parts) if is_boosted else _convert(fitted, len(columns))
     if estimator.recipe.target.log:
         append_exponential(model)
     foreign = ForeignGraph(model)
@@ -106,22 +155,19 @@ def _convert(fitted: Any, columns: int) -> onnx.ModelProto:  # noqa: ANN401 - sc
     return model
 
 
-def _convert_trees(fitted: BoostedTrees, probe: Inputs) -> onnx.ModelProto:
-    """Convert trees, and connect them to the graph that encodes their columns."""
+def _convert_trees(fitted: BoostedTrees, parts: Iterator[onnx.ModelProto]) -> onnx.ModelProto:
+    """Convert trees, and connect them to the graph that encodes their columns, the next part."""
     models = [_convert(member, len(fitted.edges)) for member in fitted.members]
     join_members(models)
     trees = models[0]
     compare_with_edges(trees, fitted.edges)
     if not fitted.columns.encodes:
         return trees
-    rows = torch.from_numpy(probe)
-    before = onnx.load_from_string(
-        export_module(fitted.columns, rows, "raw_columns", "encoded_columns")
-    )
+    before = next(parts)
     version = max(before.ir_version, trees.ir_version)
     before.ir_version = trees.ir_version = version
     return compose.merge_models(
-        before, trees, io_map=[("encoded_columns", _COLUMNS)], prefix1="encoding/"
+        before, trees, io_map=[(_ENCODED_COLUMNS, _COLUMNS)], prefix1="encoding/"
     )
 
 
@@ -132,23 +178,49 @@ def export_module(
 
     The first dimension of ``probe``, an example input, is the batch.
     """
+    return _serialize(*_export_parts([_Part(module, probe, input_name, output_name)]))
+
+
+class _Parts(nn.Module):
+    """Modules side by side, each with its own input and output."""
+
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(part.module for part in parts)
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map the input of each module to its output."""
+        return tuple(part(x) for part, x in zip(self.parts, inputs, strict=True))
+
+
+def _export_parts(parts: Sequence[_Part]) -> list[onnx.ModelProto]:
+    """Export modules in one call, and return a graph of each."""
+    names = [
+        ModuleNames(f"input_{k}", f"output_{k}", part.input_name, part.output_name, f"parts.{k}.")
+        for k, part in enumerate(parts)
+    ]
     with _silence_exporter():
         program = torch.onnx.export(
-            module,
-            (probe,),
+            _Parts(parts).eval(),
+            tuple(part.probe for part in parts),
             dynamo=True,
-            input_names=[input_name],
-            output_names=[output_name],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=[one.input_name for one in names],
+            output_names=[one.output_name for one in names],
+            dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in parts),),
             opset_version=_OPSET,
             external_data=False,
             verbose=False,
         )
     if program is None:
         raise ExportError("PyTorch's exporter returned no graph; nothing was published.")
-    graph: onnx.ModelProto = program.model_proto
-    trim(graph)
-    strip(graph)
+    graphs = split(program.model_proto, names)
+    for graph in graphs:
+        trim(graph)
+        strip(graph)
+    return graphs
+
+
+def _serialize(graph: onnx.ModelProto) -> bytes:
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 

@@ -9,7 +9,7 @@ from service.bundle.manifest import output_name
 from training.data.table import Dataset, Float32s, encode, table_from_rows
 from training.errors import ExportError
 from training.export.manifest import describe_output
-from training.export.onnx_export import create_examples, export, verify
+from training.export.onnx_export import create_examples, export, export_all, verify
 from training.learn import fit_model
 from training.model.networks import Predictor
 from training.onnx_files import Graph
@@ -146,9 +146,13 @@ def test_missing_values_of_examples_are_null() -> None:
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:
-    """The file has no time and no path."""
+    """The file has no time and no path, and does not depend on what is exported with it."""
     predictor, data = _learned(_recipe("mlp", "regression", seed=4))
+    other, _ = _learned(_recipe("linear", "regression", seed=1))
+    columns = len(data.columns)
 
-    first, second = (export(predictor, "value", len(data.columns)) for _ in range(2))
+    alone = [export(one, "value", columns) for one in (predictor, predictor, other)]
+    together = export_all([(predictor, columns), (other, columns)], "value")
 
-    assert first == second
+    assert alone[0] == alone[1] == together[0]
+    verify(together[1], other, data.features)
