@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.data.table import Float32s, Floats
+from training.evaluation.losses import compute_loss, select_values
 from training.model.blend import mix
 
 _STEPS = 20
@@ -13,36 +14,6 @@ _MIN_WEIGHT = 0.04
 # Members with equal weights, and the shares of these weights that are compared.
 _EQUAL = 6
 _SHARES = (0.0, 0.5, 1.0)
-_SMALLEST_PROBABILITY = 1e-6
-
-
-def compute_loss(target: Floats, predictions: Float32s, *, classes: bool) -> float:
-    """Return the RMSE of values, or the log loss of labels.
-
-    Args:
-        target: ``[rows]``, raw values or positions of labels.
-        predictions: ``[rows, outputs]`` as a graph returns them.
-        classes: whether the target has labels.
-    """
-    values = _select_values(target, predictions, classes=classes)
-    if classes:
-        return float(-np.mean(np.log(values)))
-    return float(np.sqrt(np.mean(np.square(target - values))))
-
-
-def _select_values(target: Floats, predictions: Float32s, *, classes: bool) -> Floats:
-    """Return the predicted values, or the probability of each row's true label, ``[rows]``."""
-    if not classes:
-        return predictions[:, 0].astype(np.float64)
-    positions = target.astype(np.intp)
-    if predictions.shape[1] == 1:
-        second = predictions[:, 0].astype(np.float64)
-        shares = np.where(positions == 1, second, 1 - second)
-    else:
-        shares = predictions[np.arange(len(target)), positions].astype(np.float64)
-        shares = shares / predictions.sum(axis=1, dtype=np.float64)
-    # Some models are sure of a wrong label, whose logarithm is infinite.
-    return np.asarray(np.clip(shares, _SMALLEST_PROBABILITY, 1))
 
 
 def choose_weights(target: Floats, predictions: Sequence[Float32s], *, classes: bool) -> Floats:
@@ -60,7 +31,7 @@ def choose_weights(target: Floats, predictions: Sequence[Float32s], *, classes: 
         The weight of each member; many are zero, and their sum is one.
     """
     # The loss of labels only depends on the probability of the true one.
-    values = np.stack([_select_values(target, one, classes=classes) for one in predictions])
+    values = np.stack([select_values(target, one, classes=classes) for one in predictions])
     generator = np.random.default_rng(0)
     counts = np.zeros(len(values))
     for _ in range(_SAMPLES):

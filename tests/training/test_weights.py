@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from training.data.table import Float32s, Floats
-from training.weights import choose_weights, compute_loss, mix_out_of_fold
+from training.evaluation.losses import compute_loss
+from training.weights import choose_weights, mix_out_of_fold
 
 _GENERATOR = np.random.default_rng(0)
 

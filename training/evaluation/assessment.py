@@ -9,6 +9,7 @@ import numpy as np
 from service.bundle.manifest import Baseline, Evaluation, SplitRule
 from training.data.split import RowSplit, create_splitter
 from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, Table, encode
+from training.evaluation.losses import compute_loss
 from training.evaluation.metrics import (
     measure,
     measure_low_confidence,
@@ -191,7 +192,7 @@ def measure_permutation_importance(
 
     def compute_error(shuffled: Inputs) -> float:
         predictions = fitted.predictor.predict(shuffled)
-        return measure(recipe, target, predictions, fitted.threshold)[metric]
+        return compute_loss(target, predictions, classes=recipe.is_classification)
 
     unshuffled = compute_error(features)
     importance = {}
