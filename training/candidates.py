@@ -20,13 +20,13 @@ from training.data.split import create_splitter
 from training.data.table import Dataset, Float32s, Floats, Inputs, Rows, encode
 from training.errors import FitError
 from training.evaluation.assessment import OutOfFoldPredictions
+from training.evaluation.losses import compute_loss
 from training.learn import find_group, fit_networks_together, fit_predictor
 from training.model.estimators import fit_estimator
 from training.model.network_drafts import draw_networks
 from training.model.text import TableModel, encode_numbers
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
-from training.weights import compute_loss
 
 _FOLDS = 5
 _MIN_FOLDS = 2
@@ -59,14 +59,18 @@ class Folds:
         """Of the measured rows of each fold."""
         return [self.loaded.target[measured] for _, measured in self.pairs]
 
+    def require_time(self) -> None:
+        """Raise `FitError` after the deadline."""
+        if time.perf_counter() > self.deadline:
+            raise FitError("no time is left")
+
     def encode(self, recipe: Recipe) -> Iterator["EncodedFold"]:
         """Encode all rows for each fold; text becomes numbers.
 
         Raise `FitError` after the deadline.
         """
         for fitting, measuring in self.pairs:
-            if time.perf_counter() > self.deadline:
-                raise FitError("no time is left")
+            self.require_time()
             data = encode(self.loaded.table, recipe, fitting)
             _, numeric, encoded = encode_numbers(recipe, data, fitting)
             yield EncodedFold(numeric, encoded, fitting, measuring)
@@ -267,26 +271,23 @@ def _measure_networks(recipe: Recipe, folds: Folds) -> Iterator[Candidate]:
     if recipe.target.log:
         recipes[::2] = [_update(one, target={"log": False}) for one in recipes[::2]]
     recipes.sort(key=lambda one: str(find_group(one)))
-    groups = [list(group) for _, group in groupby(recipes, find_group)]
-    predictions: list[list[Float32s]] = [[] for _ in recipes]
-    for fold in folds.encode(recipe):
-        update = {"features": fold.recipe.features}
-        fitted = [
-            predictor
-            for group in groups
-            for predictor in fit_networks_together(
-                [one.model_copy(update=update) for one in group],
-                fold.data,
-                fold.fitting,
-                fold.nothing,
-            )
-        ]
-        for of_network, predictor in zip(predictions, fitted, strict=True):
-            of_network.append(predictor.predict(fold.unseen))
+    encoded = list(folds.encode(recipe))
+    rows_of_folds = [(fold.data, fold.fitting, fold.nothing) for fold in encoded]
+    predictions: list[list[Float32s]] = []
+    fitted = []
+    for _, group in groupby(recipes, find_group):
+        folds.require_time()
+        of_folds = fit_networks_together(list(group), rows_of_folds)
+        for of_network in zip(*of_folds, strict=True):
+            found = [
+                one.predict(fold.unseen) for one, fold in zip(of_network, encoded, strict=True)
+            ]
+            predictions.append(found)
+            fitted.append(of_network[-1])
     for one, found, predictor in zip(recipes, predictions, fitted, strict=True):
         candidate = create_candidate(_keep_steps(one, folds), folds, found, started)
         seconds = (time.perf_counter() - started) / len(recipes)
-        yield replace(candidate, seconds=seconds, predictor=predictor, row=fold.unseen[:1])
+        yield replace(candidate, seconds=seconds, predictor=predictor, row=encoded[-1].unseen[:1])
 
 
 def _keep_steps(recipe: Recipe, folds: Folds) -> Recipe:

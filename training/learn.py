@@ -9,9 +9,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from training.data.table import Dataset, Float32s, Floats, Rows
-from training.fit import History, TrainingSet, fit
+from training.fit import History, TrainingSet, fit, measure
 from training.fit_together import fit_together
 from training.model.blend import Blend
+from training.model.convex import solve
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import select_loss
 from training.model.network_drafts import NetworkPlan, find_common_keys
@@ -106,7 +107,7 @@ def _fit_members(
             members.append(predictor)
             histories += history
         else:
-            fitted = fit_networks_together(recipes, data, training, validation)
+            (fitted,) = fit_networks_together(recipes, [(data, training, validation)])
             networks = Ensemble([one.networks for one in fitted])
             shares = [weight / sum(weights) for weight in weights]
             mixed = MixedPredictor(fitted[0].preprocessing, networks, fitted[0].head, shares)
@@ -125,26 +126,41 @@ def find_group(recipe: Recipe) -> str | None:
 
 
 def fit_networks_together(
-    recipes: Sequence[Recipe], data: Dataset, training: Rows, validation: Rows
-) -> list[Predictor]:
-    """Fit networks that have the same group; the validation set decides when to stop."""
+    recipes: Sequence[Recipe], folds: Sequence[tuple[Dataset, Rows, Rows]]
+) -> list[list[Predictor]]:
+    """Fit networks that have the same group to each fold.
+
+    Args:
+        recipes: of one group.
+        folds: of each, the encoded rows, the training set, and the validation set, which decides
+            when to stop; all folds have one, or none has.
+
+    Returns:
+        For each fold, the predictor of each recipe.
+    """
     plans = [
         NetworkPlan(recipe.network, recipe.preprocessing, recipe.training)
         for recipe in recipes
         if recipe.training is not None
     ]
     first = recipes[0]
-    prepared = _prepare(first, plans[0].training, data, training, validation)
+    prepared = [_prepare(first, plans[0].training, *fold) for fold in folds]
+    widths = {(one.preprocessing.numbers_width, one.training.x.shape[1]) for one in prepared}
+    if len(widths) > 1:  # a category or a gap is only in some folds
+        return [fit_networks_together(recipes, [fold])[0] for fold in folds]
     networks = fit_together(
         plans,
-        prepared.training,
-        prepared.validation,
-        prepared.preprocessing.numbers_width,
+        [one.training for one in prepared],
+        [one.validation for one in prepared if one.validation is not None],
+        prepared[0].preprocessing.numbers_width,
         first.output_width,
         select_loss(first),
         [_get_seed(recipe) for recipe in recipes],
     )
-    return [prepared.create_predictor([network]) for network in networks]
+    return [
+        [one.create_predictor([network]) for network in of_fold]
+        for one, of_fold in zip(prepared, networks, strict=True)
+    ]
 
 
 def _fit_one(
@@ -207,8 +223,14 @@ def _fit_networks(
         torch.manual_seed(_get_seed(recipe) + member)
         width = prepared.preprocessing.numbers_width
         network = build(recipe.network, prepared.training.x, width, recipe.output_width)
-        loss = select_loss(recipe)
-        histories.append(fit(network, loss, prepared.training, prepared.validation, plan))
+        sets = prepared.training, prepared.validation
+        if plan.optimizer == "scikit-learn" and isinstance(network, nn.Linear):
+            rows = prepared.training
+            labels = len(recipe.target.labels)
+            solve(network, (rows.x, rows.y, rows.weight), plan.l2, labels)
+            histories.append(measure(network, select_loss(recipe), *sets))
+        else:
+            histories.append(fit(network, select_loss(recipe), *sets, plan))
         networks.append(network)
     return prepared.create_predictor(networks), histories
 

@@ -41,8 +41,8 @@ def _draw(*, dropout: float | None = None, **training: object) -> list[NetworkPl
 
 
 def _fit(plans: list[NetworkPlan], seeds: list[int], **data: Any) -> list[nn.Module]:  # noqa: ANN401 - of either set
-    sets = {"training": _examples(90, seed=1), "validation": None} | data
-    return fit_together(
+    sets = {"training": [_examples(90, seed=1)], "validation": []} | data
+    (networks,) = fit_together(
         plans,
         sets["training"],
         sets["validation"],
@@ -51,6 +51,7 @@ def _fit(plans: list[NetworkPlan], seeds: list[int], **data: Any) -> list[nn.Mod
         _CROSS_ENTROPY,
         seeds,
     )
+    return networks
 
 
 def _score(network: nn.Module) -> np.ndarray[Any, Any]:
@@ -86,6 +87,20 @@ def test_a_network_does_not_depend_on_the_others() -> None:
         np.testing.assert_allclose(_score(alone), _score(together[seed]), atol=1e-4)
 
 
+def test_training_sets_do_not_depend_on_each_other() -> None:
+    """Each network is that of its set alone, to rounding, though sets have different lengths."""
+    plans = _draw(dropout=0.3, batch_size=32, epochs=5)
+    sets = [_examples(90, seed=1), _examples(91, seed=4), _examples(89, seed=5)]
+    seeds = [*range(6)]
+
+    together = fit_together(plans, sets, [], _NUMBERS, _LABELS, _CROSS_ENTROPY, seeds)
+
+    for one, networks in zip(sets, together, strict=True):
+        alone = _fit(plans, seeds, training=[one])
+        for network, other in zip(networks, alone, strict=True):
+            np.testing.assert_allclose(_score(network), _score(other), atol=1e-4)
+
+
 def test_the_same_seeds_give_the_same_networks() -> None:
     """All random numbers are those of the seeds; others give other networks."""
     plans = _draw(epochs=2)
@@ -108,7 +123,7 @@ def test_each_network_has_the_weights_of_its_best_epoch() -> None:
         return np.array(losses)
 
     plans = _draw(epochs=12, schedule="constant", learning_rate=0.02, patience=12)
-    stopped = measure(_fit(plans, [*range(6)], validation=validation))
+    stopped = measure(_fit(plans, [*range(6)], validation=[validation]))
 
     shorter = [
         _draw(epochs=epochs, schedule="constant", learning_rate=0.02) for epochs in (1, 6, 12)
@@ -124,7 +139,7 @@ def test_a_loss_that_is_not_finite_is_reported() -> None:
     infinite = TrainingSet(data.x * torch.inf, data.y, data.weight)
 
     with pytest.raises(FitError, match="learning_rate below"):
-        _fit(_draw(epochs=2), [*range(6)], training=infinite)
+        _fit(_draw(epochs=2), [*range(6)], training=[infinite])
 
 
 def test_draws_are_the_same_for_a_seed_and_share_batches() -> None:

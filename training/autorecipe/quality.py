@@ -223,7 +223,9 @@ def describe_fit(recipe: Recipe) -> list[str]:
         else ""
     )
     epochs = ""
-    if training is not None:
+    if training is not None and training.optimizer == "scikit-learn":
+        epochs = ", fitted to the optimum by scikit-learn"
+    elif training is not None:
         best = "validation" if split.validation and not split.refit else "training"
         epochs = (
             f", at most {training.epochs} epochs of {training.optimizer}; the model has the "

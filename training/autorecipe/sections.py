@@ -110,16 +110,15 @@ def choose_training(family: str, rows: int, columns: int, labels: int) -> dict[s
         return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
     if optimizer == "AdamW":
         return _choose_mini_batches(rows, labels)
-    return _choose_full_batches(rows, columns)
+    return _choose_solver(rows, columns)
 
 
-def _choose_full_batches(rows: int, columns: int) -> dict[str, Any]:
-    """Train on full batches to the optimum; few rows per column need a stronger penalty."""
+def _choose_solver(rows: int, columns: int) -> dict[str, Any]:
+    """Fit to the optimum; few rows per column need a stronger penalty."""
     return {
-        "optimizer": "LBFGS",
+        "optimizer": "scikit-learn",
         "learning_rate": 1.0,
-        "epochs": 100,
-        "patience": 3,
+        "epochs": 1,
         "l2": max(_MIN_PENALTY, float(f"{_PENALTY * columns / rows:.1g}")),
         "precision": 64,
     }

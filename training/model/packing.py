@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from training.model.networks import Embedded, Periodic, PiecewiseLinear
 from training.recipe.table import Activation
@@ -43,11 +44,48 @@ class _Slice:
         self.own.data.copy_(part.T if self.transposed else part)
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Networks whose first layers have the same inputs, but for their frequencies."""
+
+    embeddings: Sequence[Embedded | None]
+    """Of each training set."""
+    sets: Tensor
+    """``[networks]``: the training set of each network."""
+
+    def embed(self, position: int, x: Tensor) -> Tensor:
+        """Return the inputs from a training set, as far as they have no parameters."""
+        embedded = self.embeddings[position]
+        is_fixed = embedded is not None and isinstance(embedded.embedding, PiecewiseLinear)
+        return embedded(x) if embedded is not None and is_fixed else x
+
+    def expand(self, x: Tensor, frequency: Tensor) -> Tensor:
+        """Map ``[sets, rows, width]`` to the inputs of each network, ``[networks, rows, width]``.
+
+        Args:
+            x: rows of `embed`.
+            frequency: of each network, ``[networks, numbers, frequencies]``; empty for others.
+        """
+        first = self.embeddings[0]
+        each = x.expand(len(self.sets), -1, -1) if len(x) == 1 else x.index_select(0, self.sets)
+        if first is None or not isinstance(first.embedding, Periodic):
+            return each
+        numbers, others = each[:, :, : first.numbers], each[:, :, first.numbers :]
+        angle = 2 * math.pi * numbers.unsqueeze(3) * frequency.unsqueeze(1)
+        parts = [numbers, torch.sin(angle).flatten(2), torch.cos(angle).flatten(2), others]
+        return torch.cat(parts, dim=2)
+
+
 class PackedNetworks(nn.Module):
     """MLPs of `training.model.networks.build` with padded layers, multiplied in batches.
 
     Padding is zero and has gradients of zero, because every activation of `ACTIVATIONS` here maps
     zero to zero. Dropout has the same random numbers in all networks, which start differently.
+
+    Args:
+        networks: for each training set, those of the same plans, in the same order.
+        activation: of all networks.
+        dropouts: of each plan.
     """
 
     def __init__(
@@ -67,7 +105,16 @@ class PackedNetworks(nn.Module):
         groups: dict[tuple[type, int] | None, list[int]] = {}
         for k in self.order:
             groups.setdefault(_describe_embedding(embeddings[k]), []).append(k)
-        self._groups = [embeddings[group[0]] for group in groups.values()]
+        plans = len(dropouts)
+        self.sets = torch.tensor([k // plans for k in self.order])
+        """``[networks]``: the training set of each network, in ``order``."""
+        self._groups = [
+            _Group(
+                [embeddings[first + group[0] % plans] for first in range(0, len(networks), plans)],
+                torch.tensor([k // plans for k in group]),
+            )
+            for group in groups.values()
+        ]
         self._frequencies = nn.ParameterList()
         self._weights, self._biases = nn.ParameterList(), nn.ParameterList()
         for group in groups.values():
@@ -81,7 +128,7 @@ class PackedNetworks(nn.Module):
         outputs = linears[0][-1].out_features
         self._pack([(k, linears[k][-1]) for k in self.order], units, outputs)
         self._retained: Tensor
-        retained = 1 - torch.tensor([dropouts[k] for k in self.order])
+        retained = 1 - torch.tensor([dropouts[k % plans] for k in self.order])
         self.register_buffer("_retained", retained.view(-1, 1, 1))
 
     def _pack(self, layers: Sequence[tuple[int, nn.Linear]], inputs: int, outputs: int) -> None:
@@ -112,14 +159,17 @@ class PackedNetworks(nn.Module):
         part.read()
         self._slices[network].append(part)
 
-    def embed(self, x: Tensor) -> list[Tensor]:
+    def embed(self, sets: Sequence[Tensor]) -> list[Tensor]:
         """Return the inputs of each group of networks, as far as they have no parameters.
 
         Args:
-            x: ``[rows, width]``, preprocessed.
+            sets: of each training set, ``[rows, width]``, preprocessed.
+
+        Returns:
+            ``[sets, rows, width]`` for each group; sets with fewer rows end with zeros.
         """
         return [
-            group(x) if group is not None and isinstance(group.embedding, PiecewiseLinear) else x
+            pad_sequence([group.embed(k, x) for k, x in enumerate(sets)], batch_first=True)
             for group in self._groups
         ]
 
@@ -130,7 +180,7 @@ class PackedNetworks(nn.Module):
         """
         firsts = len(self._groups)
         first = [
-            torch.baddbmm(bias, self._expand(group, x, frequency, len(weight)), weight)
+            torch.baddbmm(bias, group.expand(x, frequency), weight)
             for group, x, frequency, weight, bias in zip(
                 self._groups,
                 inputs,
@@ -152,24 +202,6 @@ class PackedNetworks(nn.Module):
             x = self._drop(self._activate(x), step * _MOST_LAYERS + depth)
         x = torch.cat([x, *finished]) if finished else x
         return torch.baddbmm(self._biases[-1], x, self._weights[-1])
-
-    def _expand(
-        self, group: Embedded | None, x: Tensor, frequency: Tensor, networks: int
-    ) -> Tensor:
-        """Return the inputs of the first layer, ``[networks, rows, width]``."""
-        if group is None or not isinstance(group.embedding, Periodic):
-            return x.expand(networks, -1, -1)
-        numbers = x[:, : group.numbers]
-        angle = 2 * math.pi * numbers.unsqueeze(2) * frequency.unsqueeze(1)
-        return torch.cat(
-            [
-                numbers.expand(networks, -1, -1),
-                torch.sin(angle).flatten(2),
-                torch.cos(angle).flatten(2),
-                x[:, group.numbers :].expand(networks, -1, -1),
-            ],
-            dim=2,
-        )
 
     def _drop(self, x: Tensor, seed: int) -> Tensor:
         """Set units to zero at random, in training mode."""

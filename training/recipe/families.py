@@ -33,7 +33,7 @@ class TableFamily:
     binary_loss: Literal["cross-entropy", "perceptron"] = "cross-entropy"
     binary_activation: Literal["sigmoid", "hard-sigmoid"] = "sigmoid"
     """What turns the score of the second of two labels into a probability."""
-    draft_optimizer: Literal["LBFGS", "SGD", "AdamW"] | None = None
+    draft_optimizer: Literal["scikit-learn", "SGD", "AdamW"] | None = None
     """The optimizer of a drafted recipe; None for families without a training loop."""
     drafted: bool = False
     """Whether ``new`` offers the family."""
@@ -43,10 +43,18 @@ class TableFamily:
 
 TABLE_FAMILIES: Mapping[str, TableFamily] = {
     "linear": TableFamily(
-        tasks=REGRESSION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+        tasks=REGRESSION,
+        additive=True,
+        draft_optimizer="scikit-learn",
+        drafted=True,
+        candidate=True,
     ),
     "logistic": TableFamily(
-        tasks=CLASSIFICATION, additive=True, draft_optimizer="LBFGS", drafted=True, candidate=True
+        tasks=CLASSIFICATION,
+        additive=True,
+        draft_optimizer="scikit-learn",
+        drafted=True,
+        candidate=True,
     ),
     "perceptron": TableFamily(
         tasks=CLASSIFICATION,

@@ -4,7 +4,7 @@ import re
 from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Side
@@ -13,6 +13,7 @@ from training.recipe.table import (
     Activation,
     ModelDescription,
     NotNegative,
+    Optimizer,
     OptimizerSettings,
     Section,
     SeededRecipe,
@@ -184,6 +185,13 @@ class ImageTraining(OptimizerSettings):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 is faster on GPUs and recent CPUs"
     )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _require_gradients(cls, optimizer: Optimizer) -> Optimizer:
+        if optimizer == "scikit-learn":
+            raise ValueError("scikit-learn only fits linear and logistic models of tables")
+        return optimizer
 
 
 class ImageRecipe(SeededRecipe):

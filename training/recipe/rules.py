@@ -34,6 +34,13 @@ def _loss(recipe: Recipe) -> str | None:
     return recipe.training.loss if recipe.training else None
 
 
+def _is_convex(recipe: Recipe) -> bool:
+    """Return whether the loss is convex in the weights, and smooth."""
+    is_linear = recipe.network.family in ("linear", "logistic")
+    has_penalty = recipe.training is not None and recipe.training.l1 > 0
+    return is_linear and not has_penalty and _loss(recipe) in (None, "mse", "cross-entropy")
+
+
 def _has_training_loop(recipe: Recipe) -> bool:
     return recipe.family.fitter == "PyTorch"
 
@@ -195,6 +202,13 @@ _RULES: Rules = [
         and r.training.nesterov
         and r.training.momentum == 0
         and "training.nesterov: needs momentum"
+    ),
+    lambda r: (
+        r.training is not None
+        and r.training.optimizer == "scikit-learn"
+        and not _is_convex(r)
+        and "training.optimizer: scikit-learn only fits the families linear and logistic, with "
+        "their default loss and without l1; choose another"
     ),
     lambda r: _has_training_loop(r) and r.training is None and "training: this section is required",
     lambda r: (

@@ -31,6 +31,7 @@ Optimizer = Literal[
     "NAdam",
     "Adafactor",
     "LBFGS",
+    "scikit-learn",
 ]
 Schedule = Literal["constant", "step", "exponential", "cosine", "one-cycle", "inverse-time"]
 

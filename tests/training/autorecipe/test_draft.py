@@ -225,8 +225,7 @@ def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
     )
     (sentence,) = describe_fit(drafted.recipe)
     assert sentence == (
-        "Family linear, at most 100 epochs of LBFGS; the model has the weights of the best epoch "
-        "on the training set. Measured on 5-fold cross-validation."
+        "Family linear, fitted to the optimum by scikit-learn. Measured on 5-fold cross-validation."
     )
 
 

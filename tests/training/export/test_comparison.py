@@ -127,7 +127,7 @@ def test_a_run_reports_a_worse_version_and_how_to_serve_it(
     monkeypatch.delenv("ONWARD_MODELS", raising=False)
     rows = "\n".join(f"{x:.2f},{3 * x + e:.2f}" for x, e in zip(TARGET, NOISE, strict=True))
     (tmp_path / "houses.csv").write_text(f"size,price\n{rows}\n")
-    worse = ["houses.toml", "training.epochs=1", "training.learning_rate=1e-6"]
+    worse = ["houses.toml", "training.l2=1000"]
     assert main(["new", "--csv", "houses.csv", "--target", "price", "--family", "linear"]) == 0
     first = capsys.readouterr().out
 
