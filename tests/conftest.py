@@ -5,9 +5,11 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -70,6 +72,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not config.getoption("--fast") or not collection_path.match("test_*.py"):
         return None
     return bool(SLOW_IMPORTS & imported_by(collection_path)) or None
+
+
+def pytest_runtest_setup() -> None:
+    """List the operators of PyTorch's exporter once, which takes longer than a small export."""
+    exporter = sys.modules.get("onnxscript._framework_apis.torch_2_11")
+    if exporter is not None and not hasattr(exporter.get_torchlib_ops, "cache_info"):
+        exporter.__dict__["get_torchlib_ops"] = cache(exporter.get_torchlib_ops)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -174,7 +174,7 @@ def test_a_recipe_that_cannot_be_trained_is_removed(here: Path) -> None:
 
 def test_an_interrupted_run_prints_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """^C while a network is fitted: code 130, no bundle, and no recipe."""
-    (here / "houses.csv").write_text(_houses(1000))
+    (here / "houses.csv").write_text(_houses(300))
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = threading.Event()
 
