@@ -8,7 +8,7 @@ from typing import Literal
 import polars as pl
 
 from service.spelling import format_count, join_names
-from service.tabletext import NumberFormat
+from service.tabletext import NumberFormat, column_name
 from service.timetext import DatetimeFormat
 from service.values import are_exact_integers, resembles_number
 from training.data.datetimes import as_datetimes, detect_datetime_format
@@ -22,6 +22,8 @@ _FEW_WORDS = 5
 _HALF = 0.5
 _SHOWN = 5
 MAX_CATEGORIES = 100
+ROW_NUMBER = "a row number"
+"""The note of a column that numbers the rows."""
 _MIN_ROWS_PER_CATEGORY = 2
 _MIN_NUMBERED_ROWS = 20
 _MIN_FILLED_CELLS = 10
@@ -163,7 +165,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
         return _infer_datetime(name, known, missing)
     column = parse_numbers(known, table.number_format)
     if column.numeric and not _are_codes(known, column.cells):
-        return _infer_numeric(name, known, column, missing)
+        return _infer_numeric(name, known, column, missing, unnamed=_is_unnamed(table, name))
     return _infer_category(name, known, column, missing)
 
 
@@ -217,8 +219,14 @@ def _are_codes(known: pl.Series, numbers: pl.Series) -> bool:
     return padded >= _MIN_PADDED * len(known) or known.str.len_chars().n_unique() == 1
 
 
+def _is_unnamed(table: Table, name: str) -> bool:
+    """Return whether the header names other columns, but not this one."""
+    generated = [column_name(k) for k in range(1, table.frame.width + 1)]
+    return name in generated and table.frame.columns != generated
+
+
 def _infer_numeric(
-    name: str, known: pl.Series, column: ParsedNumbers, missing: int
+    name: str, known: pl.Series, column: ParsedNumbers, missing: int, *, unnamed: bool
 ) -> InferredColumn:
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
@@ -228,10 +236,8 @@ def _infer_numeric(
     if distinct <= 1:
         return unusable("; ".join(filter(None, ("constant", column.note))))
     whole = bool(are_exact_integers(numbers.to_numpy()).all())
-    if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
-        return unusable("an identifier")
-    if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():
-        return unusable("a row number")
+    if whole and (note := _describe_identifier(name, numbers, len(known), unnamed=unnamed)):
+        return unusable(note)
     in_32_bits = numbers.cast(pl.Float32).n_unique()
     if in_32_bits == 1 or distinct - in_32_bits > _HALF * distinct:
         return unusable(f"{distinct} numbers that are {in_32_bits} in 32 bits")
@@ -240,6 +246,21 @@ def _infer_numeric(
     return InferredColumn(
         name, kind, missing, distinct, column.note, column.non_numeric, column.affix
     )
+
+
+def _describe_identifier(name: str, numbers: pl.Series, rows: int, *, unnamed: bool) -> str:
+    """Return why whole numbers say which row it is, and nothing else; empty if they may not."""
+    if numbers.n_unique() <= _MOSTLY * rows:
+        return ""
+    if unnamed:
+        return "an identifier, which the header does not name"
+    if _IDENTIFIER.search(name):
+        return "an identifier"
+    if not numbers.n_unique() == rows >= _MIN_NUMBERED_ROWS:
+        return ""
+    ordered = numbers.sort()
+    from_start = ordered[0] in (0, 1) and ordered[-1] - ordered[0] == rows - 1
+    return ROW_NUMBER if from_start or numbers.is_sorted() else ""
 
 
 def is_text(known: pl.Series) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.spelling import join_names
 from service.tabletext import MISSING
-from training.autorecipe.columns import InferredColumn
+from training.autorecipe.columns import ROW_NUMBER, InferredColumn
 from training.autorecipe.corrections import (
     NONE,
     Corrections,
@@ -146,6 +146,13 @@ def _infer_columns(
     columns = [
         correct_column(table, name, corrections) for name in table.frame.columns if name != target
     ]
+    if not any(column.kind for column in columns):
+        columns = [
+            replace(column, kind="integer", note=f"{ROW_NUMBER}, but the only column")
+            if column.note == ROW_NUMBER
+            else column
+            for column in columns
+        ]
     return [
         replace(column, kind=None, note=GROUP_NOTE) if column.name == chosen.group else column
         for column in columns

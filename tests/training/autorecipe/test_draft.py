@@ -1,5 +1,6 @@
 """Drafted recipes: column types, targets, warnings, and unusable columns."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,25 @@ def test_a_row_number_is_not_used(tmp_path: Path) -> None:
     drafted = _draft(tmp_path, "count,x,y\n" + rows)
 
     assert drafted.columns[0].note == "a row number"
+
+
+@pytest.mark.parametrize("header", ["row,x,y", ",x,y"])
+def test_shuffled_row_numbers_are_not_used(tmp_path: Path, header: str) -> None:
+    """Numbers 0 to 49 in any order; also those of some rows, if the header does not name them."""
+    order = random.Random(1).sample(range(50), 50)  # noqa: S311 - a table, not a secret
+    rows = "".join(f"{number},{k % 7},{k % 7 * 2.5}\n" for k, number in enumerate(order))
+    some = "".join(rows.splitlines(keepends=True)[: 40 if header.startswith(",") else 50])
+
+    drafted = _draft(tmp_path, f"{header}\n{some}")
+
+    assert [one.name for one in drafted.recipe.features] == ["x"]
+
+
+def test_a_row_number_is_used_if_it_is_the_only_column(tmp_path: Path) -> None:
+    """As in a table of measurements in equal steps."""
+    drafted = _draft(tmp_path, "x,y\n" + "".join(f"{k},{3 * k + 1}\n" for k in range(1, 31)))
+
+    assert [one.type for one in drafted.recipe.features] == ["integer"]
 
 
 def test_words_and_few_integers_are_labels(tmp_path: Path) -> None:
