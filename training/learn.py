@@ -168,6 +168,10 @@ def _fit_one(
 ) -> tuple[Predictor | Estimator, list[History]]:
     if recipe.training is None:
         return fit_estimator(recipe, data, training, validation), []
+    if recipe.network.seed is not None and find_group(recipe) is not None:
+        # It was drawn and measured among others, whose batches it had.
+        ((predictor,),) = fit_networks_together([recipe], [(data, training, validation)])
+        return predictor, []
     return _fit_networks(recipe, recipe.training, data, training, validation)
 
 

@@ -14,7 +14,8 @@ from training.data.sources import Folders
 from training.data.table import encode
 from training.errors import RecipeError
 from training.export.onnx_export import export, verify
-from training.learn import fit_model
+from training.learn import fit_model, fit_networks_together
+from training.model.network_drafts import draw_networks
 from training.onnx_files import Graph
 from training.recipe.loader import format_toml, parse_recipe, read_any
 from training.recipe.table import Recipe
@@ -122,3 +123,29 @@ def test_ensembles_that_cannot_be_fitted_are_rejected(
 
     with pytest.raises(RecipeError, match=sentence):
         parse_recipe(document | change, "the test")
+
+
+def test_a_network_of_a_comparison_is_the_same_alone(tmp_path: Path) -> None:
+    """Its recipe has a seed of its own, and gives what was measured next to other networks."""
+    path = write_mixed_table(tmp_path)
+    table = read_csv(path, UNKNOWN)
+    drafted = with_family(draft(table, str(path), "value", "mixed", None).recipe, "mlp", 500)
+    rows = np.arange(table.frame.height)
+    plans = draw_networks(2, len(rows), 2, 0, seed=1)
+    recipes = [
+        drafted.model_copy(
+            update={
+                "network": plan.network.model_copy(update={"seed": seed}),
+                "training": plan.training.model_copy(update={"epochs": 2, "patience": 2}),
+            }
+        )
+        for seed, plan in enumerate(plans)
+    ]
+    data = encode(table, drafted, rows)
+
+    (together,) = fit_networks_together(recipes, [(data, rows[:400], rows[:0])])
+    alone = [fit_model(recipe, data, rows[:400], rows[:0]).predictor for recipe in recipes]
+
+    for one, other in zip(together, alone, strict=True):
+        found, expected = one.predict(data.features), other.predict(data.features)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
