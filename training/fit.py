@@ -105,8 +105,11 @@ def fit(
     schedule = build_schedule(plan, optimizer, batches)
     state = FitState()
 
+    def compute_loss(rows: TrainingSet) -> Tensor:
+        return (loss(network(rows.x), rows.y) * rows.weight).mean()
+
     def compute_objective(rows: TrainingSet) -> Tensor:
-        return _compute_loss(network, loss, rows) + compute_penalty(network, plan.l1, plan.l2)
+        return compute_loss(rows) + compute_penalty(network, plan.l1, plan.l2)
 
     def compute_gradient(batch: TrainingSet) -> float:
         """Return the loss of the batch; a line search calls this several times per step."""
@@ -127,30 +130,12 @@ def fit(
 
             network.eval()
             with torch.no_grad():
-                monitored = (
-                    _compute_loss(network, loss, validation)
-                    if validation
-                    else compute_objective(training)
-                )
+                monitored = compute_loss(validation) if validation else compute_objective(training)
             check_is_finite(monitored.item(), epoch, plan, remedy=", or choose a scaler")
             state.record(total / batches, monitored.item(), network, validated=bool(validation))
 
     network.load_state_dict(state.weights)
     return state.history
-
-
-def measure(
-    network: nn.Module, loss: RowLoss, training: TrainingSet, validation: TrainingSet | None
-) -> History:
-    """Return the losses of a network that was fitted in one step."""
-    sets = (training, validation) if validation else (training,)
-    with torch.no_grad():
-        losses = [[_compute_loss(network, loss, rows).item()] for rows in sets]
-    return History(losses[0], losses[1] if validation else [])
-
-
-def _compute_loss(network: nn.Module, loss: RowLoss, rows: TrainingSet) -> Tensor:
-    return (loss(network(rows.x), rows.y) * rows.weight).mean()
 
 
 def count_batches(rows: int, plan: OptimizerSettings, network: nn.Module) -> int:

@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from training.data.table import Dataset, Float32s, Floats, Rows
-from training.fit import History, TrainingSet, fit, measure
+from training.fit import History, TrainingSet, fit
 from training.fit_together import fit_together
 from training.model.blend import Blend
 from training.model.convex import solve
@@ -37,6 +37,7 @@ class FittedModel:
 
     predictor: TableModel
     histories: list[History]
+    """Of networks that were fitted in epochs."""
     threshold: float
     """Of two labels, the second is predicted at or above this probability."""
     unsure_below: float | None = None
@@ -227,14 +228,12 @@ def _fit_networks(
         torch.manual_seed(_get_seed(recipe) + member)
         width = prepared.preprocessing.numbers_width
         network = build(recipe.network, prepared.training.x, width, recipe.output_width)
-        sets = prepared.training, prepared.validation
+        rows = prepared.training
         if plan.optimizer == "scikit-learn" and isinstance(network, nn.Linear):
-            rows = prepared.training
             labels = len(recipe.target.labels)
             solve(network, (rows.x, rows.y, rows.weight), plan.l2, labels)
-            histories.append(measure(network, select_loss(recipe), *sets))
         else:
-            histories.append(fit(network, select_loss(recipe), *sets, plan))
+            histories.append(fit(network, select_loss(recipe), rows, prepared.validation, plan))
         networks.append(network)
     return prepared.create_predictor(networks), histories
 
