@@ -301,6 +301,7 @@ OWNERS: Mapping[str, set[str]] = {
     "matplotlib": {"training"},
     "polars": {"training"},
     "onnx": {"training"},
+    "onnx_ir": {"training.export.merging"},
     "skl2onnx": {"training.export.onnx_export"},
     "jinja2": {"training.report.page"},
     "optuna": {"training.search"},

@@ -159,7 +159,7 @@ def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
         remarks.append(f"{rows} {have} no valid target and {are} skipped.")
     repeated = len(target) - table.frame.n_unique()
     if repeated:
-        remarks.append(f"Duplicate rows: {repeated}; the test set may contain training rows.")
+        remarks.append(f"Duplicate rows: {repeated}; a measured row may equal a training row.")
     return remarks
 
 

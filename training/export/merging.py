@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import onnx_ir
 from onnx import GraphProto, ModelProto, helper
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    RemoveUnusedNodesPass,
+)
 
 from training.export.graph_builder import GraphBuilder
 from training.export.graph_names import list_names, list_nodes, rename
@@ -46,9 +52,22 @@ def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> byt
         [*(one for model in models for one in model.graph.initializer), *builder.constants],
     )
     merged.graph.CopyFrom(graph)
+    merged = _join_equal_nodes(merged)
     strip(merged)
     onnx.checker.check_model(merged, full_check=True)
     return bytes(merged.SerializeToString(deterministic=True))
+
+
+def _join_equal_nodes(model: ModelProto) -> ModelProto:
+    """Compute what several members have in common once, such as the encoding of columns."""
+    graph = onnx_ir.from_proto(model)
+    onnx_ir.passes.Sequential(
+        DeduplicateInitializersPass(),
+        CommonSubexpressionEliminationPass(),
+        RemoveUnusedNodesPass(),
+    )(graph)
+    joined: ModelProto = onnx_ir.to_proto(graph)
+    return joined
 
 
 def _add_prefix(graph: GraphProto, prefix: str) -> None:

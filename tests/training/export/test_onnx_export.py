@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from service.bundle.manifest import output_name
@@ -11,6 +12,7 @@ from training.errors import ExportError
 from training.export.manifest import describe_output
 from training.export.onnx_export import create_examples, export, export_all, verify
 from training.learn import fit_model
+from training.model.blend import Blend
 from training.model.networks import Predictor
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
@@ -156,3 +158,21 @@ def test_the_same_weights_give_the_same_bytes() -> None:
 
     assert alone[0] == alone[1] == together[0]
     verify(together[1], other, data.features)
+
+
+def test_members_share_what_they_compute_alike() -> None:
+    """The mean of a model and itself has its nodes once, and those of the mean."""
+    predictor, data = _learned(_recipe("mlp", "multiclass", seed=9, scaler="min-max"))
+    columns = len(data.columns)
+
+    alone = export(predictor, "value", columns)
+    mean = export(Blend([predictor, predictor], [0.5, 0.5]), "value", columns)
+
+    assert len(_nodes(mean)) <= len(_nodes(alone)) + 3
+    np.testing.assert_allclose(
+        Graph(mean).predict(data.features), Graph(alone).predict(data.features), rtol=1e-6
+    )
+
+
+def _nodes(graph: bytes) -> list[onnx.NodeProto]:
+    return list(onnx.load_from_string(graph).graph.node)
