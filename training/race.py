@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from service.bundle.manifest import BINARY
 from training.candidates import (
     Candidate,
     Folds,
@@ -17,7 +18,7 @@ from training.candidates import (
     split,
 )
 from training.data.rows import LoadedRows
-from training.data.table import Rows
+from training.data.table import Float32s, Rows
 from training.errors import DataError, FitError
 from training.evaluation.assessment import join_folds
 from training.recipe.families import list_candidates
@@ -33,6 +34,8 @@ _TOLERANCE = 0.02
 _MEMBER_SECTIONS = {"network", "preprocessing", "training", "boosting"}
 # The family that is good on most tables and fast.
 _QUICK = "gradient-boosting"
+# Of all trees of an ensemble; more, of 32 bytes each, would not fit into a bundle of 4 MB.
+_MOST_NODES = 115_000
 # Of the given time; the chosen model is fitted again in the rest.
 _SHARE_OF_TIME = 0.5
 
@@ -140,9 +143,9 @@ def _blend(recipe: Recipe, candidates: Sequence[Candidate], folds: Folds) -> Ite
     The loss of a fold is that of weights chosen on the other folds, if there are any.
     """
     started = time.perf_counter()
-    weights, mixed = mix_out_of_fold(
-        folds.targets, [one.predictions for one in candidates], classes=recipe.is_classification
-    )
+    members, mixed = choose_members(recipe, candidates, folds)
+    if len(members) == 1:
+        return
     document = recipe.model_dump(mode="json")
     for section in ("training", "preprocessing", "boosting"):
         del document[section]
@@ -152,15 +155,40 @@ def _blend(recipe: Recipe, candidates: Sequence[Candidate], folds: Folds) -> Ite
     document["members"] = [
         {"weight": float(f"{weight:.3g}"), "log": one.recipe.target.log}
         | one.recipe.model_dump(mode="json", include=_MEMBER_SECTIONS)
-        for one, weight in zip(candidates, weights, strict=True)
-        if weight
+        for one, weight in members
     ]
-    if len(document["members"]) == 1:
-        return
     blended = create_candidate(parse_recipe(document, recipe.name), folds, mixed, started)
     if blended.loss <= _find_best(candidates).loss * (1 + _TOLERANCE):
         seconds = sum(candidate.seconds for candidate in candidates)
         yield replace(blended, seconds=seconds)
+
+
+def choose_members(
+    recipe: Recipe, candidates: Sequence[Candidate], folds: Folds
+) -> tuple[list[tuple[Candidate, float]], list[Float32s]]:
+    """Return the members of the ensemble with their weights, and its predictions of each fold.
+
+    While the trees of all members are too many for a bundle, those of the smallest weight are left
+    out.
+    """
+    weights, mixed = mix_out_of_fold(
+        folds.targets, [one.predictions for one in candidates], classes=recipe.is_classification
+    )
+    members = [pair for pair in zip(candidates, weights, strict=True) if pair[1]]
+    trees = [pair for pair in members if _count_nodes(pair[0].recipe)]
+    if sum(_count_nodes(one.recipe) for one, _ in trees) <= _MOST_NODES:
+        return members, mixed
+    least = min(trees, key=lambda pair: pair[1])[0]
+    return choose_members(recipe, [one for one in candidates if one is not least], folds)
+
+
+def _count_nodes(recipe: Recipe) -> int:
+    """Return the most nodes that the trees of a recipe have; 0 for other families."""
+    if recipe.network.family != "gradient-boosting":
+        return 0
+    boosting, labels = recipe.boosting, len(recipe.target.labels)
+    trees = boosting.max_iter * boosting.members * (labels if labels > BINARY else 1)
+    return trees * (2 * boosting.max_leaf_nodes - 1)
 
 
 def _describe_family(measured: Sequence[Candidate]) -> str:

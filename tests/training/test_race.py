@@ -9,12 +9,13 @@ from service.bundle.store import read_bundle
 from tests.training.tables import write_mixed_table
 from training.__main__ import main
 from training.autorecipe.draft import draft
+from training.candidates import create_candidate, split, with_family
 from training.data.csv import UNKNOWN, read_csv
 from training.data.rows import LoadedRows, load_rows
 from training.data.sources import Folders
 from training.evaluation.assessment import cross_validate
 from training.onnx_files import Graph
-from training.race import Limits, can_compare, race
+from training.race import Limits, can_compare, choose_members, race
 from training.recipe.table import Recipe
 from training.run import run
 
@@ -215,8 +216,33 @@ def test_the_time_bounds_the_comparison(tmp_path: Path, folders: Folders) -> Non
 
 def test_a_quick_comparison_measures_gradient_boosting(tmp_path: Path, folders: Folders) -> None:
     """Which is good on most tables, and fast."""
-    recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.random.default_rng(0).normal(size=200)), "y", folders)
+    recipe, loaded = _loaded(
+        _write(tmp_path / "t.csv", np.random.default_rng(0).normal(size=200)), "y", folders
+    )
 
     assert [one.family for one in race(recipe, loaded, limits=Limits(quick=True))] == [
         "gradient-boosting"
     ]
+
+
+def test_the_trees_of_an_ensemble_fit_into_a_bundle(tmp_path: Path, folders: Folders) -> None:
+    """Of trees that are all useful but too many, those of the least weight are left out."""
+    recipe, loaded = _loaded(_write(tmp_path / "t.csv", np.full(300, 2.0)), "y", folders)
+    folds, generator = split(recipe, loaded), np.random.default_rng(0)
+    boosting = with_family(recipe, "gradient-boosting", 300).boosting
+    candidates = []
+    for leaves, deviation in ((16, 1.0), (64, 1.1), (64, 1.3)):
+        trees = boosting.model_copy(update={"max_iter": 500, "max_leaf_nodes": leaves})
+        network = recipe.network.model_copy(update={"family": "gradient-boosting"})
+        found = [
+            (target + generator.normal(0, deviation, len(target))).astype(np.float32)[:, np.newaxis]
+            for target in folds.targets
+        ]
+        changed = recipe.model_copy(update={"boosting": trees, "network": network})
+        candidates.append(create_candidate(changed, folds, found, 0.0))
+
+    members, mixed = choose_members(recipe, candidates, folds)
+
+    assert [one for one, _ in members] == candidates[:2]
+    assert sum(weight for _, weight in members) == pytest.approx(1)
+    assert len(mixed) == len(folds.targets)

@@ -20,8 +20,9 @@ _MIN_PENALTY = 1e-4
 # A date has its days, and its positions in the year and in the day.
 _NUMBERS_OF_TYPES = {"number": 1, "integer": 1, "datetime": 3}
 _LEAVES = 16
-# Of all variants together; more, of 32 bytes each, would not fit into a bundle of 4 MB.
-_NODES = 90_000
+# Of one variant; a node has 32 bytes.
+_NODES = 30_000
+_NODES_FOR_MANY_LABELS = 90_000
 _SEVERAL_LABELS = 5
 _MEMBERS = 3
 # Trees of 64 leaves were never the best on smaller tables.
@@ -78,8 +79,8 @@ def _list_leaves(rows: int, labels: int) -> list[int]:
 
 
 def _count_nodes(labels: int) -> int:
-    """Return the most nodes of one variant; all variants may be members of an ensemble."""
-    return _NODES // (2 if labels > _SEVERAL_LABELS else 3)
+    """Return the most nodes of one variant; many labels need a tree each."""
+    return _NODES_FOR_MANY_LABELS if labels > _SEVERAL_LABELS else _NODES
 
 
 def choose_network(
