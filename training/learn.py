@@ -1,5 +1,6 @@
 """Fit a recipe's model to the training set and choose its thresholds on the validation set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,9 +147,9 @@ def fit_networks_together(
     ]
     first = recipes[0]
     prepared = [_prepare(first, plans[0].training, *fold) for fold in folds]
-    widths = {(one.preprocessing.numbers_width, one.training.x.shape[1]) for one in prepared}
-    if len(widths) > 1:  # a category or a gap is only in some folds
-        return [fit_networks_together(recipes, [fold])[0] for fold in folds]
+    shapes = [_describe_shape(one, plans[0].training.batch_size) for one in prepared]
+    if len(set(shapes)) > 1:
+        return _fit_by_shape(recipes, folds, shapes)
     networks = fit_together(
         plans,
         [one.training for one in prepared],
@@ -162,6 +163,30 @@ def fit_networks_together(
         [one.create_predictor([network]) for network in of_fold]
         for one, of_fold in zip(prepared, networks, strict=True)
     ]
+
+
+def _fit_by_shape(
+    recipes: Sequence[Recipe],
+    folds: Sequence[tuple[Dataset, Rows, Rows]],
+    shapes: Sequence[tuple[int, int, int]],
+) -> list[list[Predictor]]:
+    """Fit the folds of each shape together."""
+    fitted: dict[int, list[Predictor]] = {}
+    for shape in set(shapes):
+        alike = [k for k, other in enumerate(shapes) if other == shape]
+        of_folds = fit_networks_together(recipes, [folds[k] for k in alike])
+        fitted |= dict(zip(alike, of_folds, strict=True))
+    return [fitted[k] for k in range(len(folds))]
+
+
+def _describe_shape(prepared: "_Prepared", batch_size: int) -> tuple[int, int, int]:
+    """Return what training sets have in common to be fitted together.
+
+    Categories and gaps may only be in some folds, and folds by time have different numbers of rows.
+    """
+    rows, width = prepared.training.x.shape
+    batches = math.ceil(rows / batch_size) if batch_size else 1
+    return prepared.preprocessing.numbers_width, width, batches
 
 
 def _fit_one(

@@ -126,7 +126,7 @@ def test_ensembles_that_cannot_be_fitted_are_rejected(
 
 
 def test_a_network_of_a_comparison_is_the_same_alone(tmp_path: Path) -> None:
-    """Its recipe has a seed of its own, and gives what was measured next to other networks."""
+    """Its recipe has a seed of its own, and gives what was measured with others on all folds."""
     path = write_mixed_table(tmp_path)
     table = read_csv(path, UNKNOWN)
     drafted = with_family(draft(table, str(path), "value", "mixed", None).recipe, "mlp", 500)
@@ -143,9 +143,12 @@ def test_a_network_of_a_comparison_is_the_same_alone(tmp_path: Path) -> None:
     ]
     data = encode(table, drafted, rows)
 
-    (together,) = fit_networks_together(recipes, [(data, rows[:400], rows[:0])])
-    alone = [fit_model(recipe, data, rows[:400], rows[:0]).predictor for recipe in recipes]
+    folds = [rows[:400], rows[100:], rows[200:]]
 
-    for one, other in zip(together, alone, strict=True):
-        found, expected = one.predict(data.features), other.predict(data.features)
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    together = fit_networks_together(recipes, [(data, fold, rows[:0]) for fold in folds])
+
+    for fold, networks in zip(folds, together, strict=True):
+        for one, recipe in zip(networks, recipes, strict=True):
+            alone = fit_model(recipe, data, fold, rows[:0]).predictor
+            found, expected = one.predict(data.features), alone.predict(data.features)
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
