@@ -225,6 +225,8 @@ def describe_fit(recipe: Recipe) -> list[str]:
     epochs = ""
     if training is not None and training.optimizer == "scikit-learn":
         epochs = ", fitted to the optimum by scikit-learn"
+    elif training is not None and network.seed is not None:
+        epochs = f", {training.epochs} epochs of {training.optimizer}"
     elif training is not None:
         best = "validation" if split.validation and not split.refit else "training"
         epochs = (

@@ -8,7 +8,12 @@ import pytest
 
 from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft
-from training.autorecipe.quality import describe_columns, describe_format, find_rare_label
+from training.autorecipe.quality import (
+    describe_columns,
+    describe_fit,
+    describe_format,
+    find_rare_label,
+)
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
 from training.run import run
@@ -83,3 +88,16 @@ def test_rows_within_a_cell_are_reported(tmp_path: Path, cell: str, remark: str 
 
     assert len(remarks) == (remark is not None)
     assert all(remark in text for text in remarks if remark)
+
+
+def test_a_network_of_a_comparison_is_described_without_a_best_epoch() -> None:
+    """Nothing stops it early."""
+    recipe = read_recipe("california_mlp")
+    network = recipe.network.model_copy(update={"seed": 3})
+
+    (usual,), (drawn,) = (
+        describe_fit(one) for one in (recipe, recipe.model_copy(update={"network": network}))
+    )
+
+    assert "best epoch" in usual
+    assert "epochs of AdamW. Measured on" in drawn
