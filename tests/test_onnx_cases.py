@@ -1,9 +1,5 @@
-"""Node test cases of the onnx package, served as they are: ``pytest -s`` prints the counts.
+"""Every node test case of the onnx package, served as it is: ``pytest -s`` prints the counts."""
 
-``ONWARD_EVERY_CASE=1`` serves all of them instead of every second one.
-"""
-
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -27,9 +23,6 @@ from tests.tensors import (
     outputs_in_binary,
     outputs_in_json,
 )
-
-# Every second case has some of every kind; all of them take a minute more.
-_STEP = 1 if os.environ.get("ONWARD_EVERY_CASE") else 2
 
 
 @cache
@@ -174,7 +167,7 @@ def _why(response: httpx.Response) -> str:
 
 def test_every_case_gets_the_published_outputs_or_a_reason(models: Path, start: StartApp) -> None:
     """Many of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
-    cases = every_case()[::_STEP]
+    cases = every_case()
     for case in cases:
         publish_bare(models, case.name, serialized(case))
     client = start(log_requests="none")

@@ -37,7 +37,7 @@ def fit_together(  # noqa: PLR0913, PLR0917 - what a fit depends on
 
     Args:
         plans: with the same epochs, batch size, schedule and activation.
-        training: sets of preprocessed rows, of the same width and about as many rows.
+        training: sets of preprocessed rows, of the same width and number of batches.
         validation: as many sets, or none.
         numbers_width: the number of the first columns that are numbers.
         outputs: of each network.

@@ -1,6 +1,5 @@
 """Fit a recipe's model to the training set and choose its thresholds on the validation set."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from training.data.table import Dataset, Float32s, Floats, Rows
-from training.fit import History, TrainingSet, fit
+from training.fit import History, TrainingSet, count_batches, fit
 from training.fit_together import fit_together
 from training.model.blend import Blend
 from training.model.convex import solve
@@ -147,7 +146,7 @@ def fit_networks_together(
     ]
     first = recipes[0]
     prepared = [_prepare(first, plans[0].training, *fold) for fold in folds]
-    shapes = [_describe_shape(one, plans[0].training.batch_size) for one in prepared]
+    shapes = [_describe_shape(one, plans[0].training) for one in prepared]
     if len(set(shapes)) > 1:
         return _fit_by_shape(recipes, folds, shapes)
     networks = fit_together(
@@ -179,13 +178,13 @@ def _fit_by_shape(
     return [fitted[k] for k in range(len(folds))]
 
 
-def _describe_shape(prepared: "_Prepared", batch_size: int) -> tuple[int, int, int]:
+def _describe_shape(prepared: "_Prepared", plan: Training) -> tuple[int, int, int]:
     """Return what training sets have in common to be fitted together.
 
     Categories and gaps may only be in some folds, and folds by time have different numbers of rows.
     """
     rows, width = prepared.training.x.shape
-    batches = math.ceil(rows / batch_size) if batch_size else 1
+    batches = count_batches(rows, plan, nn.Identity())  # such networks are not normalized
     return prepared.preprocessing.numbers_width, width, batches
 
 

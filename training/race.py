@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from service.bundle.manifest import BINARY
+from training.autorecipe.sections import count_nodes
 from training.candidates import (
     Candidate,
     Folds,
@@ -186,9 +186,9 @@ def _count_nodes(recipe: Recipe) -> int:
     """Return the most nodes that the trees of a recipe have; 0 for other families."""
     if recipe.network.family != "gradient-boosting":
         return 0
-    boosting, labels = recipe.boosting, len(recipe.target.labels)
-    trees = boosting.max_iter * boosting.members * (labels if labels > BINARY else 1)
-    return trees * (2 * boosting.max_leaf_nodes - 1)
+    boosting = recipe.boosting
+    iterations = boosting.max_iter * boosting.members
+    return count_nodes(len(recipe.target.labels), boosting.max_leaf_nodes, iterations)
 
 
 def _describe_family(measured: Sequence[Candidate]) -> str:

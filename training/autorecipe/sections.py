@@ -47,11 +47,10 @@ def choose_sections(
 def choose_boosting(rows: int, labels: int, leaves: int = _LEAVES) -> dict[str, Any]:
     """Return the boosting section for trees of a size, with smaller leaves for few rows."""
     many = labels > _SEVERAL_LABELS
-    nodes = (2 * leaves - 1) * (labels if labels > BINARY else 1)
     return {
         "max_leaf_nodes": leaves,
         "learning_rate": 0.2 if many else 0.1,
-        "max_iter": int(np.clip(_count_nodes(labels) // nodes, 10, 500)),
+        "max_iter": int(np.clip(_limit_nodes(labels) // count_nodes(labels, leaves, 1), 10, 500)),
         "min_samples_leaf": 5 if rows < _MLP_FROM_ROWS else 10 if rows < _MEDIUM_TABLE else 20,
     }
 
@@ -68,8 +67,12 @@ def count_members(rows: int, labels: int, leaves: int, trees: int) -> int:
     """
     if rows >= _SEVERAL_FITS_BELOW:
         return 1
-    nodes = (2 * leaves - 1) * trees * (labels if labels > BINARY else 1)
-    return int(np.clip(_count_nodes(labels) // nodes, 1, _MEMBERS))
+    return int(np.clip(_limit_nodes(labels) // count_nodes(labels, leaves, trees), 1, _MEMBERS))
+
+
+def count_nodes(labels: int, leaves: int, iterations: int) -> int:
+    """Return the most nodes of the trees; more than two labels have a tree each per iteration."""
+    return (2 * leaves - 1) * iterations * (labels if labels > BINARY else 1)
 
 
 def _list_leaves(rows: int, labels: int) -> list[int]:
@@ -78,7 +81,7 @@ def _list_leaves(rows: int, labels: int) -> list[int]:
     return [6, _LEAVES] if rows < _LARGE_TREES_FROM else [6, _LEAVES, 64]
 
 
-def _count_nodes(labels: int) -> int:
+def _limit_nodes(labels: int) -> int:
     """Return the most nodes of one variant; many labels need a tree each."""
     return _NODES_FOR_MANY_LABELS if labels > _SEVERAL_LABELS else _NODES
 

@@ -30,7 +30,7 @@ def solve(layer: nn.Linear, rows: tuple[Tensor, Tensor, Tensor], l2: float, labe
     """
     x, y, weight = (one.double().numpy() for one in rows)
     if labels:
-        coefficients, intercepts = _solve_labels(max(labels, 2), x, y, weight, l2)
+        coefficients, intercepts = _solve_labels(labels, x, y, weight, l2)
         if layer.out_features == 1:
             coefficients, intercepts = coefficients[1:] - coefficients[:1], np.diff(intercepts)
     else:
