@@ -1,7 +1,6 @@
 """Tables of other people: each column has the right type, and is read alike by the service."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,7 @@ import pytest
 from tests.same_reading import draft_table, require_same_reading
 from training.errors import DataError
 
-TABLES = (
-    Path(os.environ.get("ONWARD_CASES", Path(__file__).parents[2] / "shared" / "cases")).absolute()
-    / "tables"
-)
+TABLES = Path(__file__).parents[2] / "shared" / "cases" / "tables"
 _NUMBERS = "number number"
 # The types of the features, and the labels if the target has any.
 EXPECTED: dict[str, tuple[str, list[str]]] = {
@@ -59,7 +55,7 @@ EXPECTED: dict[str, tuple[str, list[str]]] = {
 
 def _target(name: str) -> str:
     if not TABLES.is_dir():
-        pytest.skip(f"{TABLES} is missing: set ONWARD_CASES to a folder that has it")
+        pytest.skip(f"{TABLES} is missing")
     targets: dict[str, str] = json.loads((TABLES / "targets.json").read_text())
     return targets[name]
 
