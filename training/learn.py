@@ -109,12 +109,19 @@ def _fit_members(
             histories += history
         else:
             (fitted,) = fit_networks_together(recipes, [(data, training, validation)])
-            networks = Ensemble([one.networks for one in fitted])
-            shares = [weight / sum(weights) for weight in weights]
-            mixed = MixedPredictor(fitted[0].preprocessing, networks, fitted[0].head, shares)
-            members.append(mixed.eval())
+            members.append(_mix(fitted, weights))
     totals = np.array([sum(weight for _, weight in group) for group in groups.values()])
     return Blend(members, (totals / totals.sum()).tolist()), histories
+
+
+def _mix(fitted: Sequence[Predictor], weights: Sequence[float]) -> Predictor:
+    """Return the weighted mean of predictors with the same preprocessing and output."""
+    first = fitted[0]
+    if len(fitted) == 1:
+        return first
+    networks = Ensemble([one.networks for one in fitted])
+    shares = [weight / sum(weights) for weight in weights]
+    return MixedPredictor(first.preprocessing, networks, first.head, shares).eval()
 
 
 def find_group(recipe: Recipe) -> str | None:
@@ -286,6 +293,6 @@ def _build_head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Modu
         scaled = (value - scaler.offset.numpy()) / scaler.scale.numpy()
         return ValueHead(scaler, log=recipe.target.log), scaled
     if recipe.task == "multiclass":
-        return nn.Softmax(dim=1), target
+        return nn.Softmax(dim=-1), target
     hard = recipe.family.binary_activation == "hard-sigmoid"
     return (nn.Hardsigmoid() if hard else nn.Sigmoid()), target

@@ -1,18 +1,19 @@
-"""Folding: scaling becomes part of the next layer in the exported graph.
+"""Folding: scaling becomes part of the next or the last layer in the exported graph.
 
 ``W ((x - offset) / scale) + b`` is ``(W / scale) x + (b - W (offset / scale))``. ONNX Runtime needs
 more time to scale two columns than to multiply them by a matrix, so small models need a third of
 the time. For images, ``(x / 255 - mean) / deviation`` is folded into a dense layer, or into a
-convolution without padding.
+convolution without padding. The last layers of several networks become one.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from training.images.networks import Classifier, Pixels
-from training.model.networks import Predictor
+from training.model.networks import Ensemble, MixedPredictor, Predictor, ValueHead
 from training.model.preprocessing import Preprocessing, Scaler
 
 MAX_OFFSET_RATIO = 16.0
@@ -39,6 +40,66 @@ def fold_scaler(predictor: Predictor) -> Predictor:
             _fold_into_layer(layer, scaler, same.preprocessing)
     same.preprocessing.steps = nn.Sequential(*before)
     return same
+
+
+def fold_head(predictor: Predictor) -> Predictor:
+    """Fold the scale of a value into the last layers, and join those of mixed networks.
+
+    Returns the predictor itself if a network does not end with a linear layer.
+    """
+    same = deepcopy(predictor)
+    networks = [_split(network) for network in _list_networks(same.networks)]
+    parts = [network for network in networks if network is not None]
+    if len(parts) < len(networks):
+        return predictor
+    if isinstance(same.head, ValueHead):
+        for _, layer in parts:
+            _fold_into_last_layer(layer, same.head.scaler)
+        same.head = same.head.last
+    # Of several outputs, most weights of the joined layer would be zero.
+    has_one = all(layer.out_features == 1 for _, layer in parts)
+    if isinstance(same, MixedPredictor) and len(parts) == len(same.weights) and has_one:
+        same.networks = _JoinedNetworks(parts)
+    return same
+
+
+class _JoinedNetworks(Ensemble):
+    """Networks whose last layers are one layer."""
+
+    def __init__(self, networks: Sequence[tuple[nn.Module, nn.Linear]]) -> None:
+        super().__init__([hidden for hidden, _ in networks])
+        weight: Tensor = torch.block_diag(*(layer.weight for _, layer in networks))  # type: ignore[no-untyped-call]
+        self.last = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            self.last.weight.copy_(weight)
+            self.last.bias.copy_(torch.cat([layer.bias for _, layer in networks]))
+
+    def join(self, x: Tensor) -> Tensor:
+        """Map ``[rows, width]`` to the scores of all networks, ``[rows, networks]``."""
+        scores: Tensor = self.last(super().join(x))
+        return scores
+
+
+def _list_networks(network: nn.Module) -> list[nn.Module]:
+    """Return the networks of an ensemble, whose members may be ensembles."""
+    if not isinstance(network, Ensemble):
+        return [network]
+    return [one for member in network.members for one in _list_networks(member)]
+
+
+def _split(network: nn.Module) -> tuple[nn.Sequential, nn.Linear] | None:
+    """Return the hidden layers of a network, and its last one if that is linear."""
+    layers = list(network) if isinstance(network, nn.Sequential) else [network]
+    last = layers.pop()
+    return (nn.Sequential(*layers), last) if isinstance(last, nn.Linear) else None
+
+
+def _fold_into_last_layer(layer: nn.Linear, scaler: Scaler) -> None:
+    """Let a layer return values in the unit of the target."""
+    with torch.no_grad():
+        scale, offset = scaler.scale.double(), scaler.offset.double()
+        layer.weight.copy_(layer.weight.double() * scale)
+        layer.bias.copy_(layer.bias.double() * scale + offset)
 
 
 def _is_near(step: nn.Module) -> bool:

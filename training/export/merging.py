@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir
-from onnx import GraphProto, ModelProto, helper
+from onnx import GraphProto, ModelProto, ValueInfoProto, helper
 from onnx_ir.passes.common import (
     CommonSubexpressionEliminationPass,
     DeduplicateInitializersPass,
+    IdentityEliminationPass,
     RemoveUnusedNodesPass,
 )
 
+from training.data.table import Float32s
 from training.export.graph_builder import GraphBuilder
 from training.export.graph_names import list_names, list_nodes, rename
 from training.onnx_files import strip
@@ -29,11 +31,8 @@ def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> byt
     for k, model in enumerate(models):
         _add_prefix(model.graph, f"member_{k}/")
     builder = GraphBuilder("mean")
-    parts = []
-    for model, weight in zip(models, weights, strict=True):
-        factor = builder.add_constant(np.array([weight], dtype=np.float32))
-        parts.append(builder.add("Mul", model.graph.output[0].name, factor))
-    builder.add("Sum", *parts, output=output)
+    outputs = [model.graph.output[0] for model in models]
+    _add_mean(builder, outputs, np.array(weights, dtype=np.float32), output)
 
     merged = ModelProto()
     merged.CopyFrom(models[0])
@@ -58,10 +57,28 @@ def merge(graphs: Sequence[bytes], weights: Sequence[float], output: str) -> byt
     return bytes(merged.SerializeToString(deterministic=True))
 
 
+def _add_mean(
+    builder: GraphBuilder, values: Sequence[ValueInfoProto], weights: Float32s, output: str
+) -> None:
+    """Add the nodes that compute the weighted mean of values, ``[batch, outputs]``."""
+    names = [value.name for value in values]
+    if values[0].type.tensor_type.shape.dim[1].dim_value == 1:
+        joined = builder.add("Concat", *names, axis=1)
+        factors = builder.add_constant(weights[:, np.newaxis])
+        builder.add("MatMul", joined, factors, output=output)
+        return
+    parts = [
+        builder.add("Mul", name, builder.add_constant(weight))
+        for name, weight in zip(names, weights[:, np.newaxis], strict=True)
+    ]
+    builder.add("Sum", *parts, output=output)
+
+
 def _join_equal_nodes(model: ModelProto) -> ModelProto:
     """Compute what several members have in common once, such as the encoding of columns."""
     graph = onnx_ir.from_proto(model)
     onnx_ir.passes.Sequential(
+        IdentityEliminationPass(),
         DeduplicateInitializersPass(),
         CommonSubexpressionEliminationPass(),
         RemoveUnusedNodesPass(),

@@ -19,7 +19,7 @@ from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Column, Float32s, Inputs, to_graph_inputs
 from training.errors import ExportError
-from training.export.folding import fold_scaler
+from training.export.folding import fold_head, fold_scaler
 from training.export.foreign_graph import ForeignGraph
 from training.export.merging import merge
 from training.export.output_choice import find_output
@@ -100,7 +100,7 @@ def _list_parts(predictor: TableModel, columns: int, output: str) -> Iterator[_P
             yield from _list_parts(member, columns, output)
     elif not isinstance(predictor, Estimator):
         probe = torch.zeros(3, columns, dtype=predictor.preprocessing.input_dtype)
-        yield _Part(fold_scaler(predictor), probe, INPUT_NAME, output)
+        yield _Part(fold_head(fold_scaler(predictor)), probe, INPUT_NAME, output)
     elif isinstance(predictor.fitted, BoostedTrees) and predictor.fitted.columns.encodes:
         rows = torch.from_numpy(_create_probe(predictor))
         yield _Part(predictor.fitted.columns, rows, "raw_columns", _ENCODED_COLUMNS)

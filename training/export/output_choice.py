@@ -60,8 +60,11 @@ def find_output(  # noqa: PLR0913 - what the graph returns, and the choices of t
     if table.shape[1] > 1:
         _check_activation(choice, name)
         mapping = OutputMapping(name, "probabilities", [""] * table.shape[1], activation=activation)
-        return _note_others(add_labels(choice, mapping), tables)
-    return _note_others(_map_number(choice, name), tables)
+        mapping = add_labels(choice, mapping)
+    else:
+        mapping = _map_number(choice, name)
+    is_table = outputs[name].shape == table.shape
+    return _note_others(replace(mapping, is_table=is_table), tables)
 
 
 def _choose(choice: Choice) -> str:

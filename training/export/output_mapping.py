@@ -32,6 +32,8 @@ class OutputMapping:
     """The graph's own names of the labels, in their order; empty if it has none."""
     activation: Activation | None = None
     """What converts the output, logits, to probabilities."""
+    is_table: bool = False
+    """Whether the output has rows and columns, and no other axes."""
     label_output: str | None = None
     """The graph's own label, which the predicted labels equal, if it has one.
 

@@ -30,17 +30,7 @@ def add_output(
     Raises:
         ImportRejected: they are too old.
     """
-    found = mapping.output
-    if mapping.form == "label":
-        found = _compare_label(builder, found, mapping.classes, version)
-        found = builder.add("Cast", found, to=TensorProto.FLOAT)
-    else:
-        shape = builder.add_constant(np.array([-1, mapping.count]))
-        found = builder.add("Reshape", found, shape)
-    if mapping.activation == "softmax":
-        found = builder.add("Softmax", found, axis=1)
-    elif mapping.activation == "sigmoid":
-        found = builder.add("Sigmoid", found)
+    found = _read_columns(builder, mapping, version)
     if mapping.form in ("label", "probabilities") and mapping.width == 1:
         found = builder.add("Gather", found, builder.add_constant(np.array([1])), axis=1)
     if mapping.form not in ("probability", "probabilities"):
@@ -56,6 +46,20 @@ def add_output(
         _break_ties_of_two(builder, scores, own, mapping, output_tensor)
     else:
         _break_ties(builder, scores, own, mapping, output_tensor)
+
+
+def _read_columns(builder: GraphBuilder, mapping: OutputMapping, version: int) -> str:
+    """Return the values, or the probability of each class, ``[batch, columns]``."""
+    found = mapping.output
+    if mapping.form == "label":
+        found = _compare_label(builder, found, mapping.classes, version)
+        return builder.add("Cast", found, to=TensorProto.FLOAT)
+    if not mapping.is_table:
+        shape = builder.add_constant(np.array([-1, mapping.count]))
+        found = builder.add("Reshape", found, shape)
+    if mapping.activation == "softmax":
+        return builder.add("Softmax", found, axis=1)
+    return builder.add("Sigmoid", found) if mapping.activation == "sigmoid" else found
 
 
 def _clip(builder: GraphBuilder, found: str, output: str, version: int) -> str:

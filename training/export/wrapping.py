@@ -48,7 +48,7 @@ def wrap(
     names = _free_names(model, INPUT_NAME, output_tensor)
     used = list_names(model.graph)
     before = GraphBuilder(choose_free_name("columns", used))
-    _feed(before, foreign, columns, names)
+    _feed(before, foreign, columns, names, _TYPES[datatype])
     value = helper.make_tensor_value_info(INPUT_NAME, _TYPES[datatype], ["batch", len(columns)])
     return finish(model, value, before, mapping.rename(names), output_tensor)
 
@@ -107,8 +107,9 @@ def _feed(
     foreign: ForeignGraph,
     columns: Sequence[Feature],
     names: dict[str, str],
+    datatype: int,
 ) -> None:
-    """Connect the columns to the inputs of the graph, cast to their types."""
+    """Connect the columns, of this type, to the inputs of the graph, cast to their types."""
     start = 0
     for known in foreign.inputs:
         end = start + (known.width or len(columns))
@@ -121,11 +122,14 @@ def _feed(
             ]
             part = builder.add("Concat", *cells, axis=1)
         else:
-            part = _select_columns(builder, start, end)
-            part = builder.add("Cast", part, to=known.type)
-        shape = [-1] if known.rank == 1 else [-1, end - start]
-        target = names.get(known.name, known.name)
-        builder.add("Reshape", part, builder.add_constant(np.array(shape)), output=target)
+            part = INPUT_NAME
+            if end - start < len(columns):
+                part = _select_columns(builder, start, end)
+            if known.type != datatype:
+                part = builder.add("Cast", part, to=known.type)
+        if known.rank == 1:
+            part = builder.add("Reshape", part, builder.add_constant(np.array([-1])))
+        builder.add("Identity", part, output=names.get(known.name, known.name))
         start = end
 
 

@@ -1,11 +1,12 @@
 """Parts of dates, computed inside the exported graph.
 
-All arithmetic is on float64 numbers that are whole or far from the next whole one, so that ONNX
-Runtime finds the same day, month and hour as PyTorch. A missing date has missing parts.
+Each part is computed for all columns that have it at once, because ONNX Runtime needs about half a
+microsecond for each operator. All arithmetic is on float64 numbers that are whole or far from the
+next whole one, so that ONNX Runtime finds the same day, month and hour as PyTorch. A missing date
+has missing parts.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,14 +19,17 @@ _HOURS = 24
 # Hours are not exact in binary; this is a third of a millisecond.
 _HOUR_TOLERANCE = 1e-7
 _DAYS_OF_WEEK = 7
-_THURSDAY = 3
-"""The weekday of 1970-01-01, from Monday as 0."""
+# From March 1 of the year 0, which began before every date, to 1970-01-01.
+_FIRST_DAY = 719_468
+# Of that day, which was a Wednesday, from Monday as 0.
+_FIRST_WEEKDAY = 2
+# The mean length of a century and, where each fourth year is a leap year, of a year.
+_DAYS_OF_CENTURY, _DAYS_OF_JULIAN_YEAR = 36_524.25, 365.25
 
 
 def find_weekday(days: Tensor) -> Tensor:
     """Return the weekday, from 0 for Monday to 6."""
-    from_monday = torch.floor(days) + _THURSDAY
-    return from_monday - _DAYS_OF_WEEK * _divide(from_monday, _DAYS_OF_WEEK)
+    return torch.fmod(torch.floor(days) + (_FIRST_DAY + _FIRST_WEEKDAY), _DAYS_OF_WEEK)
 
 
 def find_hour(days: Tensor) -> Tensor:
@@ -36,29 +40,19 @@ def find_hour(days: Tensor) -> Tensor:
 def find_month(days: Tensor) -> Tensor:
     """Return the month, 1 to 12.
 
-    The algorithm `civil_from_days` of Howard Hinnant: in years that begin in March, the leap day is
-    the last one, and months have a regular pattern of lengths. Eras are 400 years.
+    The formulas of Cassio Neri and Lorenz Schneider, "Euclidean affine functions and their
+    application to calendar algorithms" (2022), with fractions instead of whole numbers. In years
+    that begin in March, the leap day is the last one, and months have a regular pattern of lengths:
+    153 days in five of them.
     """
-    from_era = torch.floor(days) + 719_468
-    day = from_era - 146_097 * _divide(from_era, 146_097)
-    leap_days = _divide(day, 1460) - _divide(day, 36_524) + _divide(day, 146_096)
-    year = _divide(day - leap_days, 365)
-    day_of_year = day - (365 * year + _divide(year, 4) - _divide(year, 100))
-    from_march = _divide(5 * day_of_year + 2, 153)
-    return torch.where(from_march < 10, from_march + 3, from_march - 9)  # noqa: PLR2004 - January
-
-
-def _divide(number: Tensor, divisor: int) -> Tensor:
-    """Return the quotient of whole numbers, rounded down.
-
-    The half makes the result independent of the rounding of the division.
-    """
-    return torch.floor((number + 0.5) / divisor)
-
-
-def _constant(number: float) -> Tensor:
-    """Return a number in 64 bits; the exporter writes those of Python with 32."""
-    return torch.tensor(number, dtype=torch.float64)
+    # Seven eighths of a day, and less below, make the results independent of rounding.
+    day = torch.floor(days) + (_FIRST_DAY + 0.875)
+    century = torch.floor(day / _DAYS_OF_CENTURY)
+    # With the leap days that three of four centuries leave out.
+    day = day + torch.floor(century * 0.75 + 0.875)
+    day_of_year = torch.floor(torch.fmod(day, _DAYS_OF_JULIAN_YEAR))
+    from_january = torch.floor((day_of_year + 61.7) / 30.6)
+    return torch.fmod(from_january, 12) + 1
 
 
 def _find_day_phase(days: Tensor) -> Tensor:
@@ -66,7 +60,8 @@ def _find_day_phase(days: Tensor) -> Tensor:
 
 
 def _find_year_phase(days: Tensor) -> Tensor:
-    years = days * _constant(1 / _DAYS_OF_YEAR)
+    # The exporter writes numbers of Python in 32 bits.
+    years = days * torch.tensor(1 / _DAYS_OF_YEAR, dtype=torch.float64)
     return years - torch.floor(years)
 
 
@@ -82,6 +77,12 @@ _GROUPS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "hour": find_hour,
 }
 """Parts that are one-hot encoded."""
+
+_TREND = "trend"
+_FORMULAS = {**_CYCLES, **_GROUPS}
+NUMBERS = (_TREND, *_CYCLES)
+"""The names of the parts that are numbers; the others are groups."""
+CYCLES = tuple(_CYCLES)
 
 
 class Calendar:
@@ -114,54 +115,43 @@ class Calendar:
             for name, find in _GROUPS.items()
             if _varies(find(known)) and not (name == "weekday" and is_monthly)
         }
-        self.numbers_width = int(trend) + len(self.cycles)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the column has no part."""
-        return not self.numbers_width and not self.groups
+    def parts(self) -> list[str]:
+        """The names of the parts: numbers, then groups."""
+        return [_TREND] * self.trend + self.cycles + list(self.groups)
 
-    def find_numbers(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map ``[rows, columns]`` in float64 to the days and positions, ``[rows, numbers_width]``.
 
-        There must be one at least.
-        They have no sine: its last digits differ between libraries, and a narrow bin magnifies
-        that difference.
-        """
-        days = x[:, self.position]
-        # Not a minimum and a maximum, which may replace NaN.
-        low, high = _constant(self.low), _constant(self.high)
-        late = torch.where(days > high, high, days)
-        elapsed = torch.where(days < low, low, late) - low
-        numbers = [elapsed] if self.trend else []
-        numbers += [_CYCLES[name](days) for name in self.cycles]
-        return torch.stack(numbers, dim=1).to(dtype)
+def list_parts(calendars: Sequence[Calendar], names: Container[str]) -> list[int]:
+    """Return the positions of the parts with these names in the result of `find_parts`."""
+    parts = [name for calendar in calendars for name in calendar.parts]
+    return [k for k, name in enumerate(parts) if name in names]
 
-    def find_ordinals(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map the same rows to the numbers that trees compare, ``[rows, ordinals_width]``.
 
-        They are those of `find_numbers`, and the month, the weekday and the hour.
-        """
-        parts = [self.find_numbers(x, dtype)] if self.numbers_width else []
-        parts += [self.find_group(x, name, dtype).unsqueeze(1) for name in self.groups]
-        return torch.cat(parts, dim=1)
+def find_parts(calendars: Sequence[Calendar], x: Tensor) -> Tensor:
+    """Map ``[rows, columns]`` in float64 to all parts of each calendar, ``[rows, parts]``.
 
-    def find_waves(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map the same rows to sine and cosine of each position, zero where the date is missing.
+    There must be one at least. Positions have no sine: its last digits differ between libraries,
+    and a narrow bin magnifies that difference.
+    """
+    blocks, order = [], []
+    for name in (_TREND, *_FORMULAS):
+        having = [calendar for calendar in calendars if name in calendar.parts]
+        if having:
+            days = x.index_select(1, torch.tensor([calendar.position for calendar in having]))
+            formula = _FORMULAS.get(name)
+            blocks.append(_find_elapsed(having, days) if formula is None else formula(days))
+            order += list_parts(calendars, [name])
+    found = torch.cat(blocks, dim=1)
+    is_sorted = order == sorted(order)
+    return found if is_sorted else found.index_select(1, torch.tensor(order).argsort())
 
-        The result is ``[rows, 2 * cycles]``.
-        """
-        days = x[:, self.position]
-        waves = []
-        for name in self.cycles:
-            angle = _CYCLES[name](days).to(dtype) * (2 * math.pi)
-            waves += [torch.sin(angle), torch.cos(angle)]
-        joined = torch.stack(waves, dim=1)
-        return torch.where(torch.isnan(joined), 0.0, joined)
 
-    def find_group(self, x: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-        """Return the month, the weekday or the hour of each row, ``[rows]``."""
-        return _GROUPS[name](x[:, self.position]).to(dtype)
+def _find_elapsed(calendars: Sequence[Calendar], days: Tensor) -> Tensor:
+    """Return the days since the first one of the training set, at most those to its last one."""
+    low = torch.tensor([calendar.low for calendar in calendars], dtype=torch.float64)
+    high = torch.tensor([calendar.high for calendar in calendars], dtype=torch.float64)
+    return torch.minimum(torch.maximum(days, low), high) - low
 
 
 def _are_ends_of_months(days: Floats) -> bool:

@@ -34,7 +34,7 @@ class PiecewiseLinear(nn.Module):
     """The position of each number within each of its quantile bins, 0 to 1.
 
     The piecewise linear encoding of Gorishniy et al., "On Embeddings for Numerical Features in
-    Tabular Deep Learning" (2022), concatenated with the numbers themselves.
+    Tabular Deep Learning" (2022).
     """
 
     start: Tensor
@@ -48,16 +48,16 @@ class PiecewiseLinear(nn.Module):
         width = edges[:, 1:] - edges[:, :-1]
         # A bin between equal quantiles is a step: one when the number is past it.
         self.register_buffer("width", torch.clamp(width, min=1e-6))
-        self.outputs = training.shape[1] * (bins + 1)
+        self.outputs = training.shape[1] * bins
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows, columns]`` to ``[rows, columns * (bins + 1)]``."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map ``[rows, columns]`` to ``[rows, columns * bins]``."""
         passed = (x.unsqueeze(2) - self.start) / self.width
-        return torch.cat([x, torch.clamp(passed, 0.0, 1.0).flatten(1)], dim=1)
+        return [torch.clamp(passed, 0.0, 1.0).flatten(1)]
 
 
 class Periodic(nn.Module):
-    """Sines and cosines of each number with learned frequencies, and the number itself.
+    """Sines and cosines of each number with learned frequencies.
 
     The periodic embedding of the same paper; initial frequencies are normal with this deviation.
     """
@@ -65,26 +65,27 @@ class Periodic(nn.Module):
     def __init__(self, columns: int, bins: int, deviation: float = 0.5) -> None:
         super().__init__()
         self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * deviation)
-        self.outputs = columns * (2 * self.frequency.shape[1] + 1)
+        self.outputs = 2 * self.frequency.numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows, columns]`` to ``[rows, outputs]``."""
-        angle = 2 * math.pi * x.unsqueeze(2) * self.frequency
-        return torch.cat([x, torch.sin(angle).flatten(1), torch.cos(angle).flatten(1)], dim=1)
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map ``[rows, columns]`` to the sines and the cosines, ``[rows, outputs / 2]`` each."""
+        angles = (2 * math.pi * x.unsqueeze(2) * self.frequency).flatten(1)
+        return [torch.sin(angles), torch.cos(angles)]
 
 
 class Embedded(nn.Module):
-    """Embeds the first columns, which are numbers, and passes the others through."""
+    """Adds the embedding of the first columns, which are numbers, between them and the others."""
 
     def __init__(self, embedding: PiecewiseLinear | Periodic, numbers: int, width: int) -> None:
         super().__init__()
         self.embedding = embedding
         self.numbers = numbers
-        self.outputs = embedding.outputs + width - numbers
+        self.outputs = width + embedding.outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, width]`` to ``[rows, outputs]``."""
-        return torch.cat([self.embedding(x[:, : self.numbers]), x[:, self.numbers :]], dim=1)
+        numbers, others = x[:, : self.numbers], x[:, self.numbers :]
+        return torch.cat([numbers, *self.embedding(numbers), others], dim=1)
 
 
 class Ensemble(nn.Module):
@@ -99,6 +100,18 @@ class Ensemble(nn.Module):
         scores = [member(x) for member in self.members]
         return torch.stack(scores).mean(dim=0) if len(scores) > 1 else scores[0]
 
+    def join(self, x: Tensor) -> Tensor:
+        """Map the same rows to the scores of all members, ``[rows, members * outputs]``."""
+        return torch.cat([member(x) for member in self.members], dim=1)
+
+
+class Exponential(nn.Module):
+    """From the logarithm of one plus a value to the value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to the same shape."""
+        return torch.exp(x.clamp(max=LARGEST_LOGARITHM)) - 1
+
 
 class ValueHead(nn.Module):
     """From the fitted scale back to the unit of the target."""
@@ -106,12 +119,12 @@ class ValueHead(nn.Module):
     def __init__(self, scaler: Scaler, *, log: bool) -> None:
         super().__init__()
         self.scaler = scaler
-        self.log = log
+        self.last = Exponential() if log else nn.Identity()
 
     def forward(self, scores: Tensor) -> Tensor:
         """Map ``[rows, 1]`` from the scale of the fit to the unit of the target."""
-        value = self.scaler.inverse(scores)
-        return torch.exp(value.clamp(max=LARGEST_LOGARITHM)) - 1 if self.log else value
+        value: Tensor = self.last(self.scaler.inverse(scores))
+        return value
 
 
 class Predictor(nn.Module):
@@ -138,6 +151,8 @@ class Predictor(nn.Module):
 class MixedPredictor(Predictor):
     """A predictor that returns the weighted mean of the predictions of its networks."""
 
+    weights: Tensor
+
     def __init__(
         self,
         preprocessing: Preprocessing,
@@ -146,16 +161,18 @@ class MixedPredictor(Predictor):
         weights: Sequence[float],
     ) -> None:
         super().__init__(preprocessing, networks, head)
-        self.weights = list(weights)
+        self.register_buffer("weights", torch.tensor(weights).unsqueeze(1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
-        x = self.preprocessing(features)
-        parts = [
-            weight * self.head(network(x))
-            for weight, network in zip(self.weights, self.networks.members, strict=True)
-        ]
-        return torch.stack(parts).sum(dim=0)
+        scores = self.networks.join(self.preprocessing(features))
+        members = len(self.weights)
+        predictions: Tensor
+        if scores.shape[1] == members:
+            predictions = self.head(scores)
+            return predictions @ self.weights
+        predictions = self.head(scores.reshape(-1, members, scores.shape[1] // members))
+        return (predictions * self.weights).sum(dim=1)
 
 
 def predict_in_batches(

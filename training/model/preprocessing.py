@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.data.table import Column, Floats, Inputs
 from training.errors import DataError
-from training.model.calendar import Calendar
+from training.model.calendar import CYCLES, NUMBERS, Calendar, find_parts, list_parts
 from training.model.statistics import FittedStatistics, TargetStatistics
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
@@ -53,7 +53,7 @@ class Clipper(nn.Module):
 
 
 class OneHotColumns(nn.Module):
-    """One-hot encoding of the positions of categories, of all columns at once.
+    """One-hot encoding of several columns at once: of positions of categories or parts of dates.
 
     Missing and unseen values have zeros in all columns.
     """
@@ -61,10 +61,10 @@ class OneHotColumns(nn.Module):
     marked: Tensor
     words: Tensor
 
-    def __init__(self, categories: Sequence[tuple[int, int]]) -> None:
-        """Create the encoding of columns, each with the number of its categories."""
+    def __init__(self, columns: Sequence[tuple[int, Sequence[float]]]) -> None:
+        """Create the encoding of columns, each with its known values."""
         super().__init__()
-        pairs = [(position, word) for position, count in categories for word in range(count)]
+        pairs = [(position, word) for position, words in columns for word in words]
         self.register_buffer("marked", torch.tensor([one for one, _ in pairs], dtype=torch.long))
         # The exported graph has this name.
         words = torch.tensor([word for _, word in pairs], dtype=torch.float64)
@@ -72,23 +72,9 @@ class OneHotColumns(nn.Module):
         self.width = len(pairs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows, columns]`` to ``[rows, width]``; there must be one category at least."""
+        """Map ``[rows, columns]`` to ``[rows, width]``; there must be one value at least."""
         words = self.words
         return (x.index_select(1, self.marked).to(words.dtype) == words).to(words.dtype)
-
-
-class OneHot(nn.Module):
-    """One-hot encoding of a part of a date; a missing one has zeros in all columns."""
-
-    words: Tensor
-
-    def __init__(self, values: Sequence[float]) -> None:
-        super().__init__()
-        self.register_buffer("words", torch.tensor(values, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[rows]`` of values to ``[rows, known values]``."""
-        return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
 class RotatedColumns(nn.Module):
@@ -144,6 +130,8 @@ class Preprocessing(nn.Module):
 
     numbers: Tensor
     indicated: Tensor
+    dated: Tensor
+    cycles: Tensor
     working: Tensor
 
     def __init__(  # noqa: PLR0913 - the parts of the output
@@ -163,19 +151,21 @@ class Preprocessing(nn.Module):
         self.statistics = statistics
         self.numeric = list(numeric)
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
-        self.one_hot = OneHotColumns(categories)
+        self.one_hot = OneHotColumns([(k, range(count)) for k, count in categories])
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
         # Has the type in which numbers are scaled.
         self.register_buffer("working", torch.zeros((), dtype=torch.float64))
-        self.calendars = list(calendars)
-        self.parts = [(calendar, name) for calendar in calendars for name in calendar.groups]
-        self.part_one_hots = nn.ModuleList(
-            OneHot(calendar.groups[name]) for calendar, name in self.parts
-        )
+        self.calendars = [calendar for calendar in calendars if calendar.parts]
+        dated = list_parts(self.calendars, NUMBERS)
+        self.register_buffer("dated", torch.tensor(dated, dtype=torch.long))
+        cycles = list_parts(self.calendars, CYCLES)
+        self.register_buffer("cycles", torch.tensor(cycles, dtype=torch.long))
+        groups = [values for calendar in self.calendars for values in calendar.groups.values()]
+        positions = [k for k in range(len(dated) + len(groups)) if k not in dated]
+        self.date_one_hot = OneHotColumns(list(zip(positions, groups, strict=True)))
         turns = sum(step.outputs for step in steps if isinstance(step, RotatedColumns))
-        dates = sum(calendar.numbers_width for calendar in calendars)
         words = 0 if statistics is None else statistics.width
-        self.numbers_width = len(numeric) + dates + words + turns
+        self.numbers_width = len(numeric) + len(dated) + words + turns
 
     @property
     def input_dtype(self) -> torch.dtype:
@@ -189,15 +179,18 @@ class Preprocessing(nn.Module):
         """
         dtype = self.working.dtype
         numbers = [self._select_numbers(x)] if self.numeric else []
-        numbers += [c.find_numbers(x, dtype) for c in self.calendars if c.numbers_width]
+        dates = find_parts(self.calendars, x).to(dtype) if self.calendars else x
+        if len(self.dated):
+            numbers.append(dates.index_select(1, self.dated))
         if self.statistics is not None:
             numbers.append(self.statistics(x) if out_of_fold is None else out_of_fold.to(dtype))
         blocks = [self.steps(_join(numbers))] if numbers else []
         if self.one_hot.width:
             blocks.append(self.one_hot(x))
-        blocks += [c.find_waves(x, dtype) for c in self.calendars if c.cycles]
-        for (calendar, name), one_hot in zip(self.parts, self.part_one_hots, strict=True):
-            blocks.append(one_hot(calendar.find_group(x, name, dtype)))
+        if len(self.cycles):
+            blocks.append(_compute_waves(dates.index_select(1, self.cycles)))
+        if self.date_one_hot.width:
+            blocks.append(self.date_one_hot(dates))
         if len(self.indicated):
             blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(dtype))
         return _join(blocks)
@@ -213,6 +206,19 @@ class Preprocessing(nn.Module):
         return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
+def _compute_waves(phases: Tensor) -> Tensor:
+    """Return sine and cosine of each position in a period, zero where it is missing.
+
+    The shape is ``[rows, 2 * periods]``.
+    """
+    angles = phases * (2 * math.pi)
+    waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    waves = torch.where(torch.isnan(waves), 0.0, waves)
+    periods = angles.shape[1]
+    pairs = torch.arange(2 * periods).view(2, periods).T.flatten()
+    return waves if periods == 1 else waves.index_select(1, pairs)
+
+
 def _join(blocks: Sequence[Tensor]) -> Tensor:
     return torch.cat(tuple(blocks), dim=1) if len(blocks) > 1 else blocks[0]
 
@@ -220,8 +226,8 @@ def _join(blocks: Sequence[Tensor]) -> Tensor:
 def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert numbers; those that do not fit 32 bits become the largest ones that do."""
     if x.dtype == torch.float64 and dtype == torch.float32:
-        largest = torch.finfo(dtype).max
-        x = torch.where(x > largest, largest, torch.where(x < -largest, -largest, x))
+        largest = torch.tensor(torch.finfo(dtype).max, dtype=x.dtype)
+        x = torch.minimum(torch.maximum(x, -largest), largest)
     return x.to(dtype)
 
 
@@ -266,12 +272,10 @@ def fit_preprocessing(
     indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
     dated = [calendar.position for calendar in calendars]
     impute = any(columns[k].feature.optional for k in (*numeric, *dated))
-    rows = torch.from_numpy(x)
-    dates = [
-        calendar.find_numbers(rows, torch.float64).numpy()
-        for calendar in calendars
-        if calendar.numbers_width
-    ]
+    dates = []
+    if any(calendar.parts for calendar in calendars):
+        found = find_parts(calendars, torch.from_numpy(x)).numpy()
+        dates.append(found[:, list_parts(calendars, NUMBERS)])
     words = [] if statistics is None else [statistics.out_of_fold]
     numbers = np.hstack([x[:, numeric], *dates, *words])
     steps = _fit_numeric_steps(plan, numbers, impute=impute) if numbers.size else nn.Sequential()

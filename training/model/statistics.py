@@ -24,7 +24,8 @@ class TargetStatistics(nn.Module):
 
     positions: Tensor
     counts: Tensor
-    starts: Tensor
+    missing: Tensor
+    first: Tensor
     table: Tensor
 
     def __init__(self, positions: Sequence[int], counts: Sequence[int], table: Floats) -> None:
@@ -33,25 +34,25 @@ class TargetStatistics(nn.Module):
         Args:
             positions: of the columns.
             counts: the number of categories of each column.
-            table: ``[rows, outputs]``: for each column its categories, unseen, and missing.
+            table: ``[rows, outputs]``: for each column unseen, its categories, and missing.
         """
         super().__init__()
         self.register_buffer("positions", torch.tensor(positions, dtype=torch.long))
-        self.register_buffer("counts", torch.tensor(counts, dtype=torch.long))
-        starts = np.cumsum([0, *(count + 2 for count in counts)])[:-1]
-        self.register_buffer("starts", torch.as_tensor(starts, dtype=torch.long))
+        ends = np.cumsum([count + 2 for count in counts])
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.float64))
+        self.register_buffer("missing", torch.as_tensor(ends - 1, dtype=torch.float64))
+        # An unseen category has the position -1.
+        first = ends - counts - 1
+        self.register_buffer("first", torch.as_tensor(first, dtype=torch.float64))
         self.register_buffer("table", torch.as_tensor(table, dtype=torch.float64))
         self.width = len(positions) * table.shape[1]
 
     def find_rows(self, x: Tensor) -> Tensor:
         """Return the rows of the table, ``[rows, positions]``, of raw columns."""
-        cells = x.index_select(1, self.positions)
-        missing = torch.isnan(cells)
+        cells = x.index_select(1, self.positions).to(self.counts.dtype)
+        rows = self.first + torch.where(cells < self.counts, cells, -1.0)
         # A conversion of NaN to an integer is not defined.
-        known = torch.where(missing, -1.0, cells).long()
-        unseen = (known < 0) | (known >= self.counts)
-        known = torch.where(unseen, self.counts, known)
-        return torch.where(missing, self.counts + 1, known) + self.starts
+        return torch.where(torch.isnan(cells), self.missing, rows).long()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[rows, columns]`` to ``[rows, width]``, in the type of the table."""

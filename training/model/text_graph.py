@@ -69,9 +69,11 @@ def build_nodes(maps: Sequence[TextMap], output: str) -> tuple[list[NodeProto], 
         _encode(body, f"text/column_{k}", text_map, constant, end)
         for k, text_map in enumerate(maps)
     ]
-    # Columns are joined by rows of one: [1, outputs].
-    body.append(helper.make_node("Concat", encoded, ["text/joined"], axis=1))
-    body.append(helper.make_node("Squeeze", ["text/joined", axis], ["text/encoded"]))
+    joined = encoded[0]
+    if len(encoded) > 1:
+        joined = "text/joined"
+        body.append(helper.make_node("Concat", encoded, [joined], axis=1))
+    body.append(helper.make_node("Squeeze", [joined, axis], ["text/encoded"]))
     width = sum(len(text_map.offset) for text_map in maps)
     graph = helper.make_graph(
         body,
@@ -127,8 +129,8 @@ def _encode(
             nodes.append(
                 helper.make_node("StringSplit", [cell], [tokens, f"{tokens}_count"], delimiter=" ")
             )
-        rows = add("Concat", [add("Reshape", [tokens, constant(np.array([1, -1]))]), end], axis=1)
-        counts = add("TfIdfVectorizer", [rows], **_describe_counts(kind))
+        counted = add("Concat", [tokens, end], axis=1)
+        counts = add("TfIdfVectorizer", [counted], **_describe_counts(kind))
         parts.append(add("LpNormalization", [counts], axis=-1, p=2))
     joined = add("Concat", parts, axis=1) if len(parts) > 1 else parts[0]
     product = add("MatMul", [joined, constant(text_map.projection)])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from service.predictions import Ints
 from training.data.table import Float32s, Floats, Inputs
-from training.model.calendar import Calendar
+from training.model.calendar import Calendar, find_parts
 from training.model.preprocessing import ANGLES, MAX_ONE_HOT, OneHotColumns, fit_scaler, narrow
 from training.model.statistics import TargetStatistics, count_categories, fit_statistics
 from training.recipe.table import Recipe
@@ -74,7 +74,7 @@ class TreeColumns(nn.Module):
         """
         super().__init__()
         self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
-        self.one_hot = OneHotColumns(one_hot).float()
+        self.one_hot = OneHotColumns([(k, range(count)) for k, count in one_hot]).float()
         self.calendars = list(calendars)
         self.statistics = statistics
         self.coordinates = coordinates
@@ -89,7 +89,8 @@ class TreeColumns(nn.Module):
         """Map ``[rows, columns]`` in raw units to ``[rows, encoded columns]``."""
         dtype = torch.float32
         blocks = [narrow(x.index_select(1, self.numbers), dtype)] if len(self.numbers) else []
-        blocks += [calendar.find_ordinals(x, dtype) for calendar in self.calendars]
+        if self.calendars:
+            blocks.append(find_parts(self.calendars, x).to(dtype))
         if self.coordinates is not None:
             blocks.append(self.coordinates(x).to(dtype))
         if self.one_hot.width:
@@ -131,7 +132,7 @@ def fit_tree_columns(recipe: Recipe, x: Inputs, target: Floats | Ints) -> Fitted
     calendars = [
         Calendar(k, x[:, k].astype(np.float64), trend=recipe.features[k].trend) for k in filled
     ]
-    calendars = [calendar for calendar in calendars if not calendar.is_empty]
+    calendars = [calendar for calendar in calendars if calendar.parts]
     names = [feature.name for feature in recipe.features]
     pairs = [(names.index(a), names.index(b)) for a, b in recipe.preprocessing.rotated]
     coordinates = Coordinates(pairs, x) if pairs else None

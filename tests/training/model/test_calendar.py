@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from training.data.table import Column, Floats
 from training.export.onnx_export import export_module
-from training.model.calendar import Calendar, find_hour, find_month, find_weekday
+from training.model.calendar import (
+    Calendar,
+    find_hour,
+    find_month,
+    find_parts,
+    find_weekday,
+    list_parts,
+)
 from training.model.preprocessing import fit_preprocessing
 from training.onnx_files import Graph
 from training.recipe import table as recipe
@@ -92,6 +99,29 @@ def test_the_parts_of_a_column_are_scaled_numbers_waves_and_one_hot_columns() ->
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+def test_the_parts_of_several_columns_are_in_the_order_of_the_columns() -> None:
+    """Each part is computed once, for all columns that have it; a column may have none."""
+    one = days("2024-01-01T06:00", "2024-01-03T18:00")
+    other = days("2023-05-01", "2024-06-30")
+    constant = days("2024-01-01", "2024-01-01")
+    columns = [Calendar(0, one[:, 0]), Calendar(1, other[:, 0]), Calendar(2, constant[:, 0])]
+    columns[2].trend = False
+
+    found = find_parts(columns, torch.from_numpy(np.hstack([one, other, constant]))).numpy()
+
+    alone = [
+        find_parts([Calendar(0, dates[:, 0])], torch.from_numpy(dates)).numpy()
+        for dates in (one, other)
+    ]
+    assert [column.parts for column in columns] == [
+        ["trend", "day", "weekday", "hour"],
+        ["trend", "year", "month", "weekday"],
+        [],
+    ]
+    np.testing.assert_array_equal(found, np.hstack(alone))
+    assert list_parts(columns, ["weekday"]) == [2, 7]
+
+
 def test_dates_beyond_the_training_set_count_as_its_ends() -> None:
     """The number of days is clipped, and a new month has zeros in all columns."""
     training = days("2024-01-01", "2024-02-01")
@@ -104,7 +134,7 @@ def test_dates_beyond_the_training_set_count_as_its_ends() -> None:
 
 
 def test_a_missing_date_has_the_median_and_an_indicator() -> None:
-    """In PyTorch as in ONNX Runtime, whose minimum would replace NaN."""
+    """In PyTorch as in ONNX Runtime, whose minimum and maximum propagate NaN."""
     training = np.concatenate([days("2023-01-01", "2024-02-05", "2024-03-04"), [[np.nan]]])
     preprocessing = fit_preprocessing(_PLAN, [_DATE], training).float().eval()
 

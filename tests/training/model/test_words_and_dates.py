@@ -1,16 +1,22 @@
 """Every family learns from categories of many kinds and from dates, and exports what it learned."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.training.tables import write_table_of_words
 from training.autorecipe.draft import draft
+from training.candidates import with_family
 from training.data.csv import UNKNOWN, read_csv
 from training.data.table import encode
 from training.export.onnx_export import export, verify
 from training.learn import fit_model
+from training.model.blend import Blend
+from training.model.estimators import Estimator
+from training.model.networks import Predictor
 from training.onnx_files import Graph
 
 
@@ -41,6 +47,33 @@ def test_the_graph_predicts_words_and_dates_as_training_does(
         assert (found.argmax(axis=1) == target).mean() > 0.6
     else:
         assert np.corrcoef(found[:, 0], target)[0, 1] > 0.8
+
+
+def test_members_of_an_ensemble_share_the_parts_of_dates(tmp_path: Path) -> None:
+    """A linear model and trees read the same month and weekday, which the graph computes once."""
+    path = write_table_of_words(tmp_path)
+    table = read_csv(path, UNKNOWN)
+    recipe = draft(table, str(path), "y", "words", "linear").recipe
+    rows = np.arange(900)
+    data = encode(table, recipe, rows)
+    members = []
+    for family in ("linear", "gradient-boosting"):
+        member = fit_model(with_family(recipe, family, 900), data, rows, rows[:0]).predictor
+        assert isinstance(member, Predictor | Estimator)
+        members.append(member)
+
+    predictor = Blend(members, [0.25, 0.75])
+    graph = export(predictor, "found", len(data.columns))
+
+    counts = [_count_operators(export(member, "found", len(data.columns))) for member in members]
+    together = _count_operators(graph)
+    assert together["Mod"] == counts[0]["Mod"] == counts[1]["Mod"] > 0
+    assert together["Floor"] == counts[0]["Floor"] == counts[1]["Floor"] > 0
+    verify(graph, predictor, data.features)
+
+
+def _count_operators(graph: bytes) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load_model_from_string(graph).graph.node)
 
 
 @pytest.mark.parametrize("family", ["linear", "gradient-boosting"])
