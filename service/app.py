@@ -17,17 +17,20 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.column_paths import describe_paths
+from service.api.column_paths import describe_model
+from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
 from service.api.explain.routes import Explainer, explain_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
 from service.api.middleware import PredictRoutingMiddleware, RequestContext
+from service.api.native.examples import find_command
 from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions
-from service.api.operations import Documentation, documentation_router, operations_router
-from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictRouter
+from service.api.operations import operations_router
+from service.api.routing import NATIVE, V1, V2, PredictRoute, PredictRouter, name_operation
 from service.api.shadow import ShadowMirror, shadow_router
+from service.api.static_files import PageFiles
 from service.api.v1.protocol import V1Protocol
 from service.api.v1.routes import v1_routers
 from service.api.v2.protocol import V2Protocol
@@ -67,8 +70,8 @@ class Onward(FastAPI):
     ) -> None:
         # `documentation_router` replaces FastAPI's routes for the document and its pages.
         super().__init__(**options, openapi_url=None)
-        describe_model = partial(describe_paths, max_explained_rows=settings.max_explained_rows)
-        self.documentation = Documentation(registry, super().openapi, describe_model)
+        describe = partial(describe_model, max_explained_rows=settings.max_explained_rows)
+        self.documentation = Documentation(registry, super().openapi, describe, settings.root_path)
         self.fast_path: FastPath | None = None
         """Used by `service.server.fast_path`, and not by other servers."""
         self.entry: ASGIApp = self.route
@@ -111,6 +114,7 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
         description="Predictions from tables and images. Train small, serve fast.",
         lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
+        generate_unique_id_function=name_operation,
     )
     limits = Limits(settings, metrics.count_rejection)
     endpoints = EndpointCache(settings, limits)
@@ -118,6 +122,7 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
     native = NativeProtocol(limits)
     predictions = NativePredictions(service, native, metrics, settings, limits)
+    files = PageFiles()
     v1 = V1Protocol(limits)
     v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (
@@ -126,23 +131,26 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
         explain_router(Explainer(service, native, metrics, settings)),
         *v1_routers(worker, service, v1, limits),
         *v2_routers(worker, service, v2, settings, VERSION),
-        operations_router(worker.readiness, worker.totals.render),
-        documentation_router(app.documentation, app.title),
+        operations_router(worker.readiness, worker.totals.render, files),
+        documentation_router(app.documentation, files),
     ):
         app.include_router(router)
-    add_error_handlers(app)
+    app.mount("/static", files)
+    find_example = partial(find_command, worker.registry, settings.root_path)
+    add_error_handlers(app, find_example, settings.root_path)
     predict_router = PredictRouter(
         (
             PredictRoute(NATIVE, native, predictions.predict),
             PredictRoute(V1, v1, partial(service.predict, v1)),
             PredictRoute(V2, v2, partial(service.predict, v2)),
-        )
+        ),
+        settings.root_path,
     )
     recorder = RequestRecorder(metrics, settings.log_requests)
     fast = FastInference(worker.registry, worker.readiness, endpoints, recorder, limits)
     connections = Connections(settings, recorder)
     app.fast_path = FastPath(fast, predict_router, connections)
-    routing = PredictRoutingMiddleware(app.route, predict_router)
+    routing = PredictRoutingMiddleware(app.route, predict_router, settings.root_path)
     app.entry = RequestContext(routing, worker.readiness, recorder, settings, limits)
     return app
 

@@ -4,6 +4,7 @@ Each field is the environment variable ``ONWARD_<NAME>`` and the option ``--<nam
 ``onward serve``, and its description is the option's help.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,21 @@ from service.spelling import closest_name, format_suggestion
 
 # Variables of training, which may be set in the same environment.
 _TRAINING_VARIABLES = {"ONWARD_DATA"}
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+OWN_PATHS = (
+    "docs",
+    "favicon.ico",
+    "health",
+    "healthz",
+    "metrics",
+    "models",
+    "openapi.json",
+    "redoc",
+    "static",
+    "v1",
+    "v2",
+)
+"""The first segments of the paths of the service."""
 _DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 
@@ -31,6 +47,16 @@ def _normalize_device(name: str) -> str:
     )
 
 
+def _check_root_path(path: str) -> str:
+    """Return a prefix of paths that no path of the service itself can begin with."""
+    if path and not _ROOT_PATH.fullmatch(path):
+        raise ValueError("must begin with / and not end with /, such as /onward")
+    if path.split("/")[1:2] and path.split("/")[1] in OWN_PATHS:
+        raise ValueError(f"must not begin like a path of the service: {', '.join(OWN_PATHS)}")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_check_root_path)]
 Device = Annotated[str, AfterValidator(_normalize_device)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
@@ -56,6 +82,12 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port. 0 selects a free port and logs it. If the port is in use, the "
         "service does not start.",
+    )
+    root_path: RootPath = Field(
+        default="",
+        description="Path prefix that a proxy adds, such as /onward; the OpenAPI document and "
+        "links then have it. Requests may arrive with the prefix or without it. Without this "
+        "setting, a proxy must remove its prefix.",
     )
     models: Path = Field(
         default=Path("models"),

@@ -26,6 +26,8 @@ from service.app import create_app
 from service.server.fast_path import FastPathProtocol
 from service.settings import Settings
 
+pytest_plugins = ("tests.browser",)
+
 StartApp = Callable[..., httpx.Client]
 Serve = Callable[..., httpx.Client]
 # Importing a name from here is what keeps a module out of ``--fast``.

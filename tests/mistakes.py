@@ -150,7 +150,8 @@ def sentence(client: httpx.Client, mistake: Mistake) -> tuple[int, str]:
     described = response.json()
     if mistake.row:
         described = next(row for row in described["predictions"] if "error" in row)
-    return response.status_code, described["error"]
+    address = str(client.base_url).rstrip("/")
+    return response.status_code, described["error"].replace(address, "http://localhost:8000")
 
 
 def section(client: httpx.Client) -> str:

@@ -247,11 +247,7 @@ def test_an_explanation_has_a_contribution_for_each_date(shop: Shop) -> None:
 def test_the_openapi_document_describes_dates(shop: Shop) -> None:
     """Its schema has the format and an example, and accepts exactly what the service accepts."""
     document = shop.client.get("/openapi.json").json()
-    content = document["paths"]["/models/orders/predict"]["post"]["requestBody"]["content"]
-    row = next(
-        one for one in content["application/json"]["schema"]["anyOf"] if one["type"] == "object"
-    )
-    date = row["properties"]["bought"]
+    date = document["components"]["schemas"]["OrdersRow"]["properties"]["bought"]
 
     assert date["anyOf"][0]["x-format"] == "DD.MM.YYYY"
     assert date["examples"] == [shop.client.get("/models/orders").json()["features"][0]["example"]]

@@ -2,23 +2,27 @@
 
 import numpy as np
 
+from service.api.components import Components, Identifier, ModelDescription, enum_schema
+from service.api.feature_schemas import BOOLEAN, MAX_NUMBER
 from service.api.openapi import (
-    FAILED,
-    MAX_NUMBER,
-    NUMBER,
+    RESPONSE_DESCRIPTION,
     TABLE_RESPONSES,
+    describe_explanations,
+    describe_manifest,
+    describe_predictions,
+    describe_probabilities,
     describe_rows,
     describe_tables,
-    model_paths,
 )
 from service.api.schemas import (
+    ANY,
+    NUMBER,
+    OBJECT,
     PREDICTION_ERRORS,
     STRING,
     TABLE_ERRORS,
     Schema,
-    array_schema,
     complete_responses,
-    json_content,
     object_schema,
     predicts,
 )
@@ -29,69 +33,93 @@ from service.codecs.output_rows import GraphOutputs, free_names
 from service.engine.model import ModelInfo
 from service.engine.tensors import DTYPES, TensorSpec
 
-_ANY: Schema = {}
 _SHARE: Schema = {"type": ["number", "null"]}
+_DESCRIPTION = "A graph without a manifest; the features are its inputs."
 
 
-def describe_paths(model: Manifest | ModelInfo, max_explained_rows: int) -> Schema:
-    """Return the paths of a bundle, by its manifest, or of a graph without one."""
+def describe_model(
+    model: Manifest | ModelInfo, identifier: Identifier, max_explained_rows: int
+) -> ModelDescription:
+    """Return the paths and components of a bundle, by its manifest, or of a graph without one."""
     if isinstance(model, Manifest):
-        return model_paths(model, max_explained_rows)
-    paths = {f"/models/{model.name}/predict": {"post": _describe_operation(model)}}
+        return describe_manifest(model, identifier, max_explained_rows)
+    components = Components(identifier)
+    prediction = _describe_prediction(model, components)
+    paths = {
+        f"/models/{model.name}/predict": {"post": _describe_predict(model, components, prediction)}
+    }
     # Strings are not explained.
     if any(spec.datatype != "BYTES" for spec in model.inputs):
-        explained = _describe_operation(model, max_explained_rows)
+        explained = _describe_explain(model, components, prediction, max_explained_rows)
         paths[f"/models/{model.name}/explain"] = {"post": explained}
-    return paths
+    return ModelDescription(
+        {"name": model.name, "description": _DESCRIPTION}, paths, components.schemas
+    )
 
 
-def _describe_operation(model: ModelInfo, max_explained_rows: int | None = None) -> Schema:
-    """Return the operation that predicts or, with a limit on its rows, the one that explains."""
-    explained = max_explained_rows is not None
-    codec, outputs = ColumnCodec(model.inputs), GraphOutputs(model)
-    required, optional = _describe_prediction(model, outputs)
-    shared = {"model_version": STRING}
-    if explained:
-        numbers = [spec.name for spec in model.inputs if spec.datatype != "BYTES"]
-        required["explanation"] = object_schema(
-            {
-                "of": STRING,
-                "base": NUMBER,
-                "contributions": object_schema(dict.fromkeys(numbers, NUMBER), closed=True),
-                "score": NUMBER,
-            }
-        )
-        shared |= {
-            "method": STRING | {"const": "shapley"},
-            "meaning": STRING,
-            "reference": {"type": "object"},
-        }
+def _describe_predict(
+    model: ModelInfo, components: Components, prediction: tuple[Schema, Schema]
+) -> Schema:
+    """Return the operation that predicts."""
+    content = _describe_content(model, components) | describe_tables(
+        ColumnCodec(model.inputs).example
+    )
+    responses = predicts(
+        describe_predictions(components, *prediction, fails=True) | TABLE_RESPONSES,
+        description=RESPONSE_DESCRIPTION,
+    )
+    return {
+        "tags": [model.name],
+        "summary": f"Predict: {model.name}",
+        "description": _DESCRIPTION,
+        "operationId": f"predict_{components.identifier.snake}",
+        "requestBody": {"required": True, "content": content},
+        "responses": complete_responses(TABLE_ERRORS | responses),
+    }
+
+
+def _describe_explain(
+    model: ModelInfo, components: Components, prediction: tuple[Schema, Schema], max_rows: int
+) -> Schema:
+    """Return the operation that explains at most ``max_rows`` predictions of a request."""
+    numbers = [spec.name for spec in model.inputs if spec.datatype != "BYTES"]
+    explanation = {
+        "of": STRING,
+        "base": NUMBER,
+        "contributions": object_schema(dict.fromkeys(numbers, NUMBER), closed=True),
+        "score": NUMBER,
+    }
+    shared = {
+        "method": STRING | {"const": "shapley"},
+        "meaning": STRING,
+        "reference": OBJECT,
+    }
+    content = describe_explanations(components, *prediction, explanation, shared)
+    return {
+        "tags": [model.name],
+        "summary": f"Predict and explain: {model.name}",
+        "description": _DESCRIPTION,
+        "operationId": f"explain_{components.identifier.snake}",
+        "requestBody": {
+            "required": True,
+            "content": _describe_content(model, components, max_rows),
+        },
+        "responses": complete_responses(
+            PREDICTION_ERRORS | predicts(content, timed=False, description=RESPONSE_DESCRIPTION)
+        ),
+    }
+
+
+def _describe_content(
+    model: ModelInfo, components: Components, max_rows: int | None = None
+) -> Schema:
+    """Return the JSON of a request, with at most ``max_rows`` rows."""
+    codec = ColumnCodec(model.inputs)
     properties = {
         feature.name: describe_type(spec) | {"description": f"Expected: {describe(feature)}."}
         for feature, spec in zip(codec.features, model.inputs, strict=True)
     }
-    content = describe_rows(model.name, properties, codec.example, max_explained_rows)
-    item = object_schema(required, optional)
-    errors, other_types = PREDICTION_ERRORS, {}
-    if not explained:
-        content |= describe_tables(codec.example)
-        errors, other_types = TABLE_ERRORS, TABLE_RESPONSES
-        item = {"anyOf": [item, FAILED]}
-    several = object_schema({"predictions": array_schema(item)} | shared)
-    one = object_schema(required | shared, optional)
-    responses = predicts(
-        json_content({"anyOf": [one, several]}) | other_types,
-        timed=not explained,
-        description="One prediction for a single row, else a list of them.",
-    )
-    return {
-        "tags": [model.name],
-        "summary": f"{model.name}: explained" if explained else model.name,
-        "description": "A graph without a manifest; the features are its inputs.",
-        "operationId": f"{'explain' if explained else 'predict'}_{model.name}",
-        "requestBody": {"required": True, "content": content},
-        "responses": complete_responses(errors | responses),
-    }
+    return describe_rows(components, properties, codec.example, max_rows)
 
 
 def describe_type(spec: TensorSpec) -> Schema:
@@ -100,7 +128,7 @@ def describe_type(spec: TensorSpec) -> Schema:
     if dtype.kind == "O":
         return dict(STRING)
     if dtype.kind == "b":
-        return {"type": ["boolean", "integer"], "enum": [True, False, 0, 1]}
+        return dict(BOOLEAN)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
@@ -110,11 +138,11 @@ def describe_type(spec: TensorSpec) -> Schema:
     return {"type": ["number", "null"], "minimum": -largest, "maximum": largest}
 
 
-def _describe_prediction(model: ModelInfo, outputs: GraphOutputs) -> tuple[Schema, Schema]:
+def _describe_prediction(model: ModelInfo, components: Components) -> tuple[Schema, Schema]:
     """Return the required and the optional properties of one prediction."""
+    outputs = GraphOutputs(model)
     if outputs.classes is None:
-        return dict.fromkeys(free_names(model.outputs), _ANY), {}
-    labels = outputs.classes.labels
-    required = {"label": STRING | {"enum": labels}, "probability": _SHARE}
-    probabilities = {"type": "object", "properties": dict.fromkeys(labels, _SHARE)}
-    return required, {"probabilities": probabilities}
+        return dict.fromkeys(free_names(model.outputs), ANY), {}
+    label = components.add("Label", enum_schema(outputs.classes.labels))
+    probabilities = components.add("Probabilities", describe_probabilities(label, _SHARE))
+    return {"label": label, "probability": _SHARE}, {"probabilities": probabilities}

@@ -1,6 +1,6 @@
 """Errors as HTTP responses: one table of status codes, one form of body."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -79,8 +79,19 @@ def error_response(error: Exception) -> Response:
     )
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Respond to every error in the same form, including those of the framework."""
+def add_error_handlers(
+    app: FastAPI,
+    find_example: Callable[[Request], str | None] = lambda _: None,
+    root_path: str = "",
+) -> None:
+    """Respond to every error in the same form, including those of the framework.
+
+    Args:
+        app: whose routes may raise errors.
+        find_example: returns a command that sends a valid request to a path that was requested with
+            the wrong method; None if there is none.
+        root_path: the prefix that a proxy adds to paths.
+    """
 
     @app.exception_handler(errors.OnwardError)
     async def onward_error(_: Request, error: errors.OnwardError) -> Response:
@@ -88,7 +99,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        return _framework_response(request, error)
+        return _framework_response(request, error, find_example, root_path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameter(_: Request, error: RequestValidationError) -> Response:
@@ -98,7 +109,12 @@ def add_error_handlers(app: FastAPI) -> None:
         return error_response(errors.InvalidRequest(sentence))
 
 
-def _framework_response(request: Request, error: HTTPException) -> Response:
+def _framework_response(
+    request: Request,
+    error: HTTPException,
+    find_example: Callable[[Request], str | None],
+    root_path: str,
+) -> Response:
     path = request.url.path
     if len(path) > _MAX_PATH_LENGTH:
         path = f"{path[: _MAX_PATH_LENGTH - 1]}…"
@@ -106,9 +122,16 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _find_methods(request) or [headers["Allow"]]
         headers["Allow"] = ", ".join(allowed)
-        sentence = f"{request.method} is not allowed for {path}; use {' or '.join(allowed)}."
+        example = find_example(request)
+        such = "" if example is None else f", such as: {example}"
+        sentence = (
+            f"{request.method} is not allowed for {path}; use {' or '.join(allowed)}{such or '.'}"
+        )
     elif error.status_code == HTTPStatus.NOT_FOUND:
-        sentence = f"There is nothing at {path}; GET /models lists the models, /docs every path."
+        sentence = (
+            f"There is nothing at {path}; GET {root_path}/models lists the models, "
+            f"{root_path}/docs every path."
+        )
     else:
         sentence = str(error.detail)
     status = HTTPStatus(error.status_code)

@@ -8,12 +8,13 @@ from time import perf_counter
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead
 from service.api.errors import FIRST_ERROR, error_response
 from service.api.inference import RawResponse
-from service.api.routing import PredictRouter
+from service.api.routing import PredictRouter, find_own_path
 from service.engine.heap import Heap
 from service.engine.registry import Readiness
 from service.errors import BodyStalled, Draining, OnwardError
@@ -116,17 +117,22 @@ class RequestContext:
 
 
 class PredictRoutingMiddleware:
-    """ASGI middleware that responds to predictions, and passes other requests on."""
+    """ASGI middleware that responds to predictions, and passes other requests on.
 
-    def __init__(self, app: ASGIApp, router: PredictRouter) -> None:
+    These then have paths with the prefix of a proxy, if there is one, and without a slash at the
+    end, however they have arrived.
+    """
+
+    def __init__(self, app: ASGIApp, router: PredictRouter, root_path: str) -> None:
         self._app = app
         self._router = router
+        self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an HTTP request."""
         found = self._router.find(scope["path"]) if scope["method"] == "POST" else None
         if found is None:
-            await self._app(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         (_, _, name, version), handler = found
         try:
@@ -134,6 +140,39 @@ class PredictRoutingMiddleware:
         except OnwardError as error:
             response = error_response(error)
         await response(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, root_path = scope["path"], self._root_path
+        if not root_path and not path.endswith("/"):
+            await self._app(scope, receive, send)
+            return
+        own_path = find_own_path(path, root_path)
+        location = self._find_canonical(scope, own_path)
+        if location is None:
+            changed = {**scope, "path": root_path + own_path, "root_path": root_path}
+            await self._app(changed, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        response = RedirectResponse(f"{location}?{query}" if query else location)
+        await response(scope, receive, send)
+
+    def _find_canonical(self, scope: Scope, own_path: str) -> str | None:
+        """Return the address of a page that a browser requests by another; None if it is the same.
+
+        Relative addresses in a page depend on the slash at the end of its own address.
+        """
+        head: RequestHead = scope[HEAD]
+        is_read = scope["method"] in {"GET", "HEAD"}
+        if not (is_read and "text/html" in head.fields.get(b"accept", "")):
+            return None
+        path = scope["path"]
+        if own_path == "/":
+            return f"{path}/" if path == self._root_path else None
+        if not path.endswith("/"):
+            return None
+        # Relative, since a proxy may have removed a prefix.
+        raw_path: bytes = scope.get("raw_path") or path.encode()
+        return f"../{raw_path.decode('latin-1').split('/')[-2]}"
 
 
 class _ResponseRecorder:

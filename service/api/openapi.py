@@ -1,7 +1,6 @@
 """OpenAPI paths of each model: its features, images and predictions, explanations, and examples."""
 
 import base64
-import math
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,11 +8,14 @@ from collections.abc import Set as AbstractSet
 import orjson
 
 from service.api.body import JSON
+from service.api.components import Components, Identifier, ModelDescription, enum_schema
 from service.api.explain.attributions import PNG
 from service.api.explain.target import MAX_CELLS, MIN_CELLS
+from service.api.feature_schemas import describe_feature, describe_type
 from service.api.native.forms import INSTANCES, MULTIPART
 from service.api.schemas import (
     FILE,
+    NUMBER,
     PREDICTION_ERRORS,
     STRING,
     TABLE_ERRORS,
@@ -23,50 +25,31 @@ from service.api.schemas import (
     json_content,
     object_schema,
     predicts,
+    refer,
 )
-from service.bundle.features import (
-    WHOLE_MAX,
-    BooleanFeature,
-    CategoryFeature,
-    Datatype,
-    DatetimeFeature,
-    Feature,
-    FeaturesInput,
-    IntegerFeature,
-    NumberFeature,
-    TextFeature,
-    client_value,
-)
+from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.images import KEY
-from service.codecs.messages import describe
-from service.codecs.ranges import find_valid_range
-from service.engine.tensors import DTYPES
-from service.freetext import MAX_CHARACTERS
 from service.imaging.preprocess import create_example_image
-from service.tabletext import missing_words, quote_cell
-from service.timetext import json_pattern
-from service.values import MAX_ROUNDED_TO_FLOAT32
+from service.tabletext import quote_cell
 
-# A category that is the canonical text of an integer.
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
-
-NUMBER: Schema = {"type": "number"}
-"""Any number."""
-# The one half way is rounded up.
-MAX_NUMBER = int(MAX_ROUNDED_TO_FLOAT32) + int(math.ulp(MAX_ROUNDED_TO_FLOAT32) / 2) - 1
-"""The largest integer that JSON parsers round to the largest number of 32 bits."""
-_INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), NUMBER)) | {
-    "description": "Present if the parameter 'interval' requests it."
+SHARE: Schema = NUMBER | {"minimum": 0, "maximum": 1}
+"""A probability."""
+_FAILED = refer("Error") | {"description": "For a row of a table that failed."}
+MODEL_SCHEMAS: Schema = {
+    "Interval": object_schema(dict.fromkeys(("level", "low", "high"), NUMBER))
+    | {"description": "Present if the parameter 'interval' requests it."},
+    "EncodedImage": STRING
+    | {
+        "description": "An image's file in base64, or a data URL.",
+        "contentEncoding": "base64",
+        "contentMediaType": "image/*",
+        # Of our own for strings that are an image file; JSON Schema has none.
+        "format": "base64-image",
+    },
+    "ImageObject": object_schema({"b64": refer("EncodedImage")}, closed=True),
 }
-FAILED: Schema = {
-    "$ref": "#/components/schemas/Error",
-    "description": "For a row of a table that failed.",
-}
-"""The error in a response instead of a prediction."""
-
-# A format of our own for strings that are an image file; JSON Schema has none.
-_ENCODED = "base64-image"
+"""The components that the paths of several models refer to."""
 
 _FITS = {
     "stretch": "both sides are scaled to",
@@ -92,6 +75,7 @@ TABLE_RESPONSES: Schema = {
     "application/x-ndjson": {"schema": STRING | {"description": _PREDICTED_LINES}},
 }
 """The responses to tables by media type."""
+RESPONSE_DESCRIPTION = "One prediction for a single row or image, else a list of them."
 # A table needs at least one row, after the header if it is CSV.
 _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
@@ -99,67 +83,130 @@ _ROW = r"[^ \t\n\r\v\f]"
 _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
-def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
-    """Return the paths of one model, with the limit on rows of an explanation."""
-    paths = {f"/models/{manifest.name}/predict": {"post": _describe_operation(manifest)}}
+def describe_manifest(
+    manifest: Manifest, identifier: Identifier, max_explained_rows: int
+) -> ModelDescription:
+    """Return the paths and the components of a bundle, with the limit on rows of an explanation."""
+    components = Components(identifier)
+    prediction = _describe_prediction(manifest, components)
+    predicted = _describe_predict(manifest, components, prediction)
+    paths = {f"/models/{manifest.name}/predict": {"post": predicted}}
     # Predictions from free text are not explained.
     if not (isinstance(manifest.input, FeaturesInput) and manifest.input.texts):
-        explained = _describe_operation(manifest, max_explained_rows)
+        explained = _describe_explain(manifest, components, prediction, max_explained_rows)
         paths[f"/models/{manifest.name}/explain"] = {"post": explained}
-    return paths
+    tag = {
+        "name": manifest.name,
+        "x-displayName": manifest.title,
+        "description": " ".join(
+            part for part in (f"{manifest.title}.", manifest.description) if part
+        ),
+    }
+    return ModelDescription(tag, paths, components.schemas)
 
 
-def _describe_operation(manifest: Manifest, max_explained_rows: int | None = None) -> Schema:
-    """Return the operation that predicts or, with a limit on its rows, the one that explains."""
-    explained = max_explained_rows is not None
-    required, optional = _describe_prediction(manifest)
-    shared = {"model_version": STRING}
-    if explained:
-        explanation, method = _describe_explanation(manifest)
-        required["explanation"] = object_schema(explanation)
-        shared |= method
-    item = object_schema(required, optional)
-    errors, other_types = PREDICTION_ERRORS, {}
-    if isinstance(manifest.input, ImageInput):
-        body = _describe_images(manifest.input, max_explained_rows)
-        if explained:
-            other_types = {PNG: {"schema": FILE}}
-    else:
-        features, datatype = manifest.input.features, manifest.input.datatype
-        example = {feature.name: feature.example for feature in features}
-        content = describe_rows(
-            manifest.title,
-            {feature.name: _describe_feature(feature, datatype) for feature in features},
-            example,
-            max_explained_rows,
-            optional={feature.name for feature in features if feature.optional},
-            values=[_describe_type(feature, datatype) for feature in features],
-        )
-        body = {"content": content}
-        if not explained:
-            content |= describe_tables(example)
-            errors, other_types = TABLE_ERRORS, TABLE_RESPONSES
-            item = {"anyOf": [item, FAILED]}
-    one = object_schema(required | shared, optional)
-    several = object_schema({"predictions": array_schema(item)} | shared)
+Properties = tuple[Schema, Schema]
+"""The required and the optional properties of an object."""
+
+
+def _describe_predict(manifest: Manifest, components: Components, prediction: Properties) -> Schema:
+    """Return the operation that predicts."""
+    is_table, body = False, _describe_body(manifest, components)
+    if isinstance(manifest.input, FeaturesInput):
+        is_table = True
+        body["content"] |= describe_tables(_example_row(manifest.input))
+    content = describe_predictions(components, *prediction, fails=is_table)
     responses = predicts(
-        json_content({"anyOf": [one, several]}) | other_types,
-        timed=not explained,
-        description="One prediction for a single row or image, else a list of them.",
+        content | (TABLE_RESPONSES if is_table else {}), description=RESPONSE_DESCRIPTION
     )
     return {
-        "tags": [manifest.title],
-        "summary": f"{manifest.title}: explained" if explained else manifest.title,
+        "tags": [manifest.name],
+        "summary": f"Predict: {manifest.title}",
         "description": manifest.description,
-        "operationId": f"{'explain' if explained else 'predict'}_{manifest.name}",
-        "parameters": _describe_parameters(manifest, explained=explained),
+        "operationId": f"predict_{components.identifier.snake}",
+        "parameters": _describe_parameters(manifest),
         "requestBody": {"required": True, **body},
-        "responses": complete_responses(errors | responses),
+        "responses": complete_responses(
+            (TABLE_ERRORS if is_table else PREDICTION_ERRORS) | responses
+        ),
     }
 
 
+def _describe_explain(
+    manifest: Manifest, components: Components, prediction: Properties, max_rows: int
+) -> Schema:
+    """Return the operation that explains at most ``max_rows`` predictions of a request."""
+    explanation, shared = _describe_explanation(manifest)
+    content = describe_explanations(components, *prediction, explanation, shared)
+    if isinstance(manifest.input, ImageInput):
+        content |= {PNG: {"schema": FILE}}
+    responses = predicts(content, timed=False, description=RESPONSE_DESCRIPTION)
+    return {
+        "tags": [manifest.name],
+        "summary": f"Predict and explain: {manifest.title}",
+        "description": manifest.description,
+        "operationId": f"explain_{components.identifier.snake}",
+        "parameters": _describe_explain_parameters(manifest, components),
+        "requestBody": {"required": True, **_describe_body(manifest, components, max_rows)},
+        "responses": complete_responses(PREDICTION_ERRORS | responses),
+    }
+
+
+def describe_predictions(
+    components: Components, required: Schema, optional: Schema, *, fails: bool
+) -> Schema:
+    """Return the JSON of responses to one row, and to several; one of a table may fail."""
+    shared = {"model_version": STRING}
+    one = components.add("Prediction", object_schema(required | shared, optional))
+    item = components.add("PredictionItem", object_schema(required, optional))
+    items = array_schema({"anyOf": [item, _FAILED]} if fails else item)
+    several = components.add("Predictions", object_schema({"predictions": items} | shared))
+    return json_content({"anyOf": [one, several]})
+
+
+def describe_explanations(
+    components: Components, required: Schema, optional: Schema, explanation: Schema, shared: Schema
+) -> Schema:
+    """Return the JSON of responses with explanations, and fields that all of a response share."""
+    shared = {"model_version": STRING} | shared
+    attribution = components.add("Attribution", object_schema(explanation))
+    required = required | {"explanation": attribution}
+    one = components.add("Explanation", object_schema(required | shared, optional))
+    item = components.add("ExplanationItem", object_schema(required, optional))
+    predictions = {"predictions": array_schema(item)}
+    several = components.add("Explanations", object_schema(predictions | shared))
+    return json_content({"anyOf": [one, several]})
+
+
+def _describe_body(
+    manifest: Manifest, components: Components, max_rows: int | None = None
+) -> Schema:
+    """Return the request body of rows or images, at most ``max_rows`` of them."""
+    if isinstance(manifest.input, ImageInput):
+        return _describe_images(manifest.input, components, max_rows)
+    features, datatype = manifest.input.features, manifest.input.datatype
+    content = describe_rows(
+        components,
+        {feature.name: describe_feature(feature, datatype) for feature in features},
+        _example_row(manifest.input),
+        max_rows,
+        optional={feature.name for feature in features if feature.optional},
+        values=[describe_type(feature, datatype) for feature in features],
+    )
+    return {"content": content}
+
+
+def _example_row(model_input: FeaturesInput) -> dict[str, object]:
+    return {feature.name: feature.example for feature in model_input.features}
+
+
 def _describe_json(
-    one: Schema, alternative: Schema, max_rows: int | None, examples: Schema
+    components: Components,
+    one: Schema,
+    alternative: Schema,
+    max_rows: int | None,
+    *,
+    has_instances: bool = True,
 ) -> Schema:
     """Return the JSON of a request: one row or image, a list, or an object with a list.
 
@@ -168,10 +215,10 @@ def _describe_json(
     limits = {"minItems": 1} | ({} if max_rows is None else {"maxItems": max_rows})
     several = array_schema({"anyOf": [one, alternative]}, **limits)
     forms = [one, several]
-    # A feature of that name makes it part of a row.
-    if INSTANCES not in one["properties"]:
-        forms.append(object_schema({INSTANCES: several}, closed=True))
-    return {JSON: _describe_content({"anyOf": forms}, examples)}
+    if has_instances:
+        suffix = "Instances" if max_rows is None else "ExplainedInstances"
+        forms.append(components.add(suffix, object_schema({INSTANCES: several}, closed=True)))
+    return {"anyOf": forms}
 
 
 def _describe_content(schema: Schema, examples: Schema) -> Schema:
@@ -180,7 +227,7 @@ def _describe_content(schema: Schema, examples: Schema) -> Schema:
 
 
 def describe_rows(  # noqa: PLR0913 - the parts of a row
-    title: str,
+    components: Components,
     properties: Schema,
     example: Mapping[str, object],
     max_rows: int | None,
@@ -191,123 +238,61 @@ def describe_rows(  # noqa: PLR0913 - the parts of a row
     """Return the content of a request with one row or several in JSON.
 
     Args:
-        title: of a row.
+        components: to which the row is added.
         properties: of a row, by feature name.
         example: a valid row.
         max_rows: of a request; None is no limit.
         optional: the features that a row may omit.
         values: of a row that is an array; None are the properties.
     """
-    row = {
+    row: Schema = {
         "type": "object",
-        "title": title,
         "required": [name for name in properties if name not in optional],
         "properties": properties,
         "additionalProperties": False,
     }
+    # The lengths allow no further items, so `items` would change nothing for servers. Generators of
+    # clients reject `false` there.
     array = {
         "type": "array",
         "prefixItems": list(properties.values()) if values is None else values,
-        "items": False,
         "minItems": len(properties),
         "maxItems": len(properties),
     }
+    schema = _describe_json(
+        components,
+        components.add("Row", row),
+        components.add("Values", array),
+        max_rows,
+        # A feature of that name makes it part of a row.
+        has_instances=INSTANCES not in properties,
+    )
     examples = {"one row": example, "several rows": [example, list(example.values())]}
-    return _describe_json(row, array, max_rows, examples)
+    return {JSON: _describe_content(schema, examples)}
 
 
-def _describe_feature(feature: Feature, datatype: Datatype) -> Schema:
-    parts = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
-    schema = _describe_type(feature, datatype) | {
-        "description": " ".join(parts),
-        "examples": [feature.example],
-    }
-    if isinstance(feature, NumberFeature | IntegerFeature):
-        if feature.unit:
-            schema["x-unit"] = feature.unit
-        if feature.trained is not None:
-            ends = feature.trained.model_dump(exclude_none=True)
-            schema |= {f"x-trained-{end}": limit for end, limit in ends.items()}
-    if isinstance(feature, DatetimeFeature) and feature.trained is not None:
-        ends = feature.trained.model_dump(exclude_none=True)
-        schema |= {f"x-trained-{end}": client_value(feature, days) for end, days in ends.items()}
-    return schema
-
-
-def _describe_type(feature: Feature, datatype: Datatype) -> Schema:
-    """Return the schema of exactly the values that a feature accepts."""
-    schema: Schema
-    if isinstance(feature, DatetimeFeature):
-        return _describe_date(feature)
-    if isinstance(feature, TextFeature):
-        # Numbers are read as they are written.
-        kinds, schema = ["string", "number"], {"x-read-characters": MAX_CHARACTERS}
-    elif isinstance(feature, BooleanFeature):
-        # 0 and 1 are accepted too.
-        kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
-    elif isinstance(feature, CategoryFeature):
-        kinds, schema = _describe_category(feature)
-    else:
-        is_whole = isinstance(feature, IntegerFeature)
-        kinds = ["integer" if is_whole else "number"]
-        # Every number of a JSON parser fits 64 bits.
-        largest = WHOLE_MAX if is_whole else MAX_NUMBER if datatype == "FP32" else None
-        schema = {} if largest is None else {"minimum": -largest, "maximum": largest}
-        if feature.allowed is not None:
-            schema |= feature.allowed.model_dump(exclude_none=True)
-    if feature.optional:
-        kinds.append("null")
-        if "enum" in schema:
-            schema["enum"].append(None)
-    return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
-
-
-def _describe_date(feature: DatetimeFeature) -> Schema:
-    """Return the texts of a date, and its numbers: days since 1970-01-01."""
-    low, high = find_valid_range(feature, DTYPES["FP64"])
-    kinds = [
-        STRING | {"pattern": json_pattern(feature.format), "x-format": feature.format},
-        NUMBER | {"minimum": low, "maximum": high},
-    ]
-    if feature.optional:
-        words = sorted(missing_words(feature.missing))
-        kinds += [STRING | {"enum": words}, {"type": "null"}]
-    return {"anyOf": kinds}
-
-
-def _describe_category(feature: CategoryFeature) -> tuple[list[str], Schema]:
-    """Return the types and values of a category; integers may be sent without quotes."""
-    if feature.unseen == "other":
-        return ["string", "integer"], {}
-    numbers = [int(word) for word in feature.categories if _WHOLE.fullmatch(word)]
-    kinds = ["string", "integer"] if numbers else ["string"]
-    return kinds, {"enum": [*feature.categories, *numbers]}
-
-
-def _describe_prediction(manifest: Manifest) -> tuple[Schema, Schema]:
+def _describe_prediction(manifest: Manifest, components: Components) -> Properties:
     """Return the required and the optional properties of one prediction."""
     output = manifest.output
     optional: Schema = {}
     if isinstance(output, ClassesOutput):
-        share = NUMBER | {"minimum": 0, "maximum": 1}
+        label = components.add("Label", enum_schema(output.labels))
         required = {
-            "label": STRING | {"enum": output.labels},
-            "probability": share | {"description": "The probability of the predicted label."},
+            "label": label,
+            "probability": SHARE | {"description": "The probability of the predicted label."},
         }
         if output.unsure_below is not None:
             description = f"Whether the probability is below {output.unsure_below:.4g}."
             required["unsure"] = {"type": "boolean", "description": description}
-        optional["probabilities"] = {
-            "type": "object",
-            "properties": dict.fromkeys(output.labels, share),
-            "description": "Of every label, or as the parameters top and probabilities request.",
-        }
+        optional["probabilities"] = components.add(
+            "Probabilities", describe_probabilities(label, SHARE)
+        )
     else:
         required = {"value": NUMBER | {"description": output.description}}
         if output.unit is not None:
             required["unit"] = STRING | {"const": output.unit}
         if output.interval is not None:
-            optional["interval"] = _INTERVAL
+            optional["interval"] = refer("Interval")
     if isinstance(manifest.input, ImageInput):
         optional["file"] = STRING | {"description": "The name of the file, for files of a form."}
     else:
@@ -316,39 +301,63 @@ def _describe_prediction(manifest: Manifest) -> tuple[Schema, Schema]:
     return required, optional
 
 
-def _describe_parameters(manifest: Manifest, *, explained: bool) -> list[Schema]:
-    """Return the query parameters of predictions, or of explained ones."""
-    parameters: list[Schema] = []
+def describe_probabilities(label: Schema, share: Schema) -> Schema:
+    """Return the schema of an object by label."""
+    return {
+        "type": "object",
+        "propertyNames": label,
+        "additionalProperties": share,
+        "description": "Of every label, or as the parameters top and probabilities request.",
+    }
 
-    def add(name: str, description: str, kind: str, **rules: object) -> None:
-        schema = {"type": kind, **rules}
-        parameters.append(
-            {"name": name, "in": "query", "description": description, "schema": schema}
-        )
 
-    model_input, output = manifest.input, manifest.output
-    if isinstance(model_input, FeaturesInput):
-        about = "Whether to warn of values outside of the training data."
-        add("warnings", about, "string", enum=["true", "false"])
-        if not explained:
-            about = "The decimal mark of a table; detected by default."
-            add("decimal", about, "string", enum=["point", "comma"])
-    elif explained:
-        most = min(MAX_CELLS, model_input.height, model_input.width)
+def _describe_parameter(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _describe_parameters(manifest: Manifest) -> list[Schema]:
+    """Return the query parameters of predictions."""
+    parameters = _describe_common_parameters(manifest)
+    if isinstance(manifest.input, FeaturesInput):
+        about = "The decimal mark of a table; detected by default."
+        schema = STRING | {"enum": ["point", "comma"]}
+        parameters.append(_describe_parameter("decimal", about, schema))
+    return parameters
+
+
+def _describe_explain_parameters(manifest: Manifest, components: Components) -> list[Schema]:
+    """Return the query parameters of explained predictions."""
+    parameters, model_input = _describe_common_parameters(manifest), manifest.input
+    if isinstance(model_input, ImageInput):
         about = "The number of grid cells along each side."
-        add("resolution", about, "integer", minimum=MIN_CELLS, maximum=most)
+        most = min(MAX_CELLS, model_input.height, model_input.width)
+        schema = {"type": "integer", "minimum": MIN_CELLS, "maximum": most}
+        parameters.append(_describe_parameter("resolution", about, schema))
+    if isinstance(manifest.output, ClassesOutput):
+        about = "The label to explain, instead of the predicted one."
+        label = refer(f"{components.identifier.camel}Label")
+        parameters.append(_describe_parameter("label", about, label))
+    return parameters
+
+
+def _describe_common_parameters(manifest: Manifest) -> list[Schema]:
+    """Return the query parameters of predictions, explained or not."""
+    parameters, output = [], manifest.output
+    if isinstance(manifest.input, FeaturesInput):
+        about = "Whether to warn of values outside of the training data."
+        parameters.append(_describe_parameter("warnings", about, {"type": "boolean"}))
     if isinstance(output, ClassesOutput):
         about = "The number of most probable labels in probabilities; all, if there are fewer."
-        add("top", about, "integer", minimum=1)
+        parameters.append(_describe_parameter("top", about, {"type": "integer", "minimum": 1}))
         about = "Whether to include the probabilities of labels; none takes precedence over top."
-        add("probabilities", about, "string", enum=["all", "none"])
-        if explained:
-            about = "The label to explain, instead of the predicted one."
-            add("label", about, "string", enum=output.labels)
+        schema = STRING | {"enum": ["all", "none"]}
+        parameters.append(_describe_parameter("probabilities", about, schema))
     elif output.interval is not None:
         about = "Add an interval to each value that contains this share of the true values."
         levels = [interval.level for interval in output.interval.levels]
-        add("interval", about, "number", enum=levels)
+        # Generators of clients reject an `enum` of fractions next to the type.
+        schema = NUMBER | {"allOf": [{"enum": levels}]}
+        parameters.append(_describe_parameter("interval", about, schema))
     return parameters
 
 
@@ -369,14 +378,8 @@ def describe_tables(example: Mapping[str, object]) -> Schema:
     }
 
 
-def _describe_images(spec: ImageInput, max_rows: int | None) -> Schema:
+def _describe_images(spec: ImageInput, components: Components, max_rows: int | None) -> Schema:
     """Return the request body of an image model: a file, a form with files, or JSON."""
-    encoded = STRING | {
-        "description": "An image's file in base64, or a data URL.",
-        "contentEncoding": "base64",
-        "contentMediaType": "image/*",
-        "format": _ENCODED,
-    }
     pixels = spec.height * spec.width * spec.channels
     numbers = array_schema(
         {"type": "integer", "minimum": 0, "maximum": 255},
@@ -386,18 +389,24 @@ def _describe_images(spec: ImageInput, max_rows: int | None) -> Schema:
         minItems=pixels,
         maxItems=pixels,
     )
-    image = {"anyOf": [encoded, object_schema({"b64": encoded}, closed=True), numbers]}
-    one = object_schema({KEY: image}, closed=True)
+    forms = [refer("EncodedImage"), refer("ImageObject"), components.add("Pixels", numbers)]
+    image = {"anyOf": forms}
+    one = components.add("Image", object_schema({KEY: image}, closed=True))
     example = {KEY: base64.b64encode(create_example_image(spec)).decode()}
     examples = {"one image": example, "several images": {INSTANCES: [example, example]}}
     form = object_schema({KEY: array_schema(FILE, minItems=1)}, closed=True)
+    schema = _describe_json(components, one, image, max_rows)
     return {
         "description": f"An image of any size: {_FITS[spec.fit]} {spec.width} x {spec.height} "
         "pixels. Send the file itself, several files as a form, or JSON.",
+        # The page of the documentation shows the first: there, a file is the easiest to send.
         "content": {
-            **_describe_json(one, image, max_rows, examples),
+            MULTIPART: {
+                "schema": components.add("Files", form),
+                "encoding": {KEY: {"contentType": "image/*"}},
+            },
+            JSON: _describe_content(schema, examples),
             "image/*": {"schema": FILE},
-            MULTIPART: {"schema": form, "encoding": {KEY: {"contentType": "image/*"}}},
         },
     }
 

@@ -4,6 +4,7 @@ Codes and descriptions come from the error classes, statuses from `service.api.e
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,14 @@ from service.api.errors import FIRST_ERROR, FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
 STRING: Schema = {"type": "string"}
+NULLABLE_STRING: Schema = {"type": ["string", "null"]}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+OBJECT: Schema = {"type": "object"}
+ANY: Schema = {}
 FILE: Schema = STRING | {"format": "binary"}
+ANY_MODEL = "Any model"
+"""The tag of routes that take the name of a model; no model can have this name."""
 # The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
 
@@ -32,32 +40,48 @@ def array_schema(items: Schema, **rules: object) -> Schema:
     return {"type": "array", "items": items, **rules}
 
 
+STRINGS = array_schema(STRING)
+
+
+def map_schema(values: Schema) -> Schema:
+    """Return the schema of an object with any keys."""
+    return OBJECT | {"additionalProperties": values}
+
+
 def json_content(schema: Schema) -> Schema:
     """Return the content of a request or a response that is JSON."""
     return {JSON: {"schema": schema}}
 
 
+def refer(name: str) -> Schema:
+    """Return a reference to a component schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 _PROBLEM = object_schema(
     {"sentence": STRING},
-    {"row": {"type": "integer", "description": "From 0, if there are several."}}
+    {"row": INTEGER | {"description": "From 0, if there are several."}}
     | dict.fromkeys(("feature", "expected", "got", "hint"), STRING),
     closed=True,
 )
 _CODES = sorted({kind.code for kind in STATUS} | {*FRAMEWORK_CODES.values()})
-_ERROR = object_schema(
-    {
-        "error": STRING | {"description": "One sentence that a person can act on."},
-        "code": STRING | {"enum": _CODES},
-    },
-    {
-        "details": array_schema(
-            _PROBLEM,
-            maxItems=errors.PROBLEMS_SHOWN,
-            description="One for each invalid value, up to a hundred.",
-        )
-    },
-    closed=True,
-)
+
+
+def _error_schema(codes: Sequence[str]) -> Schema:
+    """Return the schema of errors with one of these codes."""
+    details = array_schema(
+        refer("Problem"),
+        maxItems=errors.PROBLEMS_SHOWN,
+        description="One for each invalid value, up to a hundred.",
+    )
+    return object_schema(
+        {
+            "error": STRING | {"description": "One sentence that a person can act on."},
+            "code": STRING | {"enum": list(codes)},
+        },
+        {"details": details} if errors.InvalidInput.code in codes else {},
+        closed=True,
+    )
 
 
 def _describe_header(description: str, kind: str = "string", *, required: bool = False) -> Schema:
@@ -86,9 +110,8 @@ def fails_with(*kinds: type[errors.OnwardError]) -> Responses:
     return {str(STATUS[kind].value): {} for kind in kinds}
 
 
-def returns(**kinds: str) -> Responses:
-    """Return the successful response of a route: an object with these required keys and types."""
-    schema = object_schema({name: {"type": kind} for name, kind in kinds.items()})
+def returns(schema: Schema) -> Responses:
+    """Return the successful response of a route whose JSON has this schema."""
     return {"200": {"content": json_content(schema)}}
 
 
@@ -132,13 +155,25 @@ TABLE_ERRORS: Responses = PREDICTION_ERRORS | fails_with(errors.SpoolFull)
 
 
 def add_error_responses(document: Schema) -> None:
-    """Complete the responses of each operation, and add the components that they refer to."""
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {})["Error"] = _ERROR
-    components["headers"] = _HEADERS
-    statuses = sorted({*STATUS.values(), *FRAMEWORK_CODES})
-    components["responses"] = {
-        f"Error{status.value}": _describe_error(status) for status in statuses
+    """Complete the responses of each operation, and add the components that they refer to.
+
+    These replace FastAPI's own, which describe errors that do not occur.
+    """
+    meanings = _describe_codes()
+    document["components"] = {
+        "schemas": {
+            **{
+                f"Error{status.value}": _error_schema(sorted(codes))
+                for status, codes in meanings.items()
+            },
+            "Error": _error_schema(_CODES),
+            "Problem": _PROBLEM,
+        },
+        "headers": _HEADERS,
+        "responses": {
+            f"Error{status.value}": _describe_error(status, codes)
+            for status, codes in meanings.items()
+        },
     }
     for methods in document["paths"].values():
         for operation in methods.values():
@@ -165,15 +200,18 @@ def _refer_to_headers(*names: str) -> Schema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _describe_error(status: HTTPStatus) -> Schema:
-    meanings = {
-        kind.code: (inspect.getdoc(kind) or "").partition("\n")[0]
-        for kind, mapped in STATUS.items()
-        if mapped is status
-    }
-    if status in FRAMEWORK_CODES:
-        meanings.setdefault(FRAMEWORK_CODES[status], "")
-    codes = {"properties": {"code": {"enum": sorted(meanings)}}}
+def _describe_codes() -> dict[HTTPStatus, dict[str, str]]:
+    """Return the codes of each status of an error, with what they mean."""
+    found: dict[HTTPStatus, dict[str, str]] = {}
+    for kind, status in STATUS.items():
+        meaning = (inspect.getdoc(kind) or "").partition("\n")[0]
+        found.setdefault(status, {})[kind.code] = meaning
+    for status, code in FRAMEWORK_CODES.items():
+        found.setdefault(status, {}).setdefault(code, "")
+    return dict(sorted(found.items()))
+
+
+def _describe_error(status: HTTPStatus, meanings: Mapping[str, str]) -> Schema:
     headers = ["X-Request-Id"]
     headers += ["Retry-After"] if status in RETRY_AFTER else []
     headers += ["Allow"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
@@ -181,5 +219,5 @@ def _describe_error(status: HTTPStatus) -> Schema:
         "description": f"{status.phrase}. "
         + " ".join(f"`{code}`: {meaning}" for code, meaning in meanings.items() if meaning),
         "headers": _refer_to_headers(*headers),
-        "content": json_content({"allOf": [{"$ref": "#/components/schemas/Error"}, codes]}),
+        "content": json_content(refer(f"Error{status.value}")),
     }

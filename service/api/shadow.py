@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from starlette.background import BackgroundTask
 
 from service.api.body import json_response
-from service.api.schemas import MODEL_ERRORS, returns
+from service.api.schemas import ANY_MODEL, MODEL_ERRORS, object_schema, refer, returns
 from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
@@ -55,16 +55,15 @@ class ShadowMirror:
 
 def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:
     """Create the routes of the reports."""
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=[ANY_MODEL])
     reports = _Reports(registry, shadows, channel)
 
     @router.get(
         "/models/{name}/versions/{version}/shadow",
         summary="Compare a candidate version with the serving one on copies of live requests",
-        responses=MODEL_ERRORS
-        | returns(name="string", version="string", requests="object", rows="integer"),
+        responses=MODEL_ERRORS | returns(refer("ShadowReport")),
     )
-    async def report(name: str, version: str) -> Response:
+    async def get_shadow_report(name: str, version: str) -> Response:
         return json_response(
             await reports.get(name, registry.entry(name, version, serving=True).version)
         )
@@ -72,9 +71,9 @@ def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -
     @router.delete(
         "/models/{name}/versions/{version}/shadow",
         summary="Start that comparison again",
-        responses=MODEL_ERRORS | returns(),
+        responses=MODEL_ERRORS | returns(object_schema({})),
     )
-    async def reset(name: str, version: str) -> Response:
+    async def reset_shadow_report(name: str, version: str) -> Response:
         await reports.reset(name, registry.entry(name, version, serving=True).version)
         return json_response({})
 

@@ -14,16 +14,17 @@ from service.api.explain.target import choose_target, read_explanation_options
 from service.api.inference import Failure, Inference
 from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
-from service.api.native.protocol import NativeProtocol, documented_body
+from service.api.native.protocol import NativeProtocol
+from service.api.native.schemas import documented_body
 from service.api.routing import add_model_routes
-from service.api.schemas import FILE, PREDICTION_ERRORS, json_content, predicts
+from service.api.schemas import ANY_MODEL, FILE, PREDICTION_ERRORS, json_content, predicts, refer
 from service.bundle.features import FeaturesInput
 from service.errors import InvalidRequest
 from service.imaging.overlay import draw_overlay
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
-_EXPLAINED = json_content({"type": "object", "required": ["method", "model_version"]})
+_EXPLAINED = json_content(refer("ExplanationOfAnyModel"))
 # Tables are predicted, not explained.
 _EXPLAIN = documented_body({}) | {
     "responses": PREDICTION_ERRORS | predicts(_EXPLAINED | {PNG: {"schema": FILE}}, timed=False)
@@ -130,7 +131,15 @@ class Explainer:
 
 def explain_router(explainer: Explainer) -> APIRouter:
     """Create the routes of explanations."""
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=[ANY_MODEL])
     summary = "Predict, and explain each prediction"
-    add_model_routes(router, "POST", "/explain", summary, explainer.explain, **_EXPLAIN)
+    add_model_routes(
+        router,
+        "POST",
+        "/explain",
+        summary,
+        explainer.explain,
+        name="create_explanation",
+        **_EXPLAIN,
+    )
     return router

@@ -15,20 +15,11 @@ from fastapi.responses import HTMLResponse
 from service.api.body import FORM, JSON, RequestHead, json_response, parse_media_type
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.native import model_info
-from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, read_posted, take_instances
+from service.api.native.forms import IMAGE_TYPES, INSTANCES, read_posted, take_instances
+from service.api.native.schemas import METRICS, MODEL, PREDICT
 from service.api.native.tables import NativePredictions
 from service.api.routing import add_model_routes
-from service.api.schemas import (
-    FILE,
-    MODEL_ERRORS,
-    STRING,
-    TABLE_ERRORS,
-    Schema,
-    json_content,
-    predicts,
-    returns,
-    takes,
-)
+from service.api.schemas import ANY_MODEL, MODEL_ERRORS, refer, returns
 from service.codecs.columns import ColumnCodec, TableCodec
 from service.codecs.endpoint import Endpoint
 from service.codecs.images import ImageCodec
@@ -46,42 +37,12 @@ from service.limits import Limits
 from service.workers.coordination import Worker
 
 _IMAGE = "image/"
-_TABLES: Schema = {form: {"schema": STRING} for form in ("text/csv", "application/x-ndjson")}
-
-
-def documented_body(tables: Schema) -> Schema:
-    """Return the OpenAPI description of a body: rows or images, and these media types of tables."""
-    content = {
-        **json_content({"type": ["object", "array", "string"]}),
-        **tables,
-        "image/*": {"schema": FILE},
-        MULTIPART: {"schema": {"type": "object"}},
-    }
-    description = (
-        "An object by feature name, an array of rows, or an object of instances; or images"
-        + ("; or a table" if tables else "")
-        + ". The path of each model describes its input exactly."
-    )
-    return takes(content, description=description)
-
-
-_PREDICTED = json_content({"type": "object", "required": ["model_version"]})
-_PREDICT = documented_body(_TABLES) | {"responses": TABLE_ERRORS | predicts(_PREDICTED | _TABLES)}
 # A report is one file with its own style and images, without scripts and external resources.
 _REPORT_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-}
-_MODEL: dict[str, Any] = {
-    "responses": returns(
-        name="string", version="string", ready="boolean", versions="array", aliases="object"
-    )
-}
-_EVALUATION: dict[str, Any] = {
-    "responses": MODEL_ERRORS
-    | returns(name="string", version="string", metric="object", part="string", rows="integer")
 }
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
@@ -109,8 +70,8 @@ class NativeProtocol:
         self._limits = limits
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """Return JSON, and the types of images if the model takes them."""
-        return (JSON,) if endpoint.images is None else IMAGE_TYPES
+        """Return JSON, also declared as curl does, and the types of images if it takes these."""
+        return (JSON, FORM) if endpoint.images is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """Return the length of the body, or zero if it is an image file."""
@@ -201,16 +162,16 @@ class NativeProtocol:
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     """Create the routes of the native protocol."""
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=[ANY_MODEL])
     registry, reconciler = worker.registry, worker.reconciler
 
     @router.head("/models", include_in_schema=False)
     @router.get(
         "/models",
         summary="Every model, and the device they run on",
-        responses=returns(models="array", device="object"),
+        responses=returns(refer("ModelList")),
     )
-    async def models() -> Response:
+    async def list_models() -> Response:
         device = registry.device
         info: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         if device.reason:
@@ -218,7 +179,7 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         listed = [model_info.summarize(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": info})
 
-    async def model(_: Request, name: str, version: str | None) -> Response:
+    async def get_model(_: Request, name: str, version: str | None) -> Response:
         entry = registry.entry(name, version)
         if entry.serves and entry.info is None:
             # Only its graph describes a model without a manifest. The entry has any error.
@@ -228,19 +189,19 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         entries = await worker.index.entries(name)
         return json_response(model_info.describe(registry, entry, entries))
 
-    async def model_metrics(_: Request, name: str, version: str | None) -> Response:
+    async def get_metrics(_: Request, name: str, version: str | None) -> Response:
         return json_response(model_info.read_evaluation(await reconciler.model_info(name, version)))
 
-    async def model_report(_: Request, name: str, version: str | None) -> Response:
+    async def get_report(_: Request, name: str, version: str | None) -> Response:
         info = await reconciler.model_info(name, version)
         page = await asyncio.to_thread(model_info.read_report, info)
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     for method, path, summary, handler, options in (
-        ("GET", "", "The input, the output and the quality of a model", model, _MODEL),
-        ("GET", "/metrics", "The metrics of a model on its test set", model_metrics, _EVALUATION),
-        ("GET", "/report", "The report of a training run", model_report, _PAGE),
-        ("POST", "/predict", "Predict one row or many", predictions.predict, _PREDICT),
+        ("GET", "", "The input, the output and the quality of a model", get_model, MODEL),
+        ("GET", "/metrics", "The metrics of a model on its test set", get_metrics, METRICS),
+        ("GET", "/report", "The report of a training run", get_report, _PAGE),
+        ("POST", "/predict", "Predict one row or many", predictions.predict, PREDICT),
     ):
         add_model_routes(router, method, path, summary, handler, **options)
     return router

@@ -3,24 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from service.api.body import json_response
 from service.api.inference_service import InferenceService
 from service.api.routing import add_model_routes
-from service.api.schemas import (
-    MODEL_ERRORS,
-    PREDICTION_ERRORS,
-    Schema,
-    array_schema,
-    json_content,
-    object_schema,
-    predicts,
-    returns,
-    takes,
-)
+from service.api.v1 import schemas
 from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
 from service.engine.model import ModelInfo
@@ -31,40 +20,12 @@ from service.limits import Limits
 from service.values import format_value
 from service.workers.coordination import Worker
 
-_STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
-_METADATA_RESPONSES = MODEL_ERRORS | returns(model_spec="object", metadata="object")
-
-
-def _options(request: Schema, response: Schema) -> dict[str, Any]:
-    """Return the options of prediction routes, with the properties that requests have in common."""
-    signature = {"signature_name": {"type": ["string", "null"]}}
-    properties = signature | request.get("properties", {})
-    schema = {"type": "object", **request, "properties": properties}
-    responses = PREDICTION_ERRORS | predicts(json_content({"type": "object", **response}))
-    return takes(json_content(schema)) | {"responses": responses}
-
-
-_ROWS = {"required": ["instances"], "properties": {"instances": {"type": "array", "minItems": 1}}}
-_PREDICT = _options(
-    {"oneOf": [_ROWS, {"required": ["inputs"]}]},
-    {"oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}]},
-)
-_EXAMPLES = _options(
-    {
-        "required": ["examples"],
-        "properties": {
-            "examples": array_schema({"type": "object"}, minItems=1),
-            "context": {"type": "object"},
-        },
-    },
-    object_schema({"results": {"type": "array"}}),
-)
 # The terms of TensorFlow Serving; other states and types have the same names there.
 _STATES = {State.READY: "AVAILABLE", State.UNAVAILABLE: "END"}
 _TYPES = {"FP16": "HALF", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 _PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
 _NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_TAG = "TensorFlow Serving and KServe (v1)"
+TAG = "TensorFlow Serving and KServe (v1)"
 
 
 def v1_routers(
@@ -79,47 +40,47 @@ def v1_routers(
 
 
 def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=[_TAG])
+    router = APIRouter(prefix="/v1", tags=[TAG])
     predicted = partial(service.predict, predict)
     classified = partial(service.predict, V1ExamplesProtocol(CLASSIFY, limits))
     regressed = partial(service.predict, V1ExamplesProtocol(REGRESS, limits))
-    for verb, name, summary, handler, options in (
-        ("predict", "predicted", "Predict rows or columns", predicted, _PREDICT),
-        ("classify", "classified", "Label examples", classified, _EXAMPLES),
-        ("regress", "regressed", "One number for each example", regressed, _EXAMPLES),
+    for verb, summary, handler, options in (
+        ("predict", "Predict rows or columns", predicted, schemas.PREDICT),
+        ("classify", "Label examples", classified, schemas.CLASSIFY),
+        ("regress", "One number for each example", regressed, schemas.REGRESS),
     ):
         add_model_routes(
-            router, "POST", f":{verb}", summary, handler, labels=True, name=name, **options
+            router, "POST", f":{verb}", summary, handler, labels=True, name=verb, **options
         )
     return router
 
 
 def _model_router(worker: Worker) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=[_TAG])
+    router = APIRouter(prefix="/v1", tags=[TAG])
     registry, readiness = worker.registry, worker.readiness
 
-    @router.get("/models", summary="The models' names", responses=returns(models="array"))
-    async def models() -> Response:
+    @router.get("/models", summary="The models' names", responses=schemas.MODELS)
+    async def list_models() -> Response:
         return json_response({"models": registry.names})
 
-    async def model_status(_: Request, name: str, version: str | None) -> Response:
+    async def get_status(_: Request, name: str, version: str | None) -> Response:
         known = await worker.index.entries(name)
         if version is not None:
             version = registry.entry(name, version).version
             known = [entry for entry in known if entry.version == version]
         return json_response(_format_status(name, known, draining=readiness.is_draining))
 
-    async def model_metadata(_: Request, name: str, version: str | None) -> Response:
+    async def get_metadata(_: Request, name: str, version: str | None) -> Response:
         return json_response(_format_metadata(await worker.reconciler.model_info(name, version)))
 
     for path, summary, handler, responses in (
         (
             "",
             "Whether a model serves, and the state of its versions",
-            model_status,
-            _STATUS_RESPONSES,
+            get_status,
+            schemas.STATUS,
         ),
-        ("/metadata", "A model's tensors", model_metadata, _METADATA_RESPONSES),
+        ("/metadata", "A model's tensors", get_metadata, schemas.METADATA),
     ):
         add_model_routes(router, "GET", path, summary, handler, labels=True, responses=responses)
     return router

@@ -6,26 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.body import BINARY, json_response, read_body
+from service.api.body import json_response, read_body
 from service.api.inference_service import InferenceService
 from service.api.middleware import get_quotas
 from service.api.operations import add_health
 from service.api.routing import add_model_routes
-from service.api.schemas import (
-    BODY_ERRORS,
-    FILE,
-    MODEL_ERRORS,
-    PREDICTION_ERRORS,
-    STRING,
-    Schema,
-    array_schema,
-    fails_with,
-    json_content,
-    object_schema,
-    predicts,
-    returns,
-    takes,
-)
+from service.api.schemas import MODEL_ERRORS, OBJECT, array_schema, refer, returns
+from service.api.v2 import schemas
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.api.v2.statistics import ClusterStatistics
@@ -34,7 +21,7 @@ from service.codecs.images import CHANNELS, IMAGE_AXES
 from service.codecs.json_reader import parse_json
 from service.engine.model import ModelInfo
 from service.engine.registry import Entry, PublishedVersions, Readiness, Registry, State
-from service.engine.tensors import DTYPES, TensorSpec
+from service.engine.tensors import TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
 from service.values import format_value
@@ -48,65 +35,8 @@ _EXTENSIONS = [
     "statistics",
 ]
 
-_TAG = "Open Inference Protocol"
+TAG = "Open Inference Protocol"
 _MAX_DOCUMENT_BYTES = 64 * 1024
-
-_SIZE: Schema = {"type": "integer", "minimum": 0}
-_PARAMETERS: Schema = {
-    "parameters": {"type": "object", "description": "Of the protocol's extensions."}
-}
-_BYTES: Schema = {
-    BINARY: {
-        "schema": FILE
-        | {
-            "description": "JSON of Inference-Header-Content-Length bytes, followed by the bytes "
-            "of the tensors; if that header is 0, only the bytes of the one input.",
-        }
-    }
-}
-_TENSOR = object_schema(
-    {"name": STRING, "shape": array_schema(_SIZE), "datatype": STRING | {"enum": list(DTYPES)}},
-    _PARAMETERS | {"data": {"type": "array", "description": "Flat, row by row, or nested."}},
-)
-_REQUEST = object_schema(
-    {"inputs": array_schema(_TENSOR)},
-    {
-        "id": {"type": ["string", "null"]},
-        "model_name": STRING,
-        **_PARAMETERS,
-        "outputs": array_schema(object_schema({"name": STRING}, _PARAMETERS)),
-    },
-    closed=True,
-)
-_RESPONSE = object_schema(
-    {"model_name": STRING, "model_version": STRING, "outputs": array_schema(_TENSOR)},
-    {"id": STRING},
-)
-_INFER = takes(json_content(_REQUEST) | _BYTES) | {
-    "responses": PREDICTION_ERRORS | predicts(json_content(_RESPONSE) | _BYTES)
-}
-
-_STATE = STRING | {"enum": [state.value for state in State]}
-_INDEX_ENTRY = object_schema(
-    {"name": STRING, "version": STRING, "state": _STATE, "reason": STRING},
-    {"aliases": array_schema(STRING)},
-)
-_INDEX = takes(
-    json_content({"type": "object", "properties": {"ready": {"type": "boolean"}}}), required=False
-) | {"responses": BODY_ERRORS | {"200": {"content": json_content(array_schema(_INDEX_ENTRY))}}}
-
-_REGION = takes(json_content(object_schema({"key": STRING, "byte_size": _SIZE}, {"offset": _SIZE})))
-
-_METADATA = returns(
-    name="string", versions="array", platform="string", inputs="array", outputs="array"
-)
-_CONFIG = returns(
-    name="string", backend="string", max_batch_size="integer", input="array", output="array"
-)
-_STATISTICS = returns(model_stats="array")
-
-_READY = returns(name="string", ready="boolean")
-_READY["503"] = {"description": "It does not serve, or the service is stopping.", **_READY["200"]}
 
 
 async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -129,8 +59,11 @@ async def _reject_browser(request: Request) -> None:
 
 
 _REJECT_BROWSERS = [Depends(_reject_browser)]
-_IF_ALLOWED = fails_with(NotAllowed)
-_UNREGISTER: dict[str, Any] = {"dependencies": _REJECT_BROWSERS, "responses": _IF_ALLOWED}
+_STATISTICS = returns(refer("V2Statistics"))
+_UNREGISTER: dict[str, Any] = {
+    "dependencies": _REJECT_BROWSERS,
+    "responses": schemas.IF_ALLOWED | schemas.EMPTY,
+}
 
 
 def v2_routers(
@@ -156,21 +89,16 @@ def v2_routers(
 def _server_router(
     readiness: Readiness, server_info: Mapping[str, object], statistics: ClusterStatistics
 ) -> APIRouter:
-    router = APIRouter(prefix="/v2", tags=[_TAG])
+    router = APIRouter(prefix="/v2", tags=[TAG])
 
-    @router.get(
-        "",
-        summary="The server",
-        responses=returns(name="string", version="string", extensions="array"),
-    )
-    @router.get("/", include_in_schema=False)
-    async def server() -> Response:
+    @router.get("", summary="The server", responses=returns(refer("V2Server")))
+    async def get_server() -> Response:
         return json_response(server_info)
 
     add_health(router, readiness)
 
     @router.get("/models/stats", summary="Statistics of every model", responses=_STATISTICS)
-    async def all_statistics() -> Response:
+    async def get_all_statistics() -> Response:
         return json_response({"model_stats": await statistics.read()})
 
     return router
@@ -183,42 +111,47 @@ def _model_router(
     statistics: ClusterStatistics,
 ) -> APIRouter:
     registry = worker.registry
-    router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
+    router = APIRouter(prefix="/v2", tags=[TAG], responses=MODEL_ERRORS)
 
-    async def model_metadata(_: Request, name: str, version: str | None) -> Response:
+    async def get_model(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
         return json_response(_format_metadata(info, registry))
 
-    async def model_ready(_: Request, name: str, version: str | None) -> Response:
+    async def check_model_ready(_: Request, name: str, version: str | None) -> Response:
         serves = registry.entry(name, version).serves
         is_ready = serves and not worker.readiness.is_draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    async def model_config(_: Request, name: str, version: str | None) -> Response:
+    async def get_config(_: Request, name: str, version: str | None) -> Response:
         return json_response(_format_config(await worker.reconciler.model_info(name, version)))
 
-    async def model_statistics(_: Request, name: str, version: str | None) -> Response:
+    async def get_statistics(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
         return json_response({"model_stats": await statistics.read([info])})
 
     for path, summary, handler, responses in (
-        ("", "A model's tensors", model_metadata, _METADATA),
-        ("/ready", "Whether a model serves", model_ready, _READY),
-        ("/config", "A model's configuration, in Triton's format", model_config, _CONFIG),
-        ("/stats", "Statistics of a model", model_statistics, _STATISTICS),
+        ("", "A model's tensors", get_model, returns(refer("V2ModelMetadata"))),
+        ("/ready", "Whether a model serves", check_model_ready, schemas.READY),
+        (
+            "/config",
+            "A model's configuration, in Triton's format",
+            get_config,
+            returns(refer("V2ModelConfig")),
+        ),
+        ("/stats", "Statistics of a model", get_statistics, _STATISTICS),
     ):
         add_model_routes(router, "GET", path, summary, handler, responses=responses)
     infer = partial(service.predict, protocol)
-    add_model_routes(router, "POST", "/infer", "Infer", infer, name="infer", **_INFER)
+    add_model_routes(router, "POST", "/infer", "Infer", infer, name="infer", **schemas.INFER)
     return router
 
 
 def _repository_router(worker: Worker) -> APIRouter:
     registry, control = worker.registry, worker.control
-    router = APIRouter(prefix="/v2/repository", tags=[_TAG])
+    router = APIRouter(prefix="/v2/repository", tags=[TAG])
 
-    @router.post("/index", summary="Every version with its state and the reason", **_INDEX)
-    async def index(request: Request) -> Response:
+    @router.post("/index", summary="Every version with its state and the reason", **schemas.INDEX)
+    async def list_repository(request: Request) -> Response:
         document = await _read_document(request, b'{"ready": true}')
         if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
             raise InvalidRequest("Send nothing, or an object with 'ready', true or false.")
@@ -233,9 +166,9 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/load",
         summary="Load a model, or load it again",
         dependencies=_REJECT_BROWSERS,
-        responses=MODEL_ERRORS | _IF_ALLOWED | returns(),
+        responses=MODEL_ERRORS | schemas.IF_ALLOWED | schemas.EMPTY,
     )
-    async def load(name: str) -> Response:
+    async def load_model(name: str) -> Response:
         await control.load_model(name)
         return json_response({})
 
@@ -243,9 +176,9 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/unload",
         summary="Unload a model",
         dependencies=_REJECT_BROWSERS,
-        responses=_IF_ALLOWED | returns(),
+        responses=schemas.IF_ALLOWED | schemas.EMPTY,
     )
-    async def unload(name: str) -> Response:
+    async def unload_model(name: str) -> Response:
         await control.unload_model(name)
         return json_response({})
 
@@ -266,15 +199,21 @@ def _format_entry(entry: Entry, published: PublishedVersions) -> dict[str, objec
 
 def _shared_memory_router(regions: Regions) -> APIRouter:
     """Create the routes of the shared memory extensions; no CUDA memory can be registered."""
-    router = APIRouter(prefix="/v2", tags=[_TAG])
+    router = APIRouter(prefix="/v2", tags=[TAG])
     region = "/systemsharedmemory/region/{name}"
 
     @router.get(
         "/systemsharedmemory/status",
         summary="The shared memory that clients registered",
-        responses=_IF_ALLOWED,
+        responses=schemas.REGIONS,
+        name="list_shared_memory",
     )
-    @router.get(f"{region}/status", summary="One region of it", responses=_IF_ALLOWED)
+    @router.get(
+        f"{region}/status",
+        summary="One region of it",
+        responses=schemas.REGIONS,
+        name="get_shared_memory",
+    )
     async def status(request: Request) -> Response:
         return json_response(regions.list_regions(request.path_params.get("name")))
 
@@ -282,16 +221,25 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         f"{region}/register",
         summary="Register shared memory",
         dependencies=_REJECT_BROWSERS,
-        responses=_IF_ALLOWED | BODY_ERRORS,
-        **_REGION,
+        **schemas.REGISTER,
     )
-    async def register(request: Request, name: str) -> Response:
+    async def register_shared_memory(request: Request, name: str) -> Response:
         example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
         regions.register(name, await _read_document(request, example))
         return json_response({})
 
-    @router.post("/systemsharedmemory/unregister", summary="Unregister all regions", **_UNREGISTER)
-    @router.post(f"{region}/unregister", summary="Unregister one region", **_UNREGISTER)
+    @router.post(
+        "/systemsharedmemory/unregister",
+        summary="Unregister all regions",
+        name="unregister_all_shared_memory",
+        **_UNREGISTER,
+    )
+    @router.post(
+        f"{region}/unregister",
+        summary="Unregister one region",
+        name="unregister_shared_memory",
+        **_UNREGISTER,
+    )
     async def unregister(request: Request) -> Response:
         regions.unregister(request.path_params.get("name"))
         return json_response({})
@@ -301,7 +249,12 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
 
 
 def _add_cuda_routes(router: APIRouter) -> None:
-    @router.get("/cudasharedmemory/status", summary="No CUDA memory is ever registered")
+    @router.get(
+        "/cudasharedmemory/status",
+        summary="No CUDA memory is ever registered",
+        responses=returns(array_schema(OBJECT, maxItems=0)),
+        name="list_cuda_memory",
+    )
     async def status() -> Response:
         return json_response([])
 
@@ -314,9 +267,17 @@ def _add_cuda_routes(router: APIRouter) -> None:
         )
 
     # Clients unregister both kinds before they start.
-    @router.post("/cudasharedmemory/unregister", summary="Nothing to unregister")
     @router.post(
-        "/cudasharedmemory/region/{name}/unregister", summary="Nothing to unregister, by name"
+        "/cudasharedmemory/unregister",
+        summary="Nothing to unregister",
+        responses=schemas.EMPTY,
+        name="unregister_all_cuda_memory",
+    )
+    @router.post(
+        "/cudasharedmemory/region/{name}/unregister",
+        summary="Nothing to unregister, by name",
+        responses=schemas.EMPTY,
+        name="unregister_cuda_memory",
     )
     async def unregister() -> Response:
         return json_response({})

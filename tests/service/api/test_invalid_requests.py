@@ -148,9 +148,7 @@ def test_a_thousand_wrong_rows_get_a_hundred_details(client: httpx.Client) -> No
     assert body["error"].startswith("1000 problems.")
 
 
-@pytest.mark.parametrize(
-    "content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png", "nonsense"]
-)
+@pytest.mark.parametrize("content_type", ["text/plain", "image/png", "nonsense"])
 def test_an_unsupported_media_type_is_rejected(client: httpx.Client, content_type: str) -> None:
     """The 415 error has the received and the supported types."""
     response = client.post(URL, content=b"{}", headers={"content-type": content_type})
@@ -166,6 +164,20 @@ def test_json_with_a_charset_or_without_a_type_is_read(client: httpx.Client) -> 
 
     for headers in ({"content-type": "Application/JSON; charset=utf-8"}, {}):
         assert client.post(URL, content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+def test_json_that_curl_declares_a_form_is_read(client: httpx.Client, verb: str) -> None:
+    """`curl -d` sends a content type of its own unless it gets another."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    path = f"/models/admission/{verb}"
+
+    response = client.post(path, content=b'{"exam_1": 45, "exam_2": 85}', headers=form)
+    fields = client.post(path, content=b"exam_1=45&exam_2=85", headers=form)
+
+    assert response.status_code == 200, response.text
+    sentence = assert_contract(fields, 400)["error"]
+    assert 'Send for example {"exam_1":' in sentence
 
 
 def test_an_unsupported_encoding_is_rejected(client: httpx.Client) -> None:
@@ -197,11 +209,10 @@ def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunk
         ("POST /v2/models/zebra/infer", 404, "Request for unknown model: 'zebra' is not found"),
         ("GET /v2/models/zebra/ready", 404, "is not found"),
         ("GET /nowhere", 404, "There is nothing at /nowhere; GET /models lists"),
-        ("GET /models/", 404, "There is nothing at /models/"),
         ("POST /models/%00/predict", 404, "is not found"),
         ("POST /models/..%2F..%2Fetc/predict", 404, "/models"),
-        ("GET /models/admission/predict", 405, "use POST."),
-        ("PUT /models/admission/predict", 405, "use POST."),
+        ("GET /models/admission/predict", 405, "use POST, such as: curl http"),
+        ("PUT /v1/models/admission:predict", 405, "use POST."),
         ("DELETE /models", 405, "DELETE is not allowed for /models; use GET or HEAD."),
         ("POST /metrics", 405, "use GET."),
     ],

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.operations import Documentation
+from service.api.components import ModelDescription
+from service.api.documentation import Documentation
 from service.engine.registry import Registry
 from tests.conftest import Serve, StartApp
 from tests.models import publish_admission, publish_iris, publish_mixed, publish_price
@@ -73,7 +74,7 @@ def test_the_document_follows_the_folder(models: Path, start: StartApp) -> None:
 def test_concurrent_requests_share_one_build() -> None:
     """Fifty requests build the document once, while the event loop continues."""
     routes = Routes()
-    documentation = Documentation(Registry("cpu"), routes, lambda _: {})
+    documentation = Documentation(Registry("cpu"), routes, lambda *_: ModelDescription({}, {}, {}))
     turns = 0
 
     async def turn() -> None:
@@ -104,7 +105,7 @@ def test_a_failed_build_is_retried() -> None:
             raise failure
         return {"openapi": "3.1.0", "paths": {}}
 
-    documentation = Documentation(Registry("cpu"), routes, lambda _: {})
+    documentation = Documentation(Registry("cpu"), routes, lambda *_: ModelDescription({}, {}, {}))
 
     with pytest.raises(RuntimeError, match="once"):
         asyncio.run(documentation.json())

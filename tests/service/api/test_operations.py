@@ -109,12 +109,19 @@ def test_an_unsafe_or_missing_request_id_is_replaced(start: StartApp, unsafe: st
 
 
 def test_the_root_serves_clients_and_browsers(start: StartApp) -> None:
-    """Programs get JSON, and browsers the documentation."""
+    """Programs get JSON, and browsers a page."""
     client = start()
 
-    assert client.get("/").json()["status"] == "alive"
-    browser = client.get("/", headers={"accept": "text/html,*/*"}, follow_redirects=False)
-    assert (browser.status_code, browser.headers["location"]) == (307, "docs")
+    program = client.get("/")
+    browser = client.get("/", headers={"accept": "text/html,*/*"})
+
+    assert program.json()["status"] == "alive"
+    assert (browser.status_code, browser.headers["content-type"]) == (
+        200,
+        "text/html; charset=utf-8",
+    )
+    assert program.headers["vary"] == browser.headers["vary"] == "accept"
+    assert client.head("/").status_code == 200
 
 
 @pytest.mark.parametrize(("wanted", "lines"), [("all", 2), ("errors", 1), ("none", 0)])

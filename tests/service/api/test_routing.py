@@ -48,7 +48,7 @@ def test_every_documented_prediction_takes_the_fast_path(models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/models/a/b/predict", "/models//predict", "/models/price/predict/"]
+    "path", ["/models/a/b/predict", "/models//predict", "/models/price/predict//"]
 )
 def test_other_paths_are_passed_to_the_router(models: Path, start: StartApp, path: str) -> None:
     """A path that only resembles a prediction is not found."""

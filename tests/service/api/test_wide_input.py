@@ -182,8 +182,7 @@ def test_the_openapi_document_has_the_numbers_of_64_bits(client: httpx.Client) -
     """Only integers have a largest one."""
     document = client.get("/openapi.json").json()
 
-    body = document["paths"]["/models/wide/predict"]["post"]["requestBody"]
-    row = body["content"]["application/json"]["schema"]["anyOf"][0]
+    row = document["components"]["schemas"]["WideRow"]
     identifier, time = row["properties"]["id"], row["properties"]["time"]
     assert (identifier["minimum"], identifier["maximum"]) == (-LARGEST, LARGEST)
     assert not {"minimum", "maximum"} & set(time)

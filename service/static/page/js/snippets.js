@@ -1,0 +1,184 @@
+// The last request as a command or a program, to copy and run.
+
+import { absoluteUrl } from "./api.js";
+import { el, replace } from "./dom.js";
+import { createTabs } from "./tabs.js";
+
+const CODE_TYPES = /^application\/json\b/;
+const MAX_LINE = 72;
+
+/** Create the card; `show(request)` gets `{path, contentType, body | file}`, as `onRequest`. */
+export function createRequestCard() {
+  const languages = [
+    { name: "curl", title: "curl", write: curlOf },
+    { name: "python", title: "Python", write: pythonOf },
+    { name: "javascript", title: "JavaScript", write: javascriptOf },
+  ];
+  const blocks = languages.map(({ name }) => el("code", { dataset: { language: name } }));
+  const tabs = createTabs(
+    languages.map(({ name, title }, index) => ({
+      name,
+      title,
+      create: () => el("div", { class: "code-box" }, el("pre", { class: "code", tabindex: 0, "aria-label": `Request in ${title}` }, blocks[index]), createCopyButton(() => blocks[index].textContent)),
+    })),
+    { label: "Languages", selected: "curl" },
+  );
+  const response = el("pre", { class: "code", tabindex: 0, "aria-label": "Response" });
+  const details = el("details", { hidden: true }, el("summary", {}, "Response"), response);
+  const element = el(
+    "section",
+    { class: "card request", "aria-label": "The request", hidden: true },
+    el("div", { class: "card-head" }, el("h2", {}, "The request")),
+    tabs,
+    details,
+  );
+  return {
+    element,
+    show: (request) => {
+      element.hidden = false;
+      languages.forEach(({ write }, index) => replace(blocks[index], write(request)));
+      details.hidden = true;
+    },
+    showResponse: (value) => {
+      details.hidden = false;
+      replace(response, el("code", {}, writeJson(value)));
+    },
+  };
+}
+
+/** A button that copies a text and says so. */
+export function createCopyButton(read) {
+  const button = el("button", { type: "button", class: "copy" }, "Copy");
+  let timer;
+  button.addEventListener("click", async () => {
+    const isCopied = await copy(read());
+    button.textContent = isCopied ? "Copied" : "Press Ctrl+C";
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      button.textContent = "Copy";
+    }, 2000);
+  });
+  return button;
+}
+
+/** Copy a text; browsers have the clipboard API only on HTTPS and on localhost. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = el("textarea", { class: "offscreen", "aria-hidden": "true", value: text });
+    const focused = document.activeElement;
+    document.body.append(area);
+    area.select();
+    const isCopied = document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+    return isCopied;
+  }
+}
+
+/** A POSIX shell command. */
+export function curlOf(request) {
+  const { path, contentType, body, file } = request;
+  const lines = [`curl ${quoteShell(absoluteUrl(path))}`, `  -H ${quoteShell(`content-type: ${contentType}`)}`];
+  lines.push(file ? `  --data-binary ${quoteShell(`@${file.name}`)}` : `  --data-raw ${quoteShell(spread(body, contentType))}`);
+  return lines.join(" \\\n");
+}
+
+/** A long body of JSON with one line for each item of the outermost lists and objects. */
+function spread(body, contentType) {
+  return CODE_TYPES.test(contentType) && body.length > MAX_LINE ? writeJson(JSON.parse(body)) : body;
+}
+
+/** JSON with short lists and objects in one line. */
+export function writeJson(value) {
+  return writeValue(value, JSON_TEXT);
+}
+
+/** A Python program. */
+export function pythonOf(request) {
+  const { path, contentType, body, file } = request;
+  const url = quoteString(absoluteUrl(path));
+  const header = `headers={"content-type": ${quoteString(contentType)}}`;
+  const lines = ["import httpx", ""];
+  if (file) {
+    lines.push(
+      `with open(${quoteString(file.name)}, "rb") as file:`,
+      `    response = httpx.post(${url}, content=file.read(), ${header})`,
+    );
+  } else if (CODE_TYPES.test(contentType)) {
+    lines.push(`row = ${writeValue(JSON.parse(body), PYTHON)}`, `response = httpx.post(${url}, json=row)`);
+  } else {
+    lines.push(`body = ${quoteString(body)}`, `response = httpx.post(${url}, content=body.encode(), ${header})`);
+  }
+  lines.push("response.raise_for_status()", `print(${jsonResponse(contentType) ? "response.json()" : "response.text"})`);
+  return lines.join("\n");
+}
+
+/** A JavaScript module, for Node.js and, without a file, for browsers. */
+export function javascriptOf(request) {
+  const { path, contentType, body, file } = request;
+  const lines = [];
+  let content;
+  if (file) {
+    lines.push('import { readFile } from "node:fs/promises";', "");
+    content = `await readFile(${quoteString(file.name)})`;
+  } else if (CODE_TYPES.test(contentType)) {
+    lines.push(`const row = ${writeValue(JSON.parse(body), JAVASCRIPT)};`);
+    content = "JSON.stringify(row)";
+  } else {
+    content = quoteString(body);
+  }
+  lines.push(
+    `const response = await fetch(${quoteString(absoluteUrl(path))}, {`,
+    '  method: "POST",',
+    `  headers: { "content-type": ${quoteString(contentType)} },`,
+    `  body: ${content},`,
+    "});",
+    "if (!response.ok) throw new Error(await response.text());",
+    `console.log(await response.${jsonResponse(contentType) ? "json" : "text"}());`,
+  );
+  return lines.join("\n");
+}
+
+/** Whether the response has the format of JSON: for rows of a table, it is a table too. */
+function jsonResponse(contentType) {
+  return !/csv|ndjson/.test(contentType);
+}
+
+/** A word of a POSIX shell: within single quotes, only these have a meaning. */
+function quoteShell(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** A string of Python and of JavaScript, in which JSON's escapes have the same meaning. */
+function quoteString(text) {
+  return JSON.stringify(text).replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029");
+}
+
+const PYTHON = { true: "True", false: "False", null: "None", key: quoteString };
+const JSON_TEXT = { true: "true", false: "false", null: "null", key: quoteString };
+const JAVASCRIPT = {
+  true: "true",
+  false: "false",
+  null: "null",
+  // The plain key would set the prototype.
+  key: (name) => (name === "__proto__" ? '["__proto__"]' : quoteString(name)),
+};
+
+/** A value of JSON as a literal, with one line for each item of the outermost lists and objects. */
+function writeValue(value, language, indent = "") {
+  if (value === null || typeof value === "boolean") return language[String(value)];
+  if (typeof value === "number") return String(value);
+  if (typeof value === "string") return quoteString(value);
+  const isList = Array.isArray(value);
+  const inner = `${indent}  `;
+  const items = isList
+    ? value.map((item) => writeValue(item, language, inner))
+    : Object.entries(value).map(([name, item]) => `${language.key(name)}: ${writeValue(item, language, inner)}`);
+  const [open, close] = isList ? "[]" : "{}";
+  const line = `${open}${items.join(", ")}${close}`;
+  const isShort = line.length + indent.length <= MAX_LINE && !line.includes("\n");
+  return isShort ? line : `${open}\n${items.map((item) => `${inner}${item}`).join(",\n")}\n${indent}${close}`;
+}
