@@ -1,0 +1,1 @@
+"""Tests of the page for browsers, in a real one."""

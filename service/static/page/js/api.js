@@ -30,7 +30,7 @@ export async function getJson(path, { signal } = {}) {
 
 /** Send a GET request and return the text. */
 export async function getText(path, { signal } = {}) {
-  return (await send(path, { signal })).text();
+  return readText(await send(path, { signal }));
 }
 
 /** Send a value as JSON and return the parsed JSON. */
@@ -50,21 +50,29 @@ export function absoluteUrl(path) {
 }
 
 async function send(path, options) {
-  let response;
-  try {
-    response = await fetch(path, { credentials: "same-origin", ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    report(false);
-    throw new ApiError("The service does not respond.", { code: NO_RESPONSE });
-  }
+  const response = await receive(() => fetch(path, { credentials: "same-origin", ...options }));
   report(true);
   if (!response.ok) throw await readError(response);
   return response;
 }
 
+/** Wait for the network; its failures become an `ApiError`. */
+async function receive(start) {
+  try {
+    return await start();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    report(false);
+    throw new ApiError("The service does not respond.", { code: NO_RESPONSE });
+  }
+}
+
+function readText(response) {
+  return receive(() => response.text());
+}
+
 async function readJson(response) {
-  const text = await response.text();
+  const text = await readText(response);
   try {
     return JSON.parse(text);
   } catch {
@@ -75,7 +83,7 @@ async function readJson(response) {
 /** Read the error document of the service; a proxy may have responded with anything else. */
 async function readError(response) {
   const { status } = response;
-  const text = await response.text();
+  const text = await readText(response);
   try {
     const { error, code, details } = JSON.parse(text);
     if (typeof error === "string") return new ApiError(error, { code, status, details });

@@ -1,0 +1,170 @@
+"""The requests that the page offers to copy, run as they are."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from service.bundle.features import BooleanFeature, CategoryFeature, Feature
+from service.bundle.manifest import Examples, Tensor, Tolerance, ValueOutput
+from tests.browser import OpenPage
+from tests.conftest import Serve
+from tests.models import (
+    graph,
+    manifest,
+    number,
+    publish,
+    publish_mixed,
+    publish_price,
+)
+from tests.page.views import card, expect_response, field, open_model, predict
+
+# What a shell, Python or JavaScript could read in another way.
+CATEGORIES = [
+    "plain",
+    'it\'s "quoted" `here` $(echo no) ${HOME} \\n %s !! #',
+    "gr\u00fcn \u2028 \U0001f34f \u65e5\u672c",
+    "two\nlines\tand a tab",
+    '{"a": 1}</script><b>\'',
+]
+NAME = "__proto__"
+PATIENCE_SECONDS = 60
+CLIPBOARD = ["clipboard-read", "clipboard-write"]
+
+
+def publish_words(models: Path) -> None:
+    """Publish ``value = category + 10 * flag + 100 * number``."""
+    output = ValueOutput(kind="value", name="value")
+    features: list[Feature] = [
+        CategoryFeature(name=NAME, type="category", categories=CATEGORIES, example="plain"),
+        BooleanFeature(name="fl'ag", type="boolean", example=True),
+        number('num"ber', example=0.1),
+    ]
+    words = manifest("words", features, output)
+    self_test = Examples(
+        input=Tensor(name="features", shape=[1, 3], data=[2.0, 1.0, 3.0]),
+        output=Tensor(name="value", shape=[1, 1], data=[312.0]),
+        tolerance=Tolerance(absolute=1e-4, relative=0),
+    )
+    publish(models, words, graph([[1.0], [10.0], [100.0]], [0.0], "value"), self_test)
+
+
+@pytest.fixture(scope="module")
+def client(serve: Serve) -> httpx.Client:
+    """A service with a model whose names and categories are hard to quote."""
+
+    def publish_all(models: Path) -> None:
+        publish_words(models)
+        publish_mixed(models)
+        publish_price(models)
+
+    return serve(publish_all)
+
+
+def copied(page: Page, language: str) -> str:
+    """What the button of a language copies."""
+    request = card(page, "The request")
+    request.get_by_role("tab", name=language).click()
+    request.get_by_role("button", name="Copy").click()
+    expect(request.get_by_role("button", name="Copied")).to_be_visible()
+    text: str = page.evaluate("navigator.clipboard.readText()")
+    return text
+
+
+def run(*command: str, source: str) -> str:
+    """The output of a program that reads its source from its input."""
+    completed = subprocess.run(
+        command, input=source, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
+
+
+def open_words(open_page: OpenPage, client: httpx.Client, category: str) -> Page:
+    """The form with a category."""
+    page = open_model(open_page, client, "words", permissions=CLIPBOARD)
+    field(page, NAME).get_by_role("combobox").select_option(index=CATEGORIES.index(category))
+    expect_response(page, expected(client, category))
+    return page
+
+
+def expected(client: httpx.Client, category: str) -> dict[str, Any]:
+    """The prediction of the service for the example with this category."""
+    return predict(client, "words", {NAME: category, "fl'ag": True, 'num"ber': 0.1})
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_the_command_gives_the_prediction(
+    open_page: OpenPage, client: httpx.Client, category: str
+) -> None:
+    """A POSIX shell runs it with any characters in names and values."""
+    command = copied(open_words(open_page, client, category), "curl")
+
+    assert json.loads(run("sh", source=command)) == expected(client, category)
+
+
+def test_the_python_program_gives_the_prediction(open_page: OpenPage, client: httpx.Client) -> None:
+    """It has Python's own literals."""
+    for category in CATEGORIES:
+        program = copied(open_words(open_page, client, category), "Python")
+
+        assert run(sys.executable, source=program) == f"{expected(client, category)}\n"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_the_javascript_program_gives_the_prediction(
+    open_page: OpenPage, client: httpx.Client
+) -> None:
+    """A feature may even have the name of an object's prototype."""
+    for category in CATEGORIES:
+        program = copied(open_words(open_page, client, category), "JavaScript")
+        program = program.replace(
+            "console.log(await response.json());", "console.log(await response.text());"
+        )
+
+        output = run("node", "--input-type=module", source=program)
+        assert json.loads(output) == expected(client, category)
+
+
+def test_a_missing_value_is_null(open_page: OpenPage, client: httpx.Client) -> None:
+    """Python writes it as None."""
+    page = open_model(open_page, client, "mixed", permissions=CLIPBOARD)
+    page.get_by_label("size is missing").check()
+    row = {"size": None, "rooms": 3, "garden": True, "quarter": "north", "color": "red"}
+    prediction = predict(client, "mixed", row)
+    expect_response(page, prediction)
+
+    assert run(sys.executable, source=copied(page, "Python")) == f"{prediction}\n"
+
+
+def test_the_request_is_copied_without_the_clipboard_api(
+    open_page: OpenPage, client: httpx.Client
+) -> None:
+    """Browsers have it only on HTTPS and on localhost; the copied text can be pasted."""
+    page = open_model(open_page, client, "price")
+    page.evaluate("delete Navigator.prototype.clipboard")
+    request = card(page, "The request")
+    request.get_by_role("button", name="Copy").click()
+    expect(request.get_by_role("button", name="Copied")).to_be_visible()
+    page.get_by_role("link", name="Models").first.click()
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    page.locator("textarea").press("Control+v")
+
+    assert page.locator("textarea").input_value().startswith("curl 'http://127.0.0.1:")
+
+
+def test_the_request_follows_the_form(open_page: OpenPage, client: httpx.Client) -> None:
+    """The snippet has the address of this service and the values of the form."""
+    page = open_model(open_page, client, "price")
+    field(page, "size").get_by_role("spinbutton").fill("2.5")
+    code = card(page, "The request").locator("code").first
+
+    expect(code).to_contain_text('{"size":2.5}')
+    expect(code).to_contain_text(f"{str(client.base_url).rstrip('/')}/models/price/predict")
