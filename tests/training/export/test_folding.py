@@ -1,4 +1,6 @@
-"""Folding the scaler into the first layer does not change the predictions."""
+"""Folding scales into the first and last layers does not change the predictions."""
+
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -9,7 +11,7 @@ from torch import nn
 from training.data.table import Float32s
 from training.export.folding import fold_scaler
 from training.export.onnx_export import export
-from training.model.networks import Ensemble, Predictor
+from training.model.networks import Ensemble, MixedPredictor, Predictor, ValueHead
 from training.model.preprocessing import Imputer, Preprocessing, Scaler
 from training.onnx_files import Graph
 
@@ -94,6 +96,46 @@ def test_only_linear_layers_are_folded() -> None:
 
     assert fold_scaler(predictor) is predictor
     assert "Div" in _operators(export(predictor, "probability", _COLUMNS))
+
+
+_WEIGHTS = [0.2, 0.8]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_mixed_networks_have_one_last_layer_in_the_unit_of_the_target(*, log: bool) -> None:
+    """Also if the logarithm of the target was fitted; the predictor itself does not change."""
+    first = _predictor(members=2)
+    networks = Ensemble([Ensemble([network]) for network in first.networks.members])
+    head = ValueHead(Scaler(np.array([1.5]), np.array([0.4])), log=log)
+    predictor = MixedPredictor(first.preprocessing, networks, head, _WEIGHTS).float().eval()
+    rows = _rows()
+    x = first.preprocessing(torch.from_numpy(rows))
+    parts = [head(network(x)).detach().numpy() for network in networks.members]
+    mean = sum(weight * part for weight, part in zip(_WEIGHTS, parts, strict=True))
+
+    model = export(predictor, "value", _COLUMNS)
+
+    np.testing.assert_allclose(predictor.predict(rows), mean, rtol=2e-6)
+    np.testing.assert_allclose(Graph(model).predict(rows), mean, rtol=5e-6)
+    assert Counter(_operators(model))["Gemm"] == 3
+
+
+def test_mixed_networks_of_several_labels_are_not_joined() -> None:
+    """Their predictions are the weighted mean of the probabilities of each label."""
+    torch.manual_seed(1)
+    networks = Ensemble([nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 3)) for _ in "ab"])
+    preprocessing = Preprocessing(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
+    head = nn.Softmax(dim=-1)
+    predictor = MixedPredictor(preprocessing, networks, head, _WEIGHTS).float().eval()
+    rows = _rows()[:, [0, 2]]
+    rows[::7] = 1
+    x = preprocessing(torch.from_numpy(rows))
+    parts = [head(network(x)).detach().numpy() for network in networks.members]
+
+    found = Graph(export(predictor, "probabilities", 2)).predict(rows)
+
+    mean = sum(weight * part for weight, part in zip(_WEIGHTS, parts, strict=True))
+    np.testing.assert_allclose(found, mean, rtol=5e-6)
 
 
 def test_a_graph_of_numbers_selects_no_columns() -> None:
