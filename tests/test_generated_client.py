@@ -29,6 +29,10 @@ class GeneratedClient:
     def __init__(self, base_url: str) -> None:
         self.client = self.module("client").Client(base_url=base_url)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.get_httpx_client().close()
+
     @staticmethod
     def module(name: str) -> ModuleType:
         """A module of the package."""
@@ -76,7 +80,9 @@ def generated(
     assert len(warnings) == output.count("WARNING")
     assert set(warnings) == {f"Unsupported content type {kind}" for kind in _WITHOUT_CODE}
     sys.path.insert(0, str(folder))
-    yield GeneratedClient(str(shipped_client.base_url))
+    client = GeneratedClient(str(shipped_client.base_url))
+    yield client
+    client.close()
     sys.path.remove(str(folder))
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
