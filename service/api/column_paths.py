@@ -94,7 +94,7 @@ def _describe_explain(
         "meaning": STRING,
         "reference": OBJECT,
     }
-    content = describe_explanations(components, *prediction, explanation, shared)
+    content = describe_explanations(components, *prediction, object_schema(explanation), shared)
     return {
         "tags": [model.name],
         "summary": f"Predict and explain: {model.name}",

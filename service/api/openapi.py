@@ -169,7 +169,7 @@ def describe_explanations(
 ) -> Schema:
     """Return the JSON of responses with explanations, and fields that all of a response share."""
     shared = {"model_version": STRING} | shared
-    attribution = components.add("Attribution", object_schema(explanation))
+    attribution = components.add("Attribution", explanation)
     required = required | {"explanation": attribution}
     one = components.add("Explanation", object_schema(required | shared, optional))
     item = components.add("ExplanationItem", object_schema(required, optional))
@@ -333,6 +333,8 @@ def _describe_explain_parameters(manifest: Manifest, components: Components) -> 
         most = min(MAX_CELLS, model_input.height, model_input.width)
         schema = {"type": "integer", "minimum": MIN_CELLS, "maximum": most}
         parameters.append(_describe_parameter("resolution", about, schema))
+        about = "Whether the explanation contains the image as the model receives it."
+        parameters.append(_describe_parameter("image", about, {"type": "boolean"}))
     if isinstance(manifest.output, ClassesOutput):
         about = "The label to explain, instead of the predicted one."
         label = refer(f"{components.identifier.camel}Label")
@@ -412,11 +414,14 @@ def _describe_images(spec: ImageInput, components: Components, max_rows: int | N
 
 
 def _describe_explanation(manifest: Manifest) -> tuple[Schema, Schema]:
-    """Return the properties of an explanation, and those that all of a response share."""
+    """Return the schema of an explanation, and the fields that all of a response share."""
     explanation = {"of": STRING | {"description": "The quantity that is explained."}}
+    optional: Schema = {}
     if isinstance(manifest.input, ImageInput):
         method = "occlusion"
         explanation["drops"] = array_schema(array_schema(NUMBER))
+        about = "A PNG file in base64, if the parameter 'image' requests it."
+        optional["image"] = STRING | {"description": about}
     else:
         method = "shapley" if manifest.reasons is None else "additive"
         names = [feature.name for feature in manifest.input.features]
@@ -429,4 +434,4 @@ def _describe_explanation(manifest: Manifest) -> tuple[Schema, Schema]:
     if method == "shapley":
         description = "The row that base is the prediction for."
         shared["reference"] = {"type": "object", "description": description}
-    return explanation | {"score": NUMBER}, shared
+    return object_schema(explanation | {"score": NUMBER}, optional), shared

@@ -23,7 +23,7 @@ Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 PARAMETER_NAMES = ("top", "probabilities", "warnings", "interval", "decimal")
 _ALL_OR_NONE = {"all": True, "none": False}
-_TRUE_OR_FALSE = {"true": True, "false": False}
+TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
@@ -59,12 +59,12 @@ def read_parameters(query: bytes) -> Parameters:
         return DEFAULT_PARAMETERS
     values = parse_query(query, PARAMETER_NAMES)
     top = _read_count(values)
-    probabilities = _read_choice(values, "probabilities", _ALL_OR_NONE)
+    probabilities = read_choice(values, "probabilities", _ALL_OR_NONE)
     return Parameters(
         None if probabilities is False else top,
         probabilities is not False,
-        _read_choice(values, "warnings", _TRUE_OR_FALSE),
-        _read_choice(values, "decimal", _DECIMAL_MARKS),
+        read_choice(values, "warnings", TRUE_OR_FALSE),
+        read_choice(values, "decimal", _DECIMAL_MARKS),
         _read_level(values),
     )
 
@@ -111,7 +111,11 @@ def invalid_level(level: object) -> InvalidRequest:
     )
 
 
-def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:
+def read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:
+    """Return the value of a parameter by its word; None if the query string does not have it.
+
+    Raise `InvalidRequest` if the word is none of the choices.
+    """
     text = values.get(name)
     if text is None:
         return None

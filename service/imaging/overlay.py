@@ -1,4 +1,4 @@
-"""Draw an explanation over an image: cells that lower a score are red, others blue."""
+"""Image files of explanations: the input of a model, and the drops drawn over it in colors."""
 
 from io import BytesIO
 
@@ -34,6 +34,11 @@ def draw_overlay(image: npt.NDArray[np.uint8], drops: npt.NDArray[np.float64]) -
     opacity = np.abs(wide)[:, :, np.newaxis] * _MAX_OPACITY
     color = np.where(wide[:, :, np.newaxis] > 0, np.array(_RED), np.array(_BLUE))
     mixed = np.asarray(base)[:, :, np.newaxis] * (1 - opacity) + color * opacity
+    return encode_png(np.round(mixed).astype(np.uint8))
+
+
+def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """Return an image ``[height, width, channels]`` of one or three channels as a PNG file."""
     file = BytesIO()
-    Image.fromarray(np.round(mixed).astype(np.uint8)).save(file, format="PNG")
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG")
     return file.getvalue()

@@ -1,11 +1,12 @@
 """Attributions in responses: of the features of a row, and of the regions of an image."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 
 import numpy as np
 
-from service.api.explain.target import DEFAULT_CELLS, Explanation, Target
+from service.api.explain.target import DEFAULT_CELLS, Explanation, ExplanationOptions, Target
 from service.bundle.explanations import Additive, ScoreSum, sum_exactly
 from service.bundle.features import (
     BooleanFeature,
@@ -21,6 +22,7 @@ from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.explain import plan_mixtures, predict_mixtures, predict_occluded
+from service.imaging.overlay import encode_png
 
 PNG = "image/png"
 
@@ -139,7 +141,11 @@ def _typical(feature: NumericalFeature) -> float:
 
 
 async def explain_images(
-    model: ServedModel, images: Array, predictions: Array, target: Target, cells: int | None
+    model: ServedModel,
+    images: Array,
+    predictions: Array,
+    target: Target,
+    options: ExplanationOptions,
 ) -> tuple[list[Explanation], Explanation]:
     """Explain each image; also return the fields that all images share.
 
@@ -148,12 +154,13 @@ async def explain_images(
         images: uint8 ``[images, height, width, channels]``.
         predictions: ``[images, width]``, the outputs of the graph.
         target: the explained quantity.
-        cells: the number of grid cells along each side; by default it depends on the image.
+        options: the number of grid cells, by default depending on the image, and whether each
+            explanation contains its image.
 
     Raises:
         InvalidRequest: the image has fewer pixels along a side than the grid has cells.
     """
-    shorter_side = min(images.shape[1:3])
+    cells, shorter_side = options.cells, min(images.shape[1:3])
     if cells is not None and cells > shorter_side:
         raise InvalidRequest(
             f"Parameter 'resolution' must be at most {shorter_side} here, the image's shorter "
@@ -165,6 +172,8 @@ async def explain_images(
         score = float(target.select(row, predictions[row : row + 1])[0])
         drops = [(score - target.select(row, line)).tolist() for line in grid]
         explanations.append({"of": target.description(row), "score": score, "drops": drops})
+        if options.shows_image:
+            explanations[-1]["image"] = b64encode(encode_png(images[row])).decode()
     return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
 
 

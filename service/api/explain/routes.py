@@ -73,7 +73,7 @@ class Explainer:
         endpoint = self._service.endpoints.get(model)
         inference = Inference(self._protocol, model, endpoint, head, self._metrics)
         quotas.limits.require_query(query)
-        label, resolution = read_explanation_options(query)
+        options = read_explanation_options(query)
         inputs = await self._service.decode(inference, body, deadline)
         self._require_few_rows(model.count_rows(inputs))
         manifest = endpoint.manifest
@@ -89,13 +89,13 @@ class Explainer:
         scores = outputs[0]
         if manifest is None:
             scores = endpoint.require_graph_outputs().join(outputs, len(inputs[0]))
-            found = await explain_columns(model, endpoint, inputs, scores, label)
+            found = await explain_columns(model, endpoint, inputs, scores, options.label)
         else:
-            target = choose_target(manifest.output, scores, label)
+            target = choose_target(manifest.output, scores, options.label)
             if isinstance(manifest.input, FeaturesInput):
                 found = await explain_rows(model, manifest.input, inputs[0], scores, target)
             else:
-                found = await explain_images(model, inputs[0], scores, target, resolution)
+                found = await explain_images(model, inputs[0], scores, target, options)
         explanations, shared_fields = found
         headers = {"x-model-version": model.version}
         if as_image:

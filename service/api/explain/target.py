@@ -5,12 +5,13 @@ The query string may name the class label, and how fine an image's grid is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Output
-from service.codecs.parameters import parse_query
+from service.codecs.parameters import TRUE_OR_FALSE, parse_query, read_choice
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.predictions import predict_labels, scores_by_label
@@ -20,19 +21,28 @@ MIN_CELLS = 2
 MAX_CELLS = 32
 DEFAULT_CELLS = 10
 
-_PARAMETERS = ("label", "resolution")
+_PARAMETERS = ("label", "resolution", "image")
 
 Floats = npt.NDArray[np.float64]
 Explanation = dict[str, object]
 """An explanation as JSON."""
 
 
-def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
-    """Read the query string of an explanation.
+class ExplanationOptions(NamedTuple):
+    """What to explain, and of an image, how.
 
-    Returns:
-        The class label to explain, None for the predicted one, and the number of grid cells along
-        each side of an image, None for the default.
+    ``label`` is the class label to explain; None is the predicted one. ``cells`` is the number of
+    grid cells along each side of an image; None is the default. ``shows_image`` is whether the
+    explanation contains the image as the model receives it.
+    """
+
+    label: str | None
+    cells: int | None
+    shows_image: bool
+
+
+def read_explanation_options(query: bytes) -> ExplanationOptions:
+    """Read the query string of an explanation.
 
     Raises:
         InvalidRequest: a parameter is misspelled, or its value is invalid.
@@ -46,7 +56,8 @@ def read_explanation_options(query: bytes) -> tuple[str | None, int | None]:
                 f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
                 f"got {format_value(text)}."
             )
-    return given.get("label"), cells
+    shows_image = read_choice(given, "image", TRUE_OR_FALSE) is True
+    return ExplanationOptions(given.get("label"), cells, shows_image)
 
 
 @dataclass(frozen=True)

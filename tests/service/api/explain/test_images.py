@@ -1,6 +1,6 @@
 """Explanations of image predictions: numbers, or an overlay on the image."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.conftest import StartApp
 from tests.explained import publish_ink
+from tests.images import encoded
 from tests.models import publish_price
 
 SIDE = 12
@@ -67,6 +68,23 @@ def test_the_response_is_an_image_on_request(models: Path, start: StartApp) -> N
     red, green, _ = pixels[height // 6, -width // 6]
     assert red > green + 50
     assert len(set(pixels[-height // 6, width // 6].tolist())) == 1
+
+
+def test_the_explanation_contains_the_image_on_request(models: Path, start: StartApp) -> None:
+    """It is the image as the model receives it, so its own prediction is the same."""
+    published(models)
+    client = start()
+    large = Image.open(BytesIO(drawing())).resize((90, 50), Image.Resampling.BICUBIC)
+
+    path = "/models/ink/explain?resolution=2"
+    plain = client.post(path, content=encoded(large), headers={"content-type": "image/png"}).json()
+    shown = client.post(f"{path}&image=true", json={"image": b64encode(encoded(large)).decode()})
+    image = shown.json()["explanation"]["image"]
+    again = client.post("/models/ink/predict", json={"image": image}).json()
+
+    assert "image" not in plain["explanation"]
+    assert np.asarray(Image.open(BytesIO(b64decode(image)))).shape == (SIDE, SIDE)
+    assert again["probabilities"] == shown.json()["probabilities"]
 
 
 def test_an_image_of_a_tables_explanation_is_rejected(models: Path, start: StartApp) -> None:

@@ -185,6 +185,7 @@ def test_one_of_many_labels_is_explained(models: Path, start: StartApp) -> None:
         ("price/explain", {"size": "wide"}, "Feature 'size' must be a number"),
         ("price/explain?resolution=1", {}, "whole number from 2 to 32"),
         ("price/explain?resolution=0200", {}, "whole number from 2 to 32"),
+        ("price/explain?image=yes", {}, "must be 'true' or 'false', got \"yes\""),
         ("bare/explain", {}, "has no manifest"),
     ],
 )
