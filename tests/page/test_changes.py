@@ -119,6 +119,19 @@ def test_a_version_has_an_address(models: Path, start: StartApp, open_page: Open
     expect(field(page, "rooms")).to_be_visible()
 
 
+def test_a_single_model_is_shown_at_once(
+    models: Path, start: StartApp, open_page: OpenPage
+) -> None:
+    """The list is one click away."""
+    publish_price(models)
+    client = start()
+    page = open_page(str(client.base_url))
+
+    expect_response(page, predict(client, "price", {"size": 1}))
+    page.get_by_role("link", name="Models").first.click()
+    expect(page.get_by_text("1 model ready for predictions.")).to_be_visible()
+
+
 def test_a_stopped_service_is_reported(models: Path, start: StartApp, open_page: OpenPage) -> None:
     """The sentence appears when a request fails, and disappears when one succeeds."""
     publish_price(models)

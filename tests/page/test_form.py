@@ -172,6 +172,18 @@ def test_reset_returns_to_the_example(open_page: OpenPage, client: httpx.Client)
     expect_response(page, predict(client, "mixed", row))
 
 
+def test_random_examples_are_valid(open_page: OpenPage, client: httpx.Client) -> None:
+    """They come from the ranges and categories of the training set."""
+    page = open_model(open_page, client, "trip")
+    for _ in range(3):
+        page.get_by_role("button", name="Random example").click()
+        row = {
+            "day": page.get_by_label("day", exact=True).last.input_value(),
+            "city": field(page, "city").get_by_role("combobox").input_value(),
+        }
+        expect_response(page, predict(client, "trip", row))
+
+
 def test_the_interval_is_shown_at_the_chosen_level(
     open_page: OpenPage, client: httpx.Client
 ) -> None:

@@ -40,7 +40,7 @@ def client(serve: Serve) -> httpx.Client:
 
 def test_the_list_shows_markup_as_text(open_page: OpenPage, client: httpx.Client) -> None:
     """No element of the page comes from a text."""
-    page = open_page(str(client.base_url))
+    page = open_page(f"{client.base_url}#/")
     expect(page.get_by_role("link", name="Title <img")).to_be_visible()
 
     assert page.locator("main img").count() == 0

@@ -13,30 +13,72 @@ const HEIGHT = 240;
  * `marker`: the current `x` with a `y` for each series; `limit`: a horizontal line.
  */
 export function drawLines({ width, label, x, y, series, marker, limit }) {
-  const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
+  const inner = {
+    width: width - MARGIN.left - MARGIN.right,
+    height: HEIGHT - MARGIN.top - MARGIN.bottom,
+  };
   const left = (value) => MARGIN.left + x.scale.toShare(value) * inner.width;
   const height = y.maximum - y.minimum || 1;
   const top = (value) => MARGIN.top + (1 - (value - y.minimum) / height) * inner.height;
   const bottom = MARGIN.top + inner.height;
   const root = svg(
     "svg",
-    { class: "chart", role: "img", "aria-label": label, viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT },
+    {
+      class: "chart",
+      role: "img",
+      "aria-label": label,
+      viewBox: `0 0 ${width} ${HEIGHT}`,
+      height: HEIGHT,
+    },
     y.ticks.map((tick) => [
-      svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: top(tick), y2: top(tick) }),
-      svg("text", { class: "tick", x: MARGIN.left - 8, y: top(tick) + 4, "text-anchor": "end" }, y.format(tick)),
+      svg("line", {
+        class: "grid",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: top(tick),
+        y2: top(tick),
+      }),
+      svg(
+        "text",
+        { class: "tick", x: MARGIN.left - 8, y: top(tick) + 4, "text-anchor": "end" },
+        y.format(tick),
+      ),
     ]),
-    x.scale.ticks(Math.max(2, Math.round(inner.width / 80))).map((tick) => [
-      svg("line", { class: "grid-x", x1: left(tick), x2: left(tick), y1: bottom, y2: bottom + 4 }),
-      svg("text", { class: "tick", x: left(tick), y: bottom + 17, "text-anchor": "middle" }, x.format(tick)),
-    ]),
+    x.scale
+      .ticks(Math.max(2, Math.round(inner.width / 80)))
+      .map((tick) => [
+        svg("line", {
+          class: "grid-x",
+          x1: left(tick),
+          x2: left(tick),
+          y1: bottom,
+          y2: bottom + 4,
+        }),
+        svg(
+          "text",
+          { class: "tick", x: left(tick), y: bottom + 17, "text-anchor": "middle" },
+          x.format(tick),
+        ),
+      ]),
     svg(
       "text",
-      { class: "axis-title", x: MARGIN.left + inner.width / 2, y: HEIGHT - 4, "text-anchor": "middle" },
+      {
+        class: "axis-title",
+        x: MARGIN.left + inner.width / 2,
+        y: HEIGHT - 4,
+        "text-anchor": "middle",
+      },
       x.title,
     ),
     series.map(({ band }) => band && svg("path", { class: "band", d: bandPath(band, left, top) })),
     limit !== undefined &&
-      svg("line", { class: "limit", x1: MARGIN.left, x2: width - MARGIN.right, y1: top(limit), y2: top(limit) }),
+      svg("line", {
+        class: "limit",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: top(limit),
+        y2: top(limit),
+      }),
     series.map(({ points }, index) =>
       svg("path", { class: `curve series-${index}`, d: linePath(points, left, top) }),
     ),
@@ -80,7 +122,9 @@ function drawMarker({ x, values }, left, top, bottom) {
 }
 
 function linePath(points, left, top) {
-  return points.map(([x, y], i) => `${i ? "L" : "M"}${left(x).toFixed(1)} ${top(y).toFixed(1)}`).join("");
+  return points
+    .map(([x, y], i) => `${i ? "L" : "M"}${left(x).toFixed(1)} ${top(y).toFixed(1)}`)
+    .join("");
 }
 
 function bandPath(band, left, top) {
@@ -95,11 +139,24 @@ export function drawSparkline(values, label) {
   const height = 28;
   const largest = Math.max(...values, Number.MIN_VALUE);
   const step = values.length > 1 ? width / (values.length - 1) : 0;
-  const points = values.map((value, i) => `${(i * step).toFixed(1)} ${(height - 2 - (value / largest) * (height - 4)).toFixed(1)}`);
+  const points = values.map(
+    (value, i) =>
+      `${(i * step).toFixed(1)} ${(height - 2 - (value / largest) * (height - 4)).toFixed(1)}`,
+  );
   return svg(
     "svg",
-    { class: "sparkline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, preserveAspectRatio: "none" },
-    points.length > 1 && svg("path", { class: "spark-area", d: `M0 ${height}L${points.join("L")}L${width} ${height}Z` }),
+    {
+      class: "sparkline",
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      "aria-label": label,
+      preserveAspectRatio: "none",
+    },
+    points.length > 1 &&
+      svg("path", {
+        class: "spark-area",
+        d: `M0 ${height}L${points.join("L")}L${width} ${height}Z`,
+      }),
     points.length > 1 && svg("path", { class: "spark-line", d: `M${points.join("L")}` }),
   );
 }

@@ -18,7 +18,8 @@ const MAX_CATEGORIES = 30;
 function canVary(feature) {
   if (feature.type === "boolean") return true;
   if (feature.type === "category") return feature.categories.length > 1;
-  if (feature.type === "datetime") return controlType(feature) !== "text" && rangeOf(feature) !== null;
+  if (feature.type === "datetime")
+    return controlType(feature) !== "text" && rangeOf(feature) !== null;
   return ["number", "integer"].includes(feature.type) && rangeOf(feature) !== null;
 }
 
@@ -36,7 +37,11 @@ export function createCurve(model, { query, onPick }) {
   const features = model.features.filter(canVary);
   if (features.length === 0) return null;
   const id = newId("vary");
-  const menu = el("select", { id }, features.map(({ name }) => el("option", { value: name }, name)));
+  const menu = el(
+    "select",
+    { id },
+    features.map(({ name }) => el("option", { value: name }, name)),
+  );
   // A number says more than a choice of two.
   menu.value = (features.find(isNumber) ?? features[0]).name;
   const chart = el("div", { class: "chart-box" });
@@ -44,7 +49,12 @@ export function createCurve(model, { query, onPick }) {
   const element = el(
     "section",
     { class: "card", "aria-label": "What if" },
-    el("div", { class: "card-head" }, el("h2", {}, "What if"), el("label", { class: "inline", for: id }, "vary ", menu)),
+    el(
+      "div",
+      { class: "card-head" },
+      el("h2", {}, "What if"),
+      el("label", { class: "inline", for: id }, "vary ", menu),
+    ),
     chart,
     readout,
   );
@@ -74,10 +84,23 @@ export function createCurve(model, { query, onPick }) {
       const inputs = pointsOf(feature, model, values[feature.name]);
       // All columns are sent, so that `Object.fromEntries` decides for names such as `__proto__`.
       const rows = inputs.map((value) =>
-        Object.fromEntries(Object.entries(values).map(([name, own]) => [name, name === feature.name ? value : own])),
+        Object.fromEntries(
+          Object.entries(values).map(([name, own]) => [name, name === feature.name ? value : own]),
+        ),
       );
-      const response = await postJson(`${model.path}/predict${query()}`, { instances: rows }, { signal });
-      last = { feature, inputs, predictions: response.predictions, current: values[feature.name], prediction };
+      const response = await postJson(
+        `${model.path}/predict${query()}`,
+        { instances: rows },
+        { signal },
+      );
+      if (menu.value !== feature.name) return; // another feature was chosen meanwhile
+      last = {
+        feature,
+        inputs,
+        predictions: response.predictions,
+        current: values[feature.name],
+        prediction,
+      };
       render(last);
     },
   };
@@ -91,13 +114,22 @@ function pointsOf(feature, model, current) {
   }
   const isSlow = model.execution_details?.row_microseconds > SLOW_ROW_MICROSECONDS;
   const count = (isSlow ? FEW_POINTS : POINTS) - 1;
-  const scale = createScale(rangeOf(feature), feature);
+  const scale = createScale(includeCurrent(rangeOf(feature), current), feature);
   const numbers = Array.from({ length: count + 1 }, (_, i) => scale.fromShare(i / count));
   if (feature.type === "datetime") {
     return unique(numbers.map((days) => fromDays(days, controlType(feature))));
   }
   if (feature.type === "integer") return unique(numbers.map(Math.round));
   return numbers.map((value) => Number(value.toPrecision(9)));
+}
+
+/** A range that also contains the current value, unless that is far away. */
+function includeCurrent({ minimum, maximum }, current) {
+  const space = (maximum - minimum) / 2;
+  const isNear =
+    typeof current === "number" && current >= minimum - space && current <= maximum + space;
+  if (!isNear) return { minimum, maximum };
+  return { minimum: Math.min(minimum, current), maximum: Math.max(maximum, current) };
 }
 
 function unique(values) {
@@ -108,7 +140,9 @@ function unique(values) {
 function seriesOf(model, predictions) {
   const first = predictions[0] ?? {};
   if (typeof first.value === "number") {
-    return [{ name: model.output?.name ?? "value", unit: model.output?.unit, read: (one) => one.value }];
+    return [
+      { name: model.output?.name ?? "value", unit: model.output?.unit, read: (one) => one.value },
+    ];
   }
   if (first.probabilities) {
     const labels = model.output?.labels ?? Object.keys(first.probabilities);
@@ -131,7 +165,10 @@ function mostProbable(labels, predictions) {
   return labels.filter((label) => sorted.includes(label));
 }
 
-const formatOf = ({ isShare, unit }) => (value) => (isShare ? formatShare(value) : formatQuantity(value, unit));
+const formatOf =
+  ({ isShare, unit }) =>
+  (value) =>
+    isShare ? formatShare(value) : formatQuantity(value, unit);
 
 function renderLines(chart, readout, state, model, onPick) {
   const { feature, inputs, predictions, current, prediction } = state;
@@ -142,7 +179,9 @@ function renderLines(chart, readout, state, model, onPick) {
   const series = found.map((one) => ({
     ...one,
     points: predictions.map((row, i) => [xs[i], one.read(row)]),
-    band: predictions[0].interval && predictions.map((row, i) => [xs[i], row.interval.low, row.interval.high]),
+    band:
+      predictions[0].interval &&
+      predictions.map((row, i) => [xs[i], row.interval.low, row.interval.high]),
   }));
   const scale = createScale({ minimum: xs[0], maximum: xs[xs.length - 1] }, feature);
   const at = isDate ? current && toDays(current) : current;
@@ -151,23 +190,33 @@ function renderLines(chart, readout, state, model, onPick) {
   const { root, shareAt, cross } = drawLines({
     width: chart.clientWidth,
     label: describe(series, feature, inputs, predictions),
-    x: { scale, title, format: isDate ? (days) => fromDays(days, controlType(feature)) : formatTick },
+    x: {
+      scale,
+      title,
+      format: isDate ? (days) => fromDays(days, controlType(feature)) : formatTick,
+    },
     y: yAxis(series),
     series,
     marker: isInside && { x: at, values: series.map((one) => one.read(prediction)) },
     limit: limitOf(model, series),
   });
-  const legend = series.length > 1 && el(
-    "ul",
-    { class: "legend" },
-    series.map(({ name }, index) => el("li", { class: `series-${index}` }, name)),
-  );
+  const legend =
+    series.length > 1 &&
+    el(
+      "ul",
+      { class: "legend" },
+      series.map(({ name }, index) => el("li", { class: `series-${index}` }, name)),
+    );
   replace(chart, legend, root);
-  const resting = series[0].isShare && series.length === 1
-    ? `Probability of ${series[0].name}; the dot is the current input. Click to use a value.`
-    : "The dot is the current input. Click to use a value.";
+  const subject =
+    series[0].isShare && series.length === 1
+      ? `Probability of ${series[0].name}; dashed: the decision threshold. `
+      : "";
+  const dot = isInside ? "The dot is the current input. " : "";
+  const resting = `${subject}${dot}Click to use a value.`;
   replace(readout, resting);
-  const indexAt = (event) => nearest(xs, scale.fromShare(Math.min(Math.max(shareAt(event.clientX), 0), 1)));
+  const indexAt = (event) =>
+    nearest(xs, scale.fromShare(Math.min(Math.max(shareAt(event.clientX), 0), 1)));
   root.addEventListener("pointermove", (event) => {
     const index = indexAt(event);
     cross.show(index);
@@ -181,7 +230,10 @@ function renderLines(chart, readout, state, model, onPick) {
   });
   root.addEventListener("click", (event) => {
     const value = inputs[indexAt(event)];
-    onPick(feature.name, typeof value === "number" ? roundDigits(value, feature.type === "integer") : value);
+    onPick(
+      feature.name,
+      typeof value === "number" ? roundDigits(value, feature.type === "integer") : value,
+    );
   });
 }
 
@@ -193,7 +245,12 @@ function limitOf(model, series) {
 
 function yAxis(series) {
   if (series[0].isShare) {
-    return { minimum: 0, maximum: 1, ticks: [0, 0.25, 0.5, 0.75, 1], format: (share) => `${share * 100}\u202f%` };
+    return {
+      minimum: 0,
+      maximum: 1,
+      ticks: [0, 0.25, 0.5, 0.75, 1],
+      format: (share) => `${share * 100}\u202f%`,
+    };
   }
   const values = series.flatMap(({ points, band }) =>
     band ? band.flatMap(([, low, high]) => [low, high]) : points.map(([, value]) => value),
@@ -222,7 +279,9 @@ function describeInput(value, { unit }) {
 /** The chart in words. */
 function describe(series, feature, inputs, predictions) {
   const ends = [0, predictions.length - 1].map((index) => {
-    const outputs = series.map((one) => `${one.name} ${formatOf(one)(one.read(predictions[index]))}`);
+    const outputs = series.map(
+      (one) => `${one.name} ${formatOf(one)(one.read(predictions[index]))}`,
+    );
     return `at ${describeInput(inputs[index], feature)}: ${outputs.join(", ")}`;
   });
   return `Prediction by ${feature.name}; ${ends.join("; ")}`;
@@ -258,13 +317,21 @@ function renderChoices(chart, state, model, onPick) {
             "aria-pressed": String(isCurrent),
             onclick: () => onPick(feature.name, input),
           },
-          el("span", { class: "bar-label" }, typeof input === "boolean" ? (input ? "Yes" : "No") : input),
+          el(
+            "span",
+            { class: "bar-label" },
+            typeof input === "boolean" ? (input ? "Yes" : "No") : input,
+          ),
           el("span", { class: "bar-track", "aria-hidden": "true" }, bar),
           el("span", { class: "bar-value" }, format(values[index])),
         );
       }),
     ),
     feature.categories?.length > MAX_CATEGORIES &&
-      el("p", { class: "soft" }, `The first ${formatNumber(MAX_CATEGORIES)} of ${formatNumber(feature.categories.length)} categories.`),
+      el(
+        "p",
+        { class: "soft" },
+        `The first ${formatNumber(MAX_CATEGORIES)} of ${formatNumber(feature.categories.length)} categories.`,
+      ),
   );
 }

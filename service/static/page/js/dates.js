@@ -67,7 +67,8 @@ export function toDays(text) {
 
 /** Write days since 1970-01-01 for a control of a type. */
 export function fromDays(days, type) {
-  if (type === "time") return new Date(Math.round(days * 1440) * 60_000).toISOString().slice(11, 16);
+  if (type === "time")
+    return new Date(Math.round(days * 1440) * 60_000).toISOString().slice(11, 16);
   const date = new Date(Math.round(days * 1440) * 60_000).toISOString();
   return type === "date" ? date.slice(0, 10) : date.slice(0, 16);
 }

@@ -17,7 +17,14 @@ export function renderExplanation(container, response, values, state) {
     renderExplanation(container, response, values, state);
   };
   if (contributions.every(([, value]) => value === 0)) {
-    replace(container, el("p", { class: "soft" }, "No feature changes the prediction: all values are the usual ones, or have no effect here."));
+    replace(
+      container,
+      el(
+        "p",
+        { class: "soft" },
+        "No feature changes the prediction: all values are the usual ones, or have no effect here.",
+      ),
+    );
     return;
   }
   replace(
@@ -41,7 +48,12 @@ export function renderExplanation(container, response, values, state) {
       `${formatSigned(explanation.score - explanation.base)}, result `,
       el("strong", {}, formatNumber(explanation.score)),
     ),
-    el("details", {}, el("summary", {}, "How to read this"), el("p", {}, sentenceOf(response.meaning))),
+    el(
+      "details",
+      {},
+      el("summary", {}, "How to read this"),
+      el("p", {}, sentenceOf(response.meaning)),
+    ),
   );
 }
 
@@ -51,7 +63,12 @@ function renderContribution(name, value, input, largest) {
   return el(
     "div",
     { class: "contribution", role: "listitem" },
-    el("span", { class: "bar-label" }, name, el("span", { class: "soft" }, ` ${shortValue(input)}`)),
+    el(
+      "span",
+      { class: "bar-label" },
+      name,
+      el("span", { class: "soft" }, ` ${shortValue(input)}`),
+    ),
     el("span", { class: "signed-track", "aria-hidden": "true" }, bar),
     el("span", { class: "bar-value" }, formatSigned(value)),
   );

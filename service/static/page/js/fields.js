@@ -6,7 +6,7 @@ import { formatInput, formatNumber } from "./format.js";
 import { createScale, formatTick, rangeOf, roundDigits, roundTo, stepOf } from "./scale.js";
 
 const MAX_SEGMENTS = 4;
-const MAX_SEGMENT_CHARACTERS = 24;
+const MAX_SEGMENT_CHARACTERS = 22;
 const MAX_MENU = 24;
 const SLIDER_STEPS = 1000;
 const MISSING = "missing";
@@ -64,16 +64,20 @@ export function createField(feature, onChange) {
       error.hidden = !sentence;
       error.textContent = sentence ?? "";
       element.classList.toggle("is-invalid", Boolean(sentence));
-      for (const input of control.inputs) input.setAttribute("aria-invalid", String(Boolean(sentence)));
+      for (const input of control.inputs)
+        input.setAttribute("aria-invalid", String(Boolean(sentence)));
     },
   };
 }
 
 /** The value of a feature when the form is first shown. */
 export function exampleOf(feature) {
-  if (feature.example === undefined) return feature.type === "string" ? "" : feature.type === "boolean" ? false : 0;
+  if (feature.example === undefined)
+    return feature.type === "string" ? "" : feature.type === "boolean" ? false : 0;
   if (feature.type === "datetime" && controlType(feature) !== "text") {
-    return controlType(feature) === "time" ? feature.example : toIso(feature.example, feature.format);
+    return controlType(feature) === "time"
+      ? feature.example
+      : toIso(feature.example, feature.format);
   }
   return feature.example;
 }
@@ -115,15 +119,19 @@ function createNumber(feature, { id, described, changed }) {
     inputmode: isInteger && !(range?.minimum < 0) ? "numeric" : "decimal",
     "aria-describedby": described,
   });
-  const slider = range && createSlider(feature, range, {
-    format: (value) => formatInput(value, 5),
-    round: (value, scale) =>
-      scale.isLogarithmic ? roundDigits(value, isInteger) : roundTo(value, stepOf(range, isInteger)),
-    onMove: (value) => {
-      input.value = String(value);
-      changed();
-    },
-  });
+  const slider =
+    range &&
+    createSlider(feature, range, {
+      format: (value) => formatInput(value, 5),
+      round: (value, scale) =>
+        scale.isLogarithmic
+          ? roundDigits(value, isInteger)
+          : roundTo(value, stepOf(range, isInteger)),
+      onMove: (value) => {
+        input.value = String(value);
+        changed();
+      },
+    });
   input.addEventListener("input", () => {
     slider?.set(input.value === "" ? null : Number(input.value));
     changed();
@@ -176,7 +184,14 @@ function createSlider(feature, range, { format, formatEnd = formatTick, round, o
   });
   // A key moves by one step of the value, where the native step would round to the same value.
   input.addEventListener("keydown", (event) => {
-    const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 };
+    const steps = {
+      ArrowRight: 1,
+      ArrowUp: 1,
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      PageUp: 10,
+      PageDown: -10,
+    };
     if (!(event.key in steps)) return;
     event.preventDefault();
     const direction = Math.sign(steps[event.key]);
@@ -254,7 +269,11 @@ function createSegments(feature, choices, { id, described, changed }) {
       { class: "segments" },
       all.map(({ text, value }, index) => [
         inputs[index],
-        el("label", { for: `${id}-${index}`, class: value === null ? "segment-missing" : "" }, text),
+        el(
+          "label",
+          { for: `${id}-${index}`, class: value === null ? "segment-missing" : "" },
+          text,
+        ),
       ]),
     ),
     get: () => all[inputs.findIndex((input) => input.checked)]?.value ?? null,
@@ -264,7 +283,11 @@ function createSegments(feature, choices, { id, described, changed }) {
       });
     },
     accepts: (value) => all.some((choice) => choice.value === value),
-    random: () => randomChoice(choices.map(({ value }) => value), feature.counts),
+    random: () =>
+      randomChoice(
+        choices.map(({ value }) => value),
+        feature.counts,
+      ),
   };
 }
 
@@ -325,15 +348,17 @@ function createDate(feature, options) {
   const input = el("input", { type, id, class: "date", "aria-describedby": described });
   const range = rangeOf(feature);
   const write = (days) => fromDays(days, type);
-  const slider = range && createSlider(feature, range, {
-    format: write,
-    formatEnd: write,
-    round: (days) => (type === "date" ? Math.round(days) : days),
-    onMove: (days) => {
-      input.value = write(days);
-      changed();
-    },
-  });
+  const slider =
+    range &&
+    createSlider(feature, range, {
+      format: write,
+      formatEnd: write,
+      round: (days) => (type === "date" ? Math.round(days) : days),
+      onMove: (days) => {
+        input.value = write(days);
+        changed();
+      },
+    });
   input.addEventListener("input", () => {
     slider?.set(toDays(input.value));
     changed();

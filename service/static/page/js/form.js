@@ -34,7 +34,8 @@ export function createForm(model, { onChange }) {
       el(
         "div",
         { class: "actions" },
-        canRandomize && el("button", { type: "button", onclick: apply(randomize) }, "Random example"),
+        canRandomize &&
+          el("button", { type: "button", onclick: apply(randomize) }, "Random example"),
         el("button", { type: "button", onclick: apply(reset) }, "Reset"),
       ),
     ),

@@ -15,12 +15,15 @@ export function formatNumber(value, digits = 4) {
   if (!Number.isFinite(value)) return String(value);
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e12)) {
-    return formatter({ notation: "scientific", maximumSignificantDigits: digits }).format(value).replace("E", "e");
+    return formatter({ notation: "scientific", maximumSignificantDigits: digits })
+      .format(value)
+      .replace("E", "e");
   }
   const before = size < 1 ? 0 : Math.floor(Math.log10(size)) + 1;
-  const options = size >= 1
-    ? { maximumFractionDigits: Math.max(0, digits - before) }
-    : { maximumSignificantDigits: digits };
+  const options =
+    size >= 1
+      ? { maximumFractionDigits: Math.max(0, digits - before) }
+      : { maximumSignificantDigits: digits };
   return formatter(options).format(value).replace("-", "\u2212");
 }
 

@@ -29,7 +29,13 @@ export function showLive(container, signal) {
         "header",
         { class: "list-head" },
         el("h1", {}, "Live"),
-        el("p", { class: "lead" }, `Predictions of all clients, every ${POLL_SECONDS} seconds. `, el("a", { href: "metrics" }, "All metrics"), " are in the format of Prometheus."),
+        el(
+          "p",
+          { class: "lead" },
+          `Predictions of all clients, every ${POLL_SECONDS} seconds. `,
+          el("a", { href: "metrics" }, "All metrics"),
+          " are in the format of Prometheus.",
+        ),
       ),
       body,
     ),
@@ -42,11 +48,16 @@ export function showLive(container, signal) {
       const scrape = { time: performance.now() / 1000, samples };
       const all = compare({ time: scrape.time - 1, samples: [] }, scrape);
       // The first scrape has nothing to be compared with.
-      history.push(compare(before ?? scrape, scrape));
+      const last = compare(before ?? scrape, scrape);
+      if (before !== null) history.push(last);
       if (history.length > HISTORY) history.shift();
       before = scrape;
-      const last = history[history.length - 1];
-      replace(body, renderTiles(history, samples), renderPhases(last, all), renderModels(last, samples));
+      replace(
+        body,
+        renderTiles(last, history, samples),
+        renderPhases(last, all),
+        renderModels(last, samples),
+      );
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
@@ -66,7 +77,10 @@ function compare(before, now) {
     const timed = difference("onward_phase_seconds_count", { ...labels, phase: "compute" });
     const runs = difference("onward_batch_rows_count", labels);
     const phases = Object.fromEntries(
-      PHASES.map(([phase]) => [phase, timed && difference("onward_phase_seconds_sum", { ...labels, phase }) / timed]),
+      PHASES.map(([phase]) => [
+        phase,
+        timed && difference("onward_phase_seconds_sum", { ...labels, phase }) / timed,
+      ]),
     );
     return {
       requests: requests / seconds,
@@ -77,7 +91,13 @@ function compare(before, now) {
       phases,
     };
   };
-  const models = [...new Set(now.samples.filter(({ name }) => name === "onward_requests_total").map(({ labels }) => labels.model))];
+  const models = [
+    ...new Set(
+      now.samples
+        .filter(({ name }) => name === "onward_requests_total")
+        .map(({ labels }) => labels.model),
+    ),
+  ];
   return {
     ...statistics({}),
     rejected: difference("onward_rejected_requests_total") / seconds,
@@ -85,19 +105,43 @@ function compare(before, now) {
   };
 }
 
-function renderTiles(history, samples) {
-  const last = history[history.length - 1];
+function renderTiles(last, history, samples) {
   const recent = (read) => history.map(read);
   const ready = total(samples, "onward_model_ready");
   return el(
     "div",
     { class: "tiles" },
-    tile("Requests per second", formatNumber(last.requests, 3), recent((one) => one.requests)),
-    tile("Latency in the service", last.latency ? formatSeconds(last.latency) : "\u2013", recent((one) => one.latency)),
-    tile("Rows per run", last.batch ? formatNumber(last.batch, 3) : "\u2013", recent((one) => one.batch)),
-    tile("Errors per second", formatNumber(last.errors + last.rejected, 3), recent((one) => one.errors + one.rejected)),
-    tile("Rows per second", formatNumber(last.rows, 3), recent((one) => one.rows)),
-    tile("Models ready", formatNumber(ready), null, `${formatBytes(total(samples, "onward_memory_bytes"))} of memory`),
+    tile(
+      "Requests per second",
+      formatNumber(last.requests, 3),
+      recent((one) => one.requests),
+    ),
+    tile(
+      "Latency in the service",
+      last.latency ? formatSeconds(last.latency) : "\u2013",
+      recent((one) => one.latency),
+    ),
+    tile(
+      "Rows per run",
+      last.batch ? formatNumber(last.batch, 3) : "\u2013",
+      recent((one) => one.batch),
+    ),
+    tile(
+      "Errors per second",
+      formatNumber(last.errors + last.rejected, 3),
+      recent((one) => one.errors + one.rejected),
+    ),
+    tile(
+      "Rows per second",
+      formatNumber(last.rows, 3),
+      recent((one) => one.rows),
+    ),
+    tile(
+      "Models ready",
+      formatNumber(ready),
+      null,
+      `${formatBytes(total(samples, "onward_memory_bytes"))} of memory`,
+    ),
   );
 }
 
@@ -121,7 +165,11 @@ function renderPhases(recent, all) {
       "div",
       { class: "card-head" },
       el("h2", {}, "Time of a prediction"),
-      el("span", { class: "soft" }, recent.latency > 0 ? "mean of the last seconds" : "mean since the start"),
+      el(
+        "span",
+        { class: "soft" },
+        recent.latency > 0 ? "mean of the last seconds" : "mean since the start",
+      ),
     ),
     latency === 0
       ? el("p", { class: "soft" }, "No prediction yet.")
@@ -147,7 +195,15 @@ function renderModels({ models }, samples) {
   const sorted = models
     .map((one) => ({ ...one, all: total(samples, "onward_requests_total", { model: one.model }) }))
     .sort((a, b) => b.requests - a.requests || b.all - a.all);
-  const columns = ["Model", "Requests/s", "Rows/s", "Latency", "Rows per run", "Errors/s", "Requests in total"];
+  const columns = [
+    "Model",
+    "Requests/s",
+    "Rows/s",
+    "Latency",
+    "Rows per run",
+    "Errors/s",
+    "Requests in total",
+  ];
   return el(
     "section",
     { class: "card", "aria-label": "Models" },
@@ -160,7 +216,17 @@ function renderModels({ models }, samples) {
           el(
             "table",
             {},
-            el("thead", {}, el("tr", {}, columns.map((title, i) => el("th", { scope: "col", class: i ? "numeric" : "" }, title)))),
+            el(
+              "thead",
+              {},
+              el(
+                "tr",
+                {},
+                columns.map((title, i) =>
+                  el("th", { scope: "col", class: i ? "numeric" : "" }, title),
+                ),
+              ),
+            ),
             el("tbody", {}, sorted.map(renderRow)),
           ),
         ),

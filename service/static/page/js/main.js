@@ -1,10 +1,8 @@
 // Start of the page, and its routes: #/, #/live, #/models/NAME[/versions/VERSION][/TAB].
 
 import { onReachable } from "./api.js";
-import { showLive } from "./live.js";
-import { showModel } from "./model.js";
 import { showModels } from "./models.js";
-import { hideNotices, showNotice, hideNotice } from "./notice.js";
+import { hideNotice, hideNotices, showNotice } from "./notice.js";
 
 const main = document.getElementById("main");
 const links = document.querySelectorAll("nav a[data-route]");
@@ -22,7 +20,12 @@ function read(hash) {
   if (section === "live") return { section };
   if (section !== "models" || !name) return { section: "models" };
   const isPinned = rest[0] === "versions" && rest[1];
-  return { section: "model", name, version: isPinned ? rest[1] : undefined, tab: isPinned ? rest[2] : rest[0] };
+  return {
+    section: "model",
+    name,
+    version: isPinned ? rest[1] : undefined,
+    tab: isPinned ? rest[2] : rest[0],
+  };
 }
 
 function route() {
@@ -36,15 +39,31 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   main.replaceChildren();
-  if (wanted.section === "live") showLive(main, view.signal);
-  else if (wanted.section === "model") showModel(main, wanted, view.signal);
-  else showModels(main, view.signal);
+  show(wanted, view.signal);
   // Screen readers continue at the new view; the first one is read from its top.
   if (shown !== null) {
     main.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
   shown = wanted;
+}
+
+/** Show a view; the first one, of all models, does not wait for the modules of the others. */
+async function show(wanted, signal) {
+  try {
+    if (wanted.section === "live") {
+      const { showLive } = await import("./live.js");
+      if (!signal.aborted) showLive(main, signal);
+    } else if (wanted.section === "model") {
+      const { showModel } = await import("./model.js");
+      if (!signal.aborted) showModel(main, wanted, signal);
+    } else {
+      showModels(main, signal);
+    }
+  } catch (error) {
+    // A module that was not loaded is requested again with the next view.
+    showNotice("offline", `This view was not loaded: ${error.message}. Reload the page.`);
+  }
 }
 
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -63,7 +63,9 @@ function explainChange(before, model) {
   hideNotice("problem");
   if (!before) return;
   if (model.ready && before.version !== model.version) {
-    showNotice("version", `Version ${model.version} is now serving. The form uses it.`, { closes: true });
+    showNotice("version", `Version ${model.version} is now serving. The form uses it.`, {
+      closes: true,
+    });
   } else if (model.ready && !before.ready) {
     showNotice("version", `Version ${model.version} serves again.`, { closes: true });
   }
@@ -94,11 +96,19 @@ function replaceHeader(container, model) {
 }
 
 function renderHeader(model) {
-  const aliases = Object.entries(model.aliases ?? {}).filter(([, alias]) => alias.version === model.version);
+  const aliases = Object.entries(model.aliases ?? {}).filter(
+    ([, alias]) => alias.version === model.version,
+  );
   return el(
     "header",
     { class: "model-head" },
-    el("p", { class: "crumbs" }, el("a", { href: "#/" }, "Models"), el("span", { "aria-hidden": "true" }, " / "), el("span", { class: "mono" }, model.name)),
+    el(
+      "p",
+      { class: "crumbs" },
+      el("a", { href: "#/" }, "Models"),
+      el("span", { "aria-hidden": "true" }, " / "),
+      el("span", { class: "mono" }, model.name),
+    ),
     el("h1", {}, model.title ?? model.name),
     model.description && el("p", { class: "lead" }, model.description.trim()),
     el(
@@ -108,7 +118,9 @@ function renderHeader(model) {
       renderVersions(model),
       aliases.map(([alias]) => el("span", { class: "badge" }, alias)),
       model.device && el("span", { class: "badge" }, model.device),
-      model.ready ? el("span", { class: "badge badge-good" }, "Ready") : el("span", { class: "badge badge-bad" }, "Not ready"),
+      model.ready
+        ? el("span", { class: "badge badge-good" }, "Ready")
+        : el("span", { class: "badge badge-bad" }, "Not ready"),
     ),
   );
 }
@@ -129,7 +141,13 @@ function renderVersions(model) {
       },
     },
     el("option", { value: "" }, isPinned ? "Serving version" : `${model.version}, serving`),
-    versions.map(({ version, state }) => el("option", { value: version }, state === "READY" ? version : `${version}, ${state.toLowerCase()}`)),
+    versions.map(({ version, state }) =>
+      el(
+        "option",
+        { value: version },
+        state === "READY" ? version : `${version}, ${state.toLowerCase()}`,
+      ),
+    ),
   );
   return el("label", { class: "inline", for: id }, "Version ", menu);
 }
@@ -150,7 +168,9 @@ function showExample(model, card) {
   if (model.input === "image") {
     card.show({ path, contentType: "image/jpeg", file: { name: "image.jpg" } });
   } else if (model.features) {
-    const row = Object.fromEntries(model.features.map((feature) => [feature.name, exampleOf(feature)]));
+    const row = Object.fromEntries(
+      model.features.map((feature) => [feature.name, exampleOf(feature)]),
+    );
     card.show({ path, contentType: "application/json", body: JSON.stringify(row) });
   }
 }
@@ -160,7 +180,9 @@ function createModelTabs(model, view) {
   const slots = new Map();
   const withCard = (name, element, slot = el("div", { class: "slot" })) => {
     slots.set(name, slot);
-    return slot.isConnected || element.contains(slot) ? element : el("div", { class: "stack" }, element, slot);
+    return slot.isConnected || element.contains(slot)
+      ? element
+      : el("div", { class: "stack" }, element, slot);
   };
   const { signal } = view.controller;
   const options = { onRequest: card.show, onResponse: card.showResponse, signal };
@@ -179,9 +201,18 @@ function createModelTabs(model, view) {
     report: () => createReport(model),
     about: () => createAbout(model),
   };
-  const first = model.input === "image" ? ["image"] : model.features ? ["form", "table"] : ["tensors"];
+  const first =
+    model.input === "image" ? ["image"] : model.features ? ["form", "table"] : ["tensors"];
   const names = [...first, "api", ...(model.provenance ? ["report"] : []), "about"];
-  const titles = { form: "Form", image: "Image", table: "Table", tensors: "Tensors", api: "API", report: "Report", about: "About" };
+  const titles = {
+    form: "Form",
+    image: "Image",
+    table: "Table",
+    tensors: "Tensors",
+    api: "API",
+    report: "Report",
+    about: "About",
+  };
   return createTabs(
     names.map((name) => ({ name, title: titles[name], create: panels[name] })),
     {

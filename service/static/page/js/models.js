@@ -9,14 +9,23 @@ import { poll } from "./watch.js";
 const POLL_SECONDS = 5;
 const MANY_MODELS = 7;
 const SHOWN_LABELS = 4;
-const TASKS = { regression: "A number", binary: "One of two classes", multiclass: "One of several classes" };
+const TASKS = {
+  regression: "A number",
+  binary: "One of two classes",
+  multiclass: "One of several classes",
+};
 const INPUTS = { features: "Tables", image: "Images", other: "ONNX graphs" };
 // The search and the filters stay while one visits a model.
 const filters = { text: "", input: "", task: "", state: "" };
 
-/** Show all models in a container, and follow their changes until the signal aborts. */
+/**
+ * Show all models in a container, and follow their changes until the signal aborts.
+ * A service with a single model shows that one at once.
+ */
 export function showModels(container, signal) {
   document.title = "Onward";
+  // The address without a fragment, which a person types.
+  let isFirst = location.hash === "";
   let shown = "";
   const view = createView();
   replace(container, view.element);
@@ -24,6 +33,11 @@ export function showModels(container, signal) {
     try {
       const { models } = await getJson("models", { signal });
       if (signal.aborted) return;
+      if (isFirst && models.length === 1 && models[0].ready) {
+        location.replace(`#/models/${encodeURIComponent(models[0].name)}`);
+        return;
+      }
+      isFirst = false;
       const text = JSON.stringify(models);
       if (text !== shown) view.show(models);
       shown = text;
@@ -47,7 +61,9 @@ function createView() {
       return !element.hidden;
     });
     const isFiltered = Object.values(filters).some(Boolean);
-    count.textContent = isFiltered ? `${formatNumber(shown.length)} of ${formatCount(cards.length, "model")}` : "";
+    count.textContent = isFiltered
+      ? `${formatNumber(shown.length)} of ${formatCount(cards.length, "model")}`
+      : "";
   };
   const toolbar = createToolbar(apply);
   return {
@@ -61,7 +77,10 @@ function createView() {
     ),
     show: (models) => {
       cards = models.map(createCard);
-      replace(grid, cards.map(({ element }) => element));
+      replace(
+        grid,
+        cards.map(({ element }) => element),
+      );
       lead.textContent = summarize(models);
       toolbar.show(models);
       apply();
@@ -73,9 +92,13 @@ function createView() {
 }
 
 function summarize(models) {
-  if (models.length === 0) return "This service has no models yet. A model appears here as soon as it is published.";
+  if (models.length === 0)
+    return "This service has no models yet. A model appears here as soon as it is published.";
   const ready = models.filter((model) => model.ready).length;
-  const count = ready === models.length ? formatCount(ready, "model") : `${formatNumber(ready)} of ${formatCount(models.length, "model")}`;
+  const count =
+    ready === models.length
+      ? formatCount(ready, "model")
+      : `${formatNumber(ready)} of ${formatCount(models.length, "model")}`;
   return `${count} ready for predictions. Open one to try it and to copy the request for your program.`;
 }
 
@@ -106,7 +129,12 @@ function createToolbar(apply) {
         menus,
         createFilter("Input", "input", choose(INPUTS, inputs), apply),
         createFilter("Predicts", "task", choose(TASKS, tasks), apply),
-        createFilter("State", "state", choose({ ready: "Ready", failed: "Not ready" }, states), apply),
+        createFilter(
+          "State",
+          "state",
+          choose({ ready: "Ready", failed: "Not ready" }, states),
+          apply,
+        ),
       );
     },
   };
@@ -141,7 +169,13 @@ const inputOf = (model) => (model.input in INPUTS ? model.input : "other");
 const stateOf = (model) => (model.ready ? "ready" : "failed");
 
 function createCard(model) {
-  const words = [model.name, model.title, model.description, model.output?.name, ...(model.output?.labels ?? [])];
+  const words = [
+    model.name,
+    model.title,
+    model.description,
+    model.output?.name,
+    ...(model.output?.labels ?? []),
+  ];
   const text = words.filter(Boolean).join(" ").toLowerCase();
   const title = model.title ?? model.name;
   const element = el(
@@ -154,7 +188,10 @@ function createCard(model) {
     el(
       "div",
       { class: "card-foot" },
-      model.ready && (model.task ? summarizeQuality(model) : el("p", { class: "quality soft" }, "Without a description")),
+      model.ready &&
+        (model.task
+          ? summarizeQuality(model)
+          : el("p", { class: "quality soft" }, "Without a description")),
       el(
         "p",
         { class: "card-facts" },
@@ -162,14 +199,21 @@ function createCard(model) {
         el("span", {}, `Version ${model.version}`),
         model.device && el("span", {}, model.device),
         model.in_memory === false && el("span", {}, "loads on its first request"),
-        el("span", { class: model.ready ? "state state-good" : "state state-bad" }, model.ready ? "Ready" : "Not ready"),
+        el(
+          "span",
+          { class: model.ready ? "state state-good" : "state state-bad" },
+          model.ready ? "Ready" : "Not ready",
+        ),
       ),
     ),
   );
   return {
     element,
     matches: (wanted) =>
-      wanted.text.toLowerCase().split(/\s+/).every((word) => text.includes(word)) &&
+      wanted.text
+        .toLowerCase()
+        .split(/\s+/)
+        .every((word) => text.includes(word)) &&
       (!wanted.input || wanted.input === inputOf(model)) &&
       (!wanted.task || wanted.task === model.task) &&
       (!wanted.state || wanted.state === stateOf(model)),
@@ -182,7 +226,8 @@ function describeFlow({ input, output, ready }) {
   const from = input === "image" ? "Image" : input === "features" ? "Table row" : "ONNX graph";
   if (!output) return from;
   const labels = output.labels;
-  if (!labels) return `${from} \u2192 ${output.name}${output.unit && output.unit !== output.name ? ` in ${output.unit}` : ""}`;
+  if (!labels)
+    return `${from} \u2192 ${output.name}${output.unit && output.unit !== output.name ? ` in ${output.unit}` : ""}`;
   const shown = labels.length <= SHOWN_LABELS ? labels.join(", ") : `${labels.length} classes`;
   return `${from} \u2192 ${output.name}: ${shown}`;
 }

@@ -15,7 +15,11 @@ export function showNotice(key, sentence, { closes = false } = {}) {
     "div",
     { class: closes ? "notice" : "notice notice-problem" },
     el("span", {}, sentence),
-    el("button", { type: "button", class: "close", "aria-label": "Close", onclick: close }, "\u00d7"),
+    el(
+      "button",
+      { type: "button", class: "close", "aria-label": "Close", onclick: close },
+      "\u00d7",
+    ),
   );
   const timer = closes ? setTimeout(close, SECONDS * 1000) : undefined;
   shown.set(key, { node, sentence, timer });

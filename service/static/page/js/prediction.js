@@ -47,7 +47,8 @@ export function renderHeadline(prediction, model) {
         formatNumber(prediction.value, 5),
         unit && el("span", { class: "headline-unit" }, ` ${unit}`),
       ),
-      prediction.interval && el("p", { class: "headline-note" }, intervalSentence(prediction, unit)),
+      prediction.interval &&
+        el("p", { class: "headline-note" }, intervalSentence(prediction, unit)),
     );
   }
   return el("div", { class: "headline" }, el("p", { class: "eyebrow" }, "Prediction"));
@@ -88,10 +89,15 @@ const axes = new WeakMap();
 function renderInterval(container, prediction, model) {
   const { value, interval } = prediction;
   const edges = model.output?.interval?.edges ?? [];
-  const [low, high] = edges.length > 1 ? [edges[0], edges[edges.length - 1]] : [interval.low, interval.high];
+  const [low, high] =
+    edges.length > 1 ? [edges[0], edges[edges.length - 1]] : [interval.low, interval.high];
   const space = (high - low) * 0.2;
   const before = axes.get(container) ?? { low: low - space, high: high + space };
-  const axis = { low: Math.min(before.low, interval.low), high: Math.max(before.high, interval.high) };
+  const margin = (interval.high - interval.low) * 0.1;
+  const axis = {
+    low: Math.min(before.low, interval.low - margin),
+    high: Math.max(before.high, interval.high + margin),
+  };
   axes.set(container, axis);
   const share = (number) => `${((number - axis.low) / (axis.high - axis.low || 1)) * 100}%`;
   const span = (name, from, to) => {
@@ -108,7 +114,11 @@ function renderInterval(container, prediction, model) {
   const unit = prediction.unit ?? model.output?.unit;
   return el(
     "div",
-    { class: "interval", role: "img", "aria-label": `${formatQuantity(value, unit)}, interval ${intervalSentence(prediction, unit)}` },
+    {
+      class: "interval",
+      role: "img",
+      "aria-label": `${formatQuantity(value, unit)}, interval ${intervalSentence(prediction, unit)}`,
+    },
     el(
       "div",
       { class: "interval-track" },
@@ -116,8 +126,17 @@ function renderInterval(container, prediction, model) {
       span("interval-bar", interval.low, interval.high),
       point("interval-value", value),
     ),
-    el("div", { class: "interval-ticks" }, linearTicks(axis.low, axis.high, 4).map((tick) => point("", tick, formatTick(tick)))),
-    edges.length > 1 && el("p", { class: "caption" }, "Darker part of the axis: where 90\u202f% of all predictions are."),
+    el(
+      "div",
+      { class: "interval-ticks" },
+      linearTicks(axis.low, axis.high, 4).map((tick) => point("", tick, formatTick(tick))),
+    ),
+    edges.length > 1 &&
+      el(
+        "p",
+        { class: "caption" },
+        "Darker part of the axis: where 90\u202f% of all predictions are.",
+      ),
   );
 }
 
@@ -133,7 +152,8 @@ export function renderWarnings(warnings) {
 function renderProbabilities(container, prediction) {
   const sorted = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
   // Few classes keep their order, so that bars do not change places while one moves a slider.
-  const entries = sorted.length <= SHOWN_CLASSES ? Object.entries(prediction.probabilities) : sorted;
+  const entries =
+    sorted.length <= SHOWN_CLASSES ? Object.entries(prediction.probabilities) : sorted;
   const list = el("div", { class: "bars", role: "list", "aria-label": "Class probabilities" });
   const show = () => {
     const shown = showsAll.has(container) ? entries : entries.slice(0, SHOWN_CLASSES);
@@ -144,7 +164,8 @@ function renderProbabilities(container, prediction) {
   };
   show();
   if (entries.length <= SHOWN_CLASSES) return list;
-  const text = () => (showsAll.has(container) ? "Show fewer" : `Show all ${entries.length} classes`);
+  const text = () =>
+    showsAll.has(container) ? "Show fewer" : `Show all ${entries.length} classes`;
   const button = el(
     "button",
     {

@@ -8,7 +8,11 @@ const METRICS = {
   accuracy: ["Accuracy", "share of correct predictions", true],
   balanced_accuracy: ["Balanced accuracy", "mean of the recalls of all classes", true],
   log_loss: ["Log loss", "penalty for probabilities that are wrong", false],
-  calibration_error: ["Calibration error", "mean distance of probabilities from observed shares", false],
+  calibration_error: [
+    "Calibration error",
+    "mean distance of probabilities from observed shares",
+    false,
+  ],
   roc_auc: ["ROC AUC", "how often a positive row gets the higher probability", true],
   pr_auc: ["PR AUC", "area below precision over recall", true],
   brier: ["Brier score", "mean squared error of the probabilities", false],
@@ -22,7 +26,13 @@ const METRICS = {
   "wrong[others]": ["Wrong if not unsure", "share of wrong predictions among all others", null],
 };
 const IN_UNIT = new Set(["rmse", "mae"]);
-const SHARES = new Set(["accuracy", "balanced_accuracy", "unsure_share", "wrong[unsure]", "wrong[others]"]);
+const SHARES = new Set([
+  "accuracy",
+  "balanced_accuracy",
+  "unsure_share",
+  "wrong[unsure]",
+  "wrong[others]",
+]);
 const PER_CLASS = /^(precision|recall|specificity|f1)\[(.*)\]$/s;
 
 /** The main metric of a model for its card: what matters in bold, the baseline after it. */
@@ -31,8 +41,15 @@ export function summarizeQuality(model) {
   if (!metric) return el("p", { class: "quality soft" }, "Not evaluated");
   const strong = headline(metric, output?.unit);
   const baseline =
-    metric.baseline !== undefined && `Baseline ${formatMetric(metric.name, metric.baseline, output?.unit)}`;
-  return el("p", { class: "quality" }, el("strong", {}, strong), " ", el("span", { class: "soft" }, baseline));
+    metric.baseline !== undefined &&
+    `Baseline ${formatMetric(metric.name, metric.baseline, output?.unit)}`;
+  return el(
+    "p",
+    { class: "quality" },
+    el("strong", {}, strong),
+    " ",
+    el("span", { class: "soft" }, baseline),
+  );
 }
 
 function headline({ name, value }, unit) {
@@ -50,10 +67,14 @@ function formatMetric(name, value, unit) {
 export function describeRows({ part, folds, rows, split }) {
   const count = formatCount(rows, "row");
   const rule =
-    split?.by === "group" ? `, without the groups (${split.column}) of training rows` :
-    split?.by === "time" ? `, which are newer (${split.column}) than the training rows` : "";
+    split?.by === "group"
+      ? `, without the groups (${split.column}) of training rows`
+      : split?.by === "time"
+        ? `, which are newer (${split.column}) than the training rows`
+        : "";
   if (part === "cross-validation") return `${count} by cross-validation with ${folds} folds${rule}`;
-  if (part === "given") return `${count} that were given with the model and may include training rows`;
+  if (part === "given")
+    return `${count} that were given with the model and may include training rows`;
   return `the ${count} of the test set, which training did not use${rule}`;
 }
 
@@ -67,15 +88,42 @@ export function renderMetrics(model) {
     "section",
     { class: "card", "aria-label": "Metrics" },
     el("div", { class: "card-head" }, el("h2", {}, "Metrics")),
-    el("p", { class: "soft" }, `Measured on ${describeRows(evaluation)}. The baseline predicts ${baseline.name}.`),
+    el(
+      "p",
+      { class: "soft" },
+      `Measured on ${describeRows(evaluation)}. The baseline predicts ${baseline.name}.`,
+    ),
     el(
       "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics compared with the baseline" },
+      {
+        class: "scroll",
+        tabindex: 0,
+        role: "region",
+        "aria-label": "Metrics compared with the baseline",
+      },
       el(
         "table",
         {},
-        el("thead", {}, el("tr", {}, ["Metric", "This model", "Baseline", "Meaning"].map((title, i) => el("th", { scope: "col", class: i === 1 || i === 2 ? "numeric" : "" }, title)))),
-        el("tbody", {}, general.map((name) => metricRow(name, metrics, baseline.metrics, output))),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            ["Metric", "This model", "Baseline", "Meaning"].map((title, i) =>
+              el(
+                "th",
+                { scope: "col", class: i === 1 || i === 2 ? "numeric" : i === 3 ? "meaning" : "" },
+                title,
+              ),
+            ),
+          ),
+        ),
+        el(
+          "tbody",
+          {},
+          general.map((name) => metricRow(name, metrics, baseline.metrics, output)),
+        ),
       ),
     ),
     renderClassMetrics(metrics),
@@ -84,7 +132,8 @@ export function renderMetrics(model) {
 
 function metricRow(name, metrics, baseline, output) {
   const [title, meaning, isHigherBetter = null] = METRICS[name] ?? [name, ""];
-  const direction = isHigherBetter === null ? "" : isHigherBetter ? " Higher is better." : " Lower is better.";
+  const direction =
+    isHigherBetter === null ? "" : isHigherBetter ? " Higher is better." : " Lower is better.";
   const unit = IN_UNIT.has(name) ? output?.unit : undefined;
   const text = meaning && `${meaning.charAt(0).toUpperCase()}${meaning.slice(1)}.${direction}`;
   return el(
@@ -92,7 +141,11 @@ function metricRow(name, metrics, baseline, output) {
     {},
     el("th", { scope: "row" }, title),
     el("td", { class: "numeric" }, formatMetric(name, metrics[name], unit)),
-    el("td", { class: "numeric soft" }, name in baseline ? formatMetric(name, baseline[name], unit) : "\u2013"),
+    el(
+      "td",
+      { class: "numeric soft" },
+      name in baseline ? formatMetric(name, baseline[name], unit) : "\u2013",
+    ),
     el("td", { class: "soft meaning" }, text),
   );
 }
@@ -121,7 +174,16 @@ function renderClassMetrics(metrics) {
       el(
         "table",
         {},
-        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Class"), kinds.map((kind) => el("th", { scope: "col", class: "numeric" }, title(kind))))),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            el("th", { scope: "col" }, "Class"),
+            kinds.map((kind) => el("th", { scope: "col", class: "numeric" }, title(kind))),
+          ),
+        ),
         el(
           "tbody",
           {},
@@ -130,7 +192,13 @@ function renderClassMetrics(metrics) {
               "tr",
               {},
               el("th", { scope: "row" }, label),
-              kinds.map((kind) => el("td", { class: "numeric" }, kind in values ? formatNumber(values[kind], 3) : "\u2013")),
+              kinds.map((kind) =>
+                el(
+                  "td",
+                  { class: "numeric" },
+                  kind in values ? formatNumber(values[kind], 3) : "\u2013",
+                ),
+              ),
             ),
           ),
         ),

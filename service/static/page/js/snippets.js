@@ -19,7 +19,17 @@ export function createRequestCard() {
     languages.map(({ name, title }, index) => ({
       name,
       title,
-      create: () => el("div", { class: "code-box" }, el("pre", { class: "code", tabindex: 0, "aria-label": `Request in ${title}` }, blocks[index]), createCopyButton(() => blocks[index].textContent)),
+      create: () =>
+        el(
+          "div",
+          { class: "code-box" },
+          el(
+            "pre",
+            { class: "code", tabindex: 0, "aria-label": `Request in ${title}` },
+            blocks[index],
+          ),
+          createCopyButton(() => blocks[index].textContent),
+        ),
     })),
     { label: "Languages", selected: "curl" },
   );
@@ -81,14 +91,23 @@ async function copy(text) {
 /** A POSIX shell command. */
 export function curlOf(request) {
   const { path, contentType, body, file } = request;
-  const lines = [`curl ${quoteShell(absoluteUrl(path))}`, `  -H ${quoteShell(`content-type: ${contentType}`)}`];
-  lines.push(file ? `  --data-binary ${quoteShell(`@${file.name}`)}` : `  --data-raw ${quoteShell(spread(body, contentType))}`);
+  const lines = [
+    `curl ${quoteShell(absoluteUrl(path))}`,
+    `  -H ${quoteShell(`content-type: ${contentType}`)}`,
+  ];
+  lines.push(
+    file
+      ? `  --data-binary ${quoteShell(`@${file.name}`)}`
+      : `  --data-raw ${quoteShell(spread(body, contentType))}`,
+  );
   return lines.join(" \\\n");
 }
 
 /** A long body of JSON with one line for each item of the outermost lists and objects. */
 function spread(body, contentType) {
-  return CODE_TYPES.test(contentType) && body.length > MAX_LINE ? writeJson(JSON.parse(body)) : body;
+  return CODE_TYPES.test(contentType) && body.length > MAX_LINE
+    ? writeJson(JSON.parse(body))
+    : body;
 }
 
 /** JSON with short lists and objects in one line. */
@@ -108,11 +127,20 @@ export function pythonOf(request) {
       `    response = httpx.post(${url}, content=file.read(), ${header})`,
     );
   } else if (CODE_TYPES.test(contentType)) {
-    lines.push(`row = ${writeValue(JSON.parse(body), PYTHON)}`, `response = httpx.post(${url}, json=row)`);
+    lines.push(
+      `row = ${writeValue(JSON.parse(body), PYTHON)}`,
+      `response = httpx.post(${url}, json=row)`,
+    );
   } else {
-    lines.push(`body = ${quoteString(body)}`, `response = httpx.post(${url}, content=body.encode(), ${header})`);
+    lines.push(
+      `body = ${quoteString(body)}`,
+      `response = httpx.post(${url}, content=body.encode(), ${header})`,
+    );
   }
-  lines.push("response.raise_for_status()", `print(${jsonResponse(contentType) ? "response.json()" : "response.text"})`);
+  lines.push(
+    "response.raise_for_status()",
+    `print(${jsonResponse(contentType) ? "response.json()" : "response.text"})`,
+  );
   return lines.join("\n");
 }
 
@@ -176,9 +204,13 @@ function writeValue(value, language, indent = "") {
   const inner = `${indent}  `;
   const items = isList
     ? value.map((item) => writeValue(item, language, inner))
-    : Object.entries(value).map(([name, item]) => `${language.key(name)}: ${writeValue(item, language, inner)}`);
+    : Object.entries(value).map(
+        ([name, item]) => `${language.key(name)}: ${writeValue(item, language, inner)}`,
+      );
   const [open, close] = isList ? "[]" : "{}";
   const line = `${open}${items.join(", ")}${close}`;
   const isShort = line.length + indent.length <= MAX_LINE && !line.includes("\n");
-  return isShort ? line : `${open}\n${items.map((item) => `${inner}${item}`).join(",\n")}\n${indent}${close}`;
+  return isShort
+    ? line
+    : `${open}\n${items.map((item) => `${inner}${item}`).join(",\n")}\n${indent}${close}`;
 }

@@ -26,7 +26,11 @@ function show(container, path, metadata, { onRequest, onResponse }) {
   const address = `${path}/infer`;
   const id = newId("request");
   const error = el("div", { class: "error", role: "alert", hidden: true });
-  const output = el("pre", { class: "code", tabindex: 0, "aria-label": "Response" }, "Send the request to see the response.");
+  const output = el(
+    "pre",
+    { class: "code", tabindex: 0, "aria-label": "Response" },
+    "Send the request to see the response.",
+  );
   const body = el("textarea", {
     id,
     class: "code request-body",
@@ -34,7 +38,8 @@ function show(container, path, metadata, { onRequest, onResponse }) {
     spellcheck: "false",
     value: writeJson(exampleOf(metadata)),
   });
-  const request = () => onRequest({ path: address, contentType: "application/json", body: body.value });
+  const request = () =>
+    onRequest({ path: address, contentType: "application/json", body: body.value });
   const fail = (sentence) => {
     error.hidden = !sentence;
     replace(error, sentence && el("p", {}, sentence));
@@ -93,15 +98,34 @@ function show(container, path, metadata, { onRequest, onResponse }) {
 }
 
 function renderTensors({ inputs, outputs }) {
-  const row = (kind) => ({ name, datatype, shape }) =>
-    el("tr", {}, el("td", {}, kind), el("th", { scope: "row" }, name), el("td", {}, datatype), el("td", { class: "mono" }, shapeOf(shape)));
+  const row =
+    (kind) =>
+    ({ name, datatype, shape }) =>
+      el(
+        "tr",
+        {},
+        el("td", {}, kind),
+        el("th", { scope: "row" }, name),
+        el("td", {}, datatype),
+        el("td", { class: "mono" }, shapeOf(shape)),
+      );
   return el(
     "div",
     { class: "scroll", tabindex: 0, role: "region", "aria-label": "Inputs and outputs" },
     el(
       "table",
       {},
-      el("thead", {}, el("tr", {}, ["", "Name", "Datatype", "Shape"].map((title) => el("th", { scope: "col" }, title || el("span", { class: "offscreen" }, "Direction"))))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          ["", "Name", "Datatype", "Shape"].map((title) =>
+            el("th", { scope: "col" }, title || el("span", { class: "offscreen" }, "Direction")),
+          ),
+        ),
+      ),
       el("tbody", {}, inputs.map(row("input")), outputs.map(row("output"))),
     ),
   );
@@ -116,7 +140,10 @@ function exampleOf({ inputs }) {
   return {
     inputs: inputs.map(({ name, datatype, shape }) => {
       const known = shape.map((length) => (length < 0 ? FREE_LENGTH : length));
-      const count = Math.min(known.reduce((product, length) => product * length, 1), MAX_VALUES);
+      const count = Math.min(
+        known.reduce((product, length) => product * length, 1),
+        MAX_VALUES,
+      );
       return { name, datatype, shape: known, data: Array(count).fill(zeroOf(datatype)) };
     }),
   };

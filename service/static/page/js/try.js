@@ -12,7 +12,9 @@ import { debounce } from "./watch.js";
 const PREDICT_MILLISECONDS = 30;
 const DETAILS_MILLISECONDS = 120;
 const ANNOUNCE_MILLISECONDS = 900;
-const FEW_FIELDS = 6;
+// The request is below a form of up to so many fields, and else in the other column.
+const FEW_FIELDS = 12;
+const NARROW_FIELDS = 6;
 const USUAL_LEVEL = 0.9;
 
 /**
@@ -61,7 +63,10 @@ export function createFormPanel(model, { card, values = {}, signal }) {
       if (!(error instanceof ApiError)) throw error;
       const others = form.showProblems(error.details);
       const isPlaced = error.details.length > others.length;
-      result.showError(isPlaced ? ["Correct the marked input.", ...others] : [error.message], error.code);
+      result.showError(
+        isPlaced ? ["Correct the marked input.", ...others] : [error.message],
+        error.code,
+      );
     }
   };
   const updateDetails = debounce(async (requestSignal) => {
@@ -82,13 +87,20 @@ export function createFormPanel(model, { card, values = {}, signal }) {
 
   const slot = el("div", { class: "slot" });
   const isShort = model.features.length <= FEW_FIELDS;
-  const element = el(
+  const columns = el(
     "div",
-    { class: isShort ? "try" : "try try-long" },
+    { class: model.features.length <= NARROW_FIELDS ? "try" : "try try-long" },
     el("div", { class: "try-input" }, form.element, isShort && slot),
-    el("div", { class: "try-result" }, result.element, curve?.element, why.element, !isShort && slot),
-    result.bar,
+    el(
+      "div",
+      { class: "try-result" },
+      result.element,
+      curve?.element,
+      why.element,
+      !isShort && slot,
+    ),
   );
+  const element = el("div", {}, columns, result.bar);
   update();
   return { element, slot, values: form.values, update };
 }
@@ -149,26 +161,40 @@ function createResult(controls) {
     showError: (sentences, code) => {
       error.hidden = false;
       error.dataset.code = code;
-      replace(error, sentences.map((sentence) => el("p", {}, sentence)));
+      replace(
+        error,
+        sentences.map((sentence) => el("p", {}, sentence)),
+      );
       element.classList.add("is-stale");
     },
   };
 }
 
-/** The prediction in one line, for a small window in which its card is out of sight. */
+/** The prediction in one line while its card is out of sight. */
 function createResultBar(card) {
   const name = el("span", { class: "soft" });
   const value = el("strong");
   // Screen readers have the status of the card.
-  const element = el("div", { class: "result-bar", "aria-hidden": "true", hidden: true }, name, value);
-  new IntersectionObserver(([{ isIntersecting }]) => {
-    element.hidden = isIntersecting || value.textContent === "";
+  const element = el(
+    "div",
+    { class: "result-bar", "aria-hidden": "true", hidden: true },
+    name,
+    value,
+  );
+  let isCardVisible = true;
+  const update = () => {
+    element.hidden = isCardVisible || value.textContent === "";
+  };
+  new IntersectionObserver((entries) => {
+    isCardVisible = entries[entries.length - 1].isIntersecting;
+    update();
   }).observe(card);
   return {
     element,
     show: (prediction, model) => {
       name.textContent = model.output?.name ?? "Prediction";
       value.textContent = shortText(prediction, model);
+      update();
     },
   };
 }
