@@ -1,0 +1,1 @@
+"""The parts of `service.client`. Only its two clients connect to a service."""
