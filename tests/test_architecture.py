@@ -18,6 +18,9 @@ PACKAGES = ("service", "training")
 # A part is the longest prefix named here.
 ALLOWED: Mapping[str, set[str]] = {
     "service.spelling": set(),
+    # The client, which needs httpx and nothing else of this project.
+    "service.sdk": set(),
+    "service.client": {"service.sdk"},
     "service.errors": {"service.spelling"},
     "service.settings": {"service.spelling"},
     "service.filetypes": set(),
@@ -305,6 +308,7 @@ OWNERS: Mapping[str, set[str]] = {
     "skl2onnx": {"training.export.onnx_export"},
     "jinja2": {"training.report.page"},
     "optuna": {"training.search"},
+    "httpx": {"service.sdk"},
     "rich": {"training.console", "training.fit"},
     "yaml": {"training.mlflow"},
 }
@@ -536,6 +540,24 @@ def test_files_and_functions_stay_small() -> None:
             assert len(path.read_text().splitlines()) <= LONGEST_FILE, path
 
     assert sorted(lengths)[int(len(lengths) * 0.9)] <= NINTH_DECILE_OF_FUNCTIONS
+
+
+def test_the_client_needs_httpx_alone() -> None:
+    """An interpreter that imports it loads no other library of this project."""
+    program = (
+        "import sys, service.client\n"
+        "parts = {'service', 'service.client', 'service.sdk'}\n"
+        "own = {name for name in sys.modules if name.partition('.')[0] == 'service'}\n"
+        "others = {name for name in own - parts if not name.startswith('service.sdk.')}\n"
+        f"libraries = {set(OWNERS) | WITHOUT_OWNER | {'pandas'}} - {{'httpx'}}\n"
+        "print(sorted(others | (libraries & sys.modules.keys())))\n"
+    )
+
+    seen = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert seen.stdout.strip() == "[]"
 
 
 def test_the_service_needs_neither_torch_nor_training() -> None:

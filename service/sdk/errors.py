@@ -21,7 +21,7 @@ from http import HTTPStatus
 from typing import Any, Self
 
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
-_TAGS = re.compile(r"<[^>]*>|\s+")
+_TAGS = re.compile(r"(?:<[^>]*>|\s)+")
 _EXCERPT = 120
 
 

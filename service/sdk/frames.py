@@ -13,6 +13,7 @@ from service.sdk.results import Explanation, Json, Prediction
 from service.sdk.values import column_to_json
 
 Columns = dict[str, list[Any]]
+_TEXTS = ("label", "warnings", "of")
 
 
 class Table(ABC):
@@ -79,7 +80,11 @@ class _PolarsTable(Table):
         return cells
 
     def build(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
-        return sys.modules["polars"].DataFrame(columns, infer_schema_length=None)
+        polars = sys.modules["polars"]
+        # A column without any value has no type to infer.
+        empty = [name for name, cells in columns.items() if all(cell is None for cell in cells)]
+        types = {name: polars.String if name in _TEXTS else polars.Float64 for name in empty}
+        return polars.DataFrame(columns, schema_overrides=types, infer_schema_length=None)
 
 
 def as_table(data: object) -> Table | None:

@@ -158,6 +158,8 @@ def error_of_transport(error: httpx.TransportError, url: str, timeout: float) ->
             "larger timeout to the client."
         )
     reason = str(error) or type(error).__name__
-    return ServiceUnreachable(
-        f"No response from {url}: {reason}. Check that the service is running at this address."
-    )
+    if isinstance(error, _BEFORE_SENDING):
+        return ServiceUnreachable(
+            f"No connection to {url}: {reason}. Check that the service is running at this address."
+        )
+    return ServiceUnreachable(f"The connection to {url} broke: {reason}. Repeat the request.")
