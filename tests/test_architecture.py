@@ -544,12 +544,13 @@ def test_files_and_functions_stay_small() -> None:
 
 def test_the_client_needs_httpx_alone() -> None:
     """An interpreter that imports it loads no other library of this project."""
+    # httpx imports rich for its own command, if it is installed.
     program = (
         "import sys, service.client\n"
         "parts = {'service', 'service.client', 'service.sdk'}\n"
         "own = {name for name in sys.modules if name.partition('.')[0] == 'service'}\n"
         "others = {name for name in own - parts if not name.startswith('service.sdk.')}\n"
-        f"libraries = {set(OWNERS) | WITHOUT_OWNER | {'pandas'}} - {{'httpx'}}\n"
+        f"libraries = {set(OWNERS) | WITHOUT_OWNER | {'pandas'}} - {{'httpx', 'rich'}}\n"
         "print(sorted(others | (libraries & sys.modules.keys())))\n"
     )
 
