@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol, cast
 
 import httpx
 import pytest
@@ -26,8 +26,8 @@ class BlockingClient:
         found: list[Model] = self._run(self._client.models())
         return found
 
-    def model(self, name: str, **options: Any) -> Model:  # noqa: ANN401 - of the client
-        found: Model = self._run(self._client.model(name, **options))
+    def model(self, name: str, *, version: str | int | None = None) -> Model:
+        found: Model = self._run(self._client.model(name, version=version))
         return found
 
     def predict(self, model: str, data: Any, **options: Any) -> Any:  # noqa: ANN401 - of the client
@@ -46,7 +46,17 @@ class BlockingClient:
             yield piece
 
 
-AnyClient = Client | BlockingClient
+class AnyClient(Protocol):
+    """Either client; the tests call it with data of every kind."""
+
+    def models(self) -> list[Model]: ...
+    def model(self, name: str, *, version: str | int | None = None) -> Model: ...
+    def predict(self, model: str, data: Any, **options: Any) -> Any: ...  # noqa: ANN401
+    def explain(self, model: str, data: Any, **options: Any) -> Any: ...  # noqa: ANN401
+    def score(self, model: str, source: Any, target: Any, **options: Any) -> ScoredTable: ...  # noqa: ANN401
+    def stream(self, model: str, source: Any, **options: Any) -> Iterator[bytes]: ...  # noqa: ANN401
+
+
 Connect = Callable[..., AnyClient]
 
 
@@ -58,7 +68,7 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
         def connect_client(url: httpx.URL | str, **options: Any) -> AnyClient:  # noqa: ANN401 - of the client
             http = httpx.Client(transport=options.pop("transport", None), verify=_NO_CERTIFICATES)
             stack.callback(http.close)
-            return Client(str(url), http_client=http, **options)
+            return cast("AnyClient", Client(str(url), http_client=http, **options))
 
         def connect_async(url: httpx.URL | str, **options: Any) -> AnyClient:  # noqa: ANN401 - of the client
             runner = stack.enter_context(asyncio.Runner())

@@ -1,8 +1,8 @@
 """Limits, errors, repeated requests and addresses."""
 
 import socket
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_many_rows_are_sent_in_several_requests(
     assert predicted["probability"].tolist() == [one["probability"] for one in response]
     frame.loc[11_321, "exam_1"] = 1000
     for data in (frame, frame.to_dict("records")):
-        with pytest.raises(errors.InvalidRequest, match="^Row 11321: feature 'exam_1'") as raised:
+        with pytest.raises(errors.InvalidRequest, match=r"^Row 11321: feature 'exam_1'") as raised:
             onward.predict("admission", data)
         (problem,) = raised.value.problems
         assert (problem.row, problem.feature, problem.got) == (11_321, "exam_1", "1000")
@@ -81,7 +81,7 @@ def test_images_have_their_number_in_errors(onward: AnyClient) -> None:
     """Also if they are sent in several requests."""
     images = [encoded(photograph(8, 8))] * 130 + [b"no image"]
 
-    with pytest.raises(errors.InvalidRequest, match="^Image 130: ") as raised:
+    with pytest.raises(errors.InvalidRequest, match=r"^Image 130: ") as raised:
         onward.predict("cats_dogs", images)
 
     assert raised.value.problems[0].row == 130
@@ -156,9 +156,11 @@ def test_every_status_has_an_error(
 ) -> None:
     """A code that the client does not know is an error of its status."""
     document = {"error": "A sentence.", "code": code, "details": [{"sentence": "No.", "new": 1}, 5]}
-    with scripted([Prepared(status, document, {"x-request-id": "7"})]) as server:
-        with pytest.raises(OnwardClientError) as raised:
-            connect(server.url, retries=0).models()
+    with (
+        scripted([Prepared(status, document, {"x-request-id": "7"})]) as server,
+        pytest.raises(OnwardClientError) as raised,
+    ):
+        connect(server.url, retries=0).models()
 
     assert type(raised.value) is error
     assert (raised.value.message, raised.value.status) == ("A sentence.", status)
@@ -182,9 +184,11 @@ def test_the_page_of_a_proxy_is_described(
 ) -> None:
     """The message names the address, the status and what the page says."""
     headers = {"content-type": "text/html; charset=utf-8"}
-    with scripted([Prepared(status, body, headers)]) as server:
-        with pytest.raises(errors.ServiceError) as raised:
-            connect(server.url).models()
+    with (
+        scripted([Prepared(status, body, headers)]) as server,
+        pytest.raises(errors.ServiceError) as raised,
+    ):
+        connect(server.url).models()
 
     assert excerpt in raised.value.message
     assert f"{server.url}/models responded with {status}" in raised.value.message
@@ -206,9 +210,8 @@ def test_a_busy_service_gets_the_request_again(connect: Connect) -> None:
 
 def test_requests_are_repeated_only_so_often(connect: Connect) -> None:
     """The last error is raised."""
-    with scripted([BUSY]) as server:
-        with pytest.raises(errors.Overloaded, match="Busy"):
-            connect(server.url, retries=2).predict("line", {"x": 1})
+    with scripted([BUSY]) as server, pytest.raises(errors.Overloaded, match="Busy"):
+        connect(server.url, retries=2).predict("line", {"x": 1})
 
     assert len(server.received) == 3
 
@@ -218,9 +221,11 @@ def test_no_pause_is_longer_than_the_timeout(connect: Connect, form: str) -> Non
     """A service that wants a later request is reported at once."""
     later = format_datetime(datetime.now(UTC) + timedelta(hours=1))
     headers = {"retry-after": "3600" if form == "seconds" else later}
-    with scripted([Prepared(503, {"error": "Later.", "code": "draining"}, headers)]) as server:
-        with pytest.raises(errors.Overloaded, match=r"Later\."):
-            connect(server.url, timeout=30).models()
+    with (
+        scripted([Prepared(503, {"error": "Later.", "code": "draining"}, headers)]) as server,
+        pytest.raises(errors.Overloaded, match=r"Later\."),
+    ):
+        connect(server.url, timeout=30).models()
 
     assert len(server.received) == 1
 

@@ -3,12 +3,10 @@
 import csv
 import gzip
 import io
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import httpx
 import orjson
 import pytest
 
@@ -73,9 +71,7 @@ def test_rows_are_sent_as_lines_of_json(onward: AnyClient, shipped_client: Shipp
     assert "feature 'exam_1'" in second["error"]
 
 
-def test_the_end_of_the_target_selects_its_format(
-    onward: AnyClient, shipped_client: ShippedClient, tmp_path: Path
-) -> None:
+def test_the_end_of_the_target_selects_its_format(onward: AnyClient, tmp_path: Path) -> None:
     """CSV as lines of JSON, as one document, and the reverse."""
     for name in ("scored.ndjson", "scored.json"):
         onward.score("admission", TABLE, tmp_path / name)
@@ -102,7 +98,7 @@ class CountedPiece(bytes):
 
     alive = most = 0
 
-    def __new__(cls, content: bytes) -> "CountedPiece":
+    def __new__(cls, content: bytes) -> Self:
         cls.alive += 1
         cls.most = max(cls.most, cls.alive)
         return super().__new__(cls, content)
@@ -182,11 +178,13 @@ def test_an_error_leaves_the_target_as_it_was(onward: AnyClient, tmp_path: Path)
 
 def test_a_connection_that_breaks_is_reported(connect: Connect, tmp_path: Path) -> None:
     """A response without its end is no scored table."""
-    with scripted(
-        [Prepared(200, b"half", {"content-length": "100", "connection": "close"})]
-    ) as server:
-        with pytest.raises(ServiceUnreachable, match="The connection to .* broke"):
-            connect(server.url).score("line", b"x\n1\n", tmp_path / "scored.csv")
+    with (
+        scripted(
+            [Prepared(200, b"half", {"content-length": "100", "connection": "close"})]
+        ) as server,
+        pytest.raises(ServiceUnreachable, match=r"The connection to .* broke"),
+    ):
+        connect(server.url).score("line", b"x\n1\n", tmp_path / "scored.csv")
 
     assert [*tmp_path.iterdir()] == []
 

@@ -48,8 +48,13 @@ FEATURES: list[Feature] = [
 ]
 CELLS = [feature.name for feature in FEATURES]
 TYPICAL = {
-    **{"number": 1.5, "integer": 20, "truth": True, "word": "red"},
-    **{"day": "2024-01-05", "moment": "2024-01-05T07:30:00", "hour": "07:30"},
+    "number": 1.5,
+    "integer": 20,
+    "truth": True,
+    "word": "red",
+    "day": "2024-01-05",
+    "moment": "2024-01-05T07:30:00",
+    "hour": "07:30",
 }
 WEIGHTS = [1, 2, 4, 8, 0.5, 0.25, 16]
 MISSING = [100, 200, 400, 800, 1600, 3200, 6400]
@@ -211,7 +216,7 @@ def test_a_row_may_have_values_of_numpy_and_pandas(
     row: dict[str, Any] = {
         "number": np.float32(1.5),
         "integer": np.int8(20),
-        "truth": np.bool_(True),
+        "truth": np.array([True])[0],
         "word": np.str_("red"),
         "day": np.datetime64("2024-01-05"),
         "moment": pd.Timestamp("2024-01-05 07:30:00.000000000"),
@@ -227,9 +232,7 @@ def test_a_row_may_have_values_of_numpy_and_pandas(
     assert onward.predict("kinds", {**row, **exact}).value == expected
 
 
-def test_arrays_of_numbers_are_rows(
-    onward: AnyClient, connect: Connect, shipped_client: httpx.Client
-) -> None:
+def test_arrays_of_numbers_are_rows(connect: Connect, shipped_client: httpx.Client) -> None:
     """One row or several, of any type of number."""
     shipped = connect(shipped_client.base_url)
     rows = np.array([[61, 74], [30, 40]])
