@@ -16,7 +16,10 @@ from typing import Any
 
 from service.sdk.errors import InvalidData
 
-_TABLES = (".csv", ".tsv", ".ndjson", ".jsonl", ".parquet", ".arrow", ".feather", ".xlsx", ".xls")
+_TABLES = (
+    *(".csv", ".tsv", ".ndjson", ".jsonl", ".parquet", ".arrow", ".feather"),
+    *(".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
+)
 # PNG has these modes of Pillow; TIFF has the others, such as CMYK.
 _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
 # Color types of PNG by the number of channels.

@@ -25,7 +25,7 @@ from service.sdk.results import (
     read_model,
     read_prediction,
 )
-from service.sdk.tables import MEDIA_TYPES, open_source, target_format
+from service.sdk.tables import MEDIA_TYPES, open_source, response_type
 from service.sdk.transfer import Call, Operation
 from service.sdk.values import encode, rows_to_json, to_json
 
@@ -114,7 +114,7 @@ def score(name: str, source: Any, target: Any, options: Mapping[str, Any]) -> Ca
     others = {key: value for key, value in options.items() if key != "format"}
     version, query = _split_options(others, _TABLE_OPTIONS)
     table = open_source(source, format_name)
-    headers = {**table.headers, "accept": target_format(target, table.format)}
+    headers = {**table.headers, "accept": response_type(target, table.format)}
     return Call("POST", f"{_path(name, version)}/predict", query, headers, table)
 
 

@@ -46,8 +46,8 @@ class ScoreOptions(PredictOptions, total=False):
     """The options of tables.
 
     Attributes:
-        format: ``csv``, ``ndjson``, ``parquet``, ``arrow`` or ``xlsx``, by default as the name of
-            the file says.
+        format: ``csv``, ``ndjson``, ``parquet``, ``arrow``, ``xlsx``, ``xls`` or ``ods``, by
+            default as the name of the file says.
         decimal: ``point`` or ``comma``, the decimal mark.
     """
 

@@ -149,10 +149,11 @@ class Client(Connection):
         Args:
             model: its name.
             source: a path, bytes, an open file, or an iterable of bytes, of text or of rows (dicts
-                or lists). A path that ends in .csv, .tsv, .ndjson, .jsonl, .parquet, .arrow or
-                .xlsx names its format, also with .gz; others are CSV unless ``format`` is given.
+                or lists). The end of a path is its format: .csv, .tsv, .ndjson, .jsonl,
+                .parquet, .arrow, .feather, .xlsx, .xls or .ods, also with .gz. Bytes and pieces are
+                CSV unless ``format`` is given.
             target: a path, which is replaced when the table is complete, or a file open in binary
-                mode. The end of a path selects the format.
+                mode. The end of a path selects the format: .csv, .ndjson or .json.
             **options: see `ScoreOptions`.
         """
         written = 0

@@ -21,7 +21,11 @@ MEDIA_TYPES: Mapping[str, str] = {
     "parquet": "application/vnd.apache.parquet",
     "arrow": "application/vnd.apache.arrow.file",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "xls": "application/vnd.ms-excel",
+    "ods": "application/vnd.oasis.opendocument.spreadsheet",
 }
+# The service reads all of them, except a document, and writes these.
+_WRITTEN = ("csv", "ndjson", "json")
 _FORMATS: Mapping[str, str] = {
     **{name: name for name in MEDIA_TYPES},
     "tsv": "csv",
@@ -29,6 +33,8 @@ _FORMATS: Mapping[str, str] = {
     "jsonl": "ndjson",
     "feather": "arrow",
     "ipc": "arrow",
+    "xlsm": "xlsx",
+    "xlsb": "xlsx",
 }
 PIECE_BYTES = 256 * 1024
 
@@ -100,14 +106,22 @@ def open_source(source: Any, format_name: str | None) -> TableSource:  # noqa: A
     return _describe(lambda: map(_to_piece, items), "", format_name or "csv", repeatable=False)
 
 
-def target_format(target: Any, source_format: str) -> str:  # noqa: ANN401 - a path or an open file
-    """Return the media type of the response for a path, by default that of the source."""
-    found = None
-    if isinstance(target, str | os.PathLike):
-        found = _FORMATS.get(Path(target).suffix.lower()[1:])
-    # Excel files are only read.
-    default = "csv" if source_format == "xlsx" else source_format
-    return MEDIA_TYPES[found or default]
+def response_type(target: Any, source_format: str) -> str:  # noqa: ANN401 - a path or an open file
+    """Return the media type of the response for a path, by default that of the source.
+
+    Raise `InvalidData` if the service does not write files of the path's format.
+    """
+    default = source_format if source_format in _WRITTEN else "csv"
+    if not isinstance(target, str | os.PathLike):
+        return MEDIA_TYPES[default]
+    suffix = Path(target).suffix.lower()[1:]
+    found = _FORMATS.get(suffix, default)
+    if found not in _WRITTEN or suffix == "gz":
+        raise InvalidData(
+            f"The service writes no .{suffix} files, got {Path(target).name!r}; name the target "
+            "with .csv, .ndjson or .json."
+        )
+    return MEDIA_TYPES[found]
 
 
 @contextmanager

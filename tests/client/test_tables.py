@@ -140,6 +140,8 @@ def test_a_large_table_takes_little_memory(onward: AnyClient) -> None:
         ("table.arrow", "application/vnd.apache.arrow.file"),
         ("table.feather", "application/vnd.apache.arrow.file"),
         ("table.xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        ("table.xls", "application/vnd.ms-excel"),
+        ("table.ods", "application/vnd.oasis.opendocument.spreadsheet"),
     ],
 )
 def test_a_file_is_sent_as_it_is_with_its_type(
@@ -150,15 +152,16 @@ def test_a_file_is_sent_as_it_is_with_its_type(
     path.write_bytes(b"PAR1" * 100_000)
     with scripted([Prepared(200, b"scored", {"x-model-version": "3"})]) as server:
         client = connect(server.url)
-        scored = client.score("line", path, tmp_path / "scored.parquet")
+        scored = client.score("line", path, tmp_path / "scored.ndjson")
         with path.open("rb") as opened:
             b"".join(client.stream("line", opened))
 
     first, second = server.received
     assert first.body == second.body == path.read_bytes()
     assert first.headers["content-type"] == second.headers["content-type"] == content_type
-    assert first.headers["accept"] == "application/vnd.apache.parquet"
-    assert second.headers["accept"] == ("text/csv" if name.endswith("xlsx") else content_type)
+    assert first.headers["accept"] == "application/x-ndjson"
+    is_lines = content_type == "application/x-ndjson"
+    assert second.headers["accept"] == ("application/x-ndjson" if is_lines else "text/csv")
     assert scored.model_version == "3"
 
 
@@ -193,11 +196,11 @@ def test_a_connection_that_breaks_is_reported(connect: Connect, tmp_path: Path) 
     ("source", "options", "sentence"),
     [
         (
-            "table.ods",
+            "table.pdf",
             {},
-            "The format of the table 'table.ods' is unknown; pass format=, one of csv",
+            "The format of the table 'table.pdf' is unknown; pass format=, one of csv",
         ),
-        (b"x\n1\n", {"format": "xls"}, "The format 'xls' is unknown; use one of csv, ndjson"),
+        (b"x\n1\n", {"format": "xl"}, "The format 'xl' is unknown; use one of csv, ndjson"),
         ({"x": 1}, {}, "A value of type dict is not a table that can be streamed"),
         (3, {}, "A value of type int is not a table that can be streamed"),
     ],
@@ -224,3 +227,14 @@ def test_an_asynchronous_iterable_is_read_by_the_asynchronous_client(
     else:
         with pytest.raises(InvalidData, match="Only AsyncClient"):
             list(onward.stream("admission", table()))
+
+
+@pytest.mark.parametrize("name", ["scored.parquet", "scored.xlsx", "scored.csv.gz"])
+def test_a_target_of_another_format_is_explained(
+    onward: AnyClient, tmp_path: Path, name: str
+) -> None:
+    """The service would write CSV into it."""
+    with pytest.raises(InvalidData, match=r"writes no \..* files, got 'scored\."):
+        onward.score("admission", TABLE, tmp_path / name)
+
+    assert [*tmp_path.iterdir()] == []
