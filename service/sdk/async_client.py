@@ -21,7 +21,7 @@ from service.sdk.options import (
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
 from service.sdk.tables import opened_target
-from service.sdk.transfer import Call, Operation, Reply, read_scored
+from service.sdk.transfer import RETRIED, Call, Operation, Reply, read_scored
 
 T = TypeVar("T")
 
@@ -169,11 +169,12 @@ class AsyncClient(Connection):
             body = call.body if isinstance(call.body, bytes) else call.body.async_pieces()
             try:
                 async with self._http.stream(**options, content=body or None) as response:
-                    pause = attempts.pause_after_response(response.status_code, response.headers)
+                    if response.status_code in RETRIED:
+                        await response.aread()
+                    pause = attempts.pause_after_response(response)
                     if pause is None:
                         yield response
                         return
-                    await response.aread()
             except httpx.TransportError as error:
                 pause = attempts.pause_after_failure(error, options["url"])
             await asyncio.sleep(pause)

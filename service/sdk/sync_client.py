@@ -21,7 +21,7 @@ from service.sdk.options import (
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
 from service.sdk.tables import opened_target
-from service.sdk.transfer import Call, Operation, Reply, read_scored
+from service.sdk.transfer import RETRIED, Call, Operation, Reply, read_scored
 
 T = TypeVar("T")
 
@@ -205,11 +205,12 @@ class Client(Connection):
             body = call.body if isinstance(call.body, bytes) else call.body.pieces()
             try:
                 with self._http.stream(**options, content=body or None) as response:
-                    pause = attempts.pause_after_response(response.status_code, response.headers)
+                    if response.status_code in RETRIED:
+                        response.read()
+                    pause = attempts.pause_after_response(response)
                     if pause is None:
                         yield response
                         return
-                    response.read()
             except httpx.TransportError as error:
                 pause = attempts.pause_after_failure(error, options["url"])
             time.sleep(pause)

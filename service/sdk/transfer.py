@@ -24,7 +24,8 @@ from service.sdk.tables import TableSource
 
 T = TypeVar("T")
 
-_RETRIED = (429, 503)
+RETRIED = (429, 503)
+"""The statuses after which a request is repeated."""
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 8.0
 _FIRST_ERROR = 400
@@ -106,11 +107,15 @@ class Attempts:
         """The time until the deadline."""
         return max(self._deadline - time.monotonic(), 0.001)
 
-    def pause_after_response(self, status: int, headers: Mapping[str, str]) -> float | None:
-        """Return the seconds until the next attempt; None if the response is the last."""
-        if status not in _RETRIED:
+    def pause_after_response(self, response: httpx.Response) -> float | None:
+        """Return the seconds until the next attempt; None if the response is the last.
+
+        A response with a status of `RETRIED` must have been read.
+        """
+        # A model that does not serve has a reason, which waiting rarely changes.
+        if response.status_code not in RETRIED or b'"model_not_ready"' in response.content:
             return None
-        return self._next_pause(parse_retry_after(headers.get("retry-after")))
+        return self._next_pause(parse_retry_after(response.headers.get("retry-after")))
 
     def pause_after_failure(self, error: httpx.TransportError, url: str) -> float:
         """Return the seconds until the next attempt; raise the client's own error if none is."""

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from onnx import TensorProto, helper
 
 import service.client as errors
 from service.client import Client, OnwardClientError
@@ -17,10 +18,17 @@ from tests.client.conftest import AnyClient, Connect
 from tests.client.scripted import Prepared, scripted
 from tests.conftest import Serve
 from tests.images import encoded, photograph
-from tests.models import publish_admission, publish_mixed
+from tests.models import assembled, publish_admission, publish_bare, publish_mixed
 
 BUSY = Prepared(503, {"error": "Busy.", "code": "draining"}, {"retry-after": "0"})
 DONE = Prepared(200, {"value": 2.5, "model_version": "1"})
+
+
+def sum_of_columns() -> bytes:
+    """A graph with two named inputs ``[N, 1]`` and their sum."""
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 1]) for n in ("a", "b")]
+    outputs = [helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["N", 1])]
+    return assembled([helper.make_node("Add", ["a", "b"], ["sum"])], inputs, outputs, [])
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +38,7 @@ def small(serve: Serve) -> httpx.Client:
     def publish(models: Path) -> None:
         publish_admission(models)
         publish_mixed(models)
+        publish_bare(models, "columns", sum_of_columns())
 
     return serve(publish, max_request_rows=7, max_explained_rows=100)
 
@@ -214,6 +223,29 @@ def test_requests_are_repeated_only_so_often(connect: Connect) -> None:
         connect(server.url, retries=2).predict("line", {"x": 1})
 
     assert len(server.received) == 3
+
+
+def test_a_model_that_does_not_serve_is_reported_at_once(connect: Connect) -> None:
+    """Its reason is more useful than a wait."""
+    document = {"error": "Its file is damaged.", "code": "model_not_ready"}
+    failed = Prepared(503, document, {"retry-after": "0"})
+    with scripted([failed]) as server, pytest.raises(errors.ModelNotReady, match="damaged"):
+        connect(server.url).predict("line", {"x": 1})
+
+    assert len(server.received) == 1
+
+
+def test_a_graph_without_a_manifest_returns_its_outputs(
+    connect: Connect, small: httpx.Client
+) -> None:
+    """They are the columns of the result."""
+    client, rows = connect(small.base_url), [{"a": 1.5, "b": 2}, {"a": 3, "b": -1}]
+
+    assert client.model("columns").features[0].name == "a"
+    assert [one.outputs for one in client.predict("columns", rows)] == [{"sum": 3.5}, {"sum": 2.0}]
+    assert client.predict("columns", rows[0]).result is None
+    frame = client.predict("columns", pd.DataFrame(rows).assign(c="x"))
+    assert frame.to_dict("list") == {"sum": [3.5, 2.0], "warnings": [None, None]}
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
