@@ -5,6 +5,7 @@ The libraries are found among the loaded modules: a DataFrame can only exist if 
 
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,7 @@ class Table(ABC):
     def __init__(self, frame: Any, names: Sequence[object]) -> None:  # noqa: ANN401 - of any library
         self.frame = frame
         self.names = [str(name) for name in names]
-        repeated = {name for name in self.names if self.names.count(name) > 1}
-        self._repeated = repeated
+        self._positions = {name: position for position, name in enumerate(self.names)}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -42,21 +42,25 @@ class Table(ABC):
 
         A row is an array in the order of the features, or an object if a feature has no column.
         """
-        known = [name for name in features if name in self.names]
-        if found := self._repeated.intersection(known):
-            raise InvalidData(f"The DataFrame has the column {min(found)!r} more than once.")
-        positions = [self.names.index(name) for name in known]
+        known = [name for name in features if name in self._positions]
+        if len(self._positions) < len(self.names):
+            self._require_unique(known)
         for start in range(0, len(self), most):
             stop = min(start + most, len(self))
             columns = [
-                column_to_json(self.column(position, start, stop), name, start)
-                for name, position in zip(known, positions, strict=True)
+                column_to_json(self.column(self._positions[name], start, stop), name, start)
+                for name in known
             ]
             rows = zip(*columns, strict=True) if columns else [()] * (stop - start)
             if len(known) == len(features):
                 yield list(rows)
             else:
                 yield [dict(zip(known, row, strict=True)) for row in rows]
+
+    def _require_unique(self, features: Sequence[str]) -> None:
+        counts = Counter(self.names)
+        if (name := next((name for name in features if counts[name] > 1), None)) is not None:
+            raise InvalidData(f"The DataFrame has the column {name!r} more than once.")
 
 
 class _PandasTable(Table):

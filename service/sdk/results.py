@@ -13,6 +13,16 @@ _PREDICTION_FIELDS = (
     *("label", "probability", "probabilities", "value", "unit", "interval", "unsure", "warnings"),
     *("model_version", "explanation", "method", "meaning"),
 )
+_EMPTY: tuple[Any, ...] = (None, "", (), {})
+
+
+class _ShortRepr:
+    """Shows only the attributes that have a value."""
+
+    def __repr__(self) -> str:
+        values = ((name, value) for name, value in vars(self).items() if name != "json")
+        shown = [f"{name}={value!r}" for name, value in values if value not in _EMPTY]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True)
@@ -24,8 +34,8 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(_ShortRepr):
     """The prediction for one row or one image.
 
     Attributes:
@@ -59,8 +69,8 @@ class Prediction:
         return self.value if self.label is None else self.label
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False)
+class Explanation(_ShortRepr):
     """Why a model predicts what it predicts, for one row or one image.
 
     Attributes:
@@ -94,8 +104,8 @@ class Metric:
     baseline: float | None = None
 
 
-@dataclass(frozen=True)
-class Output:
+@dataclass(frozen=True, repr=False)
+class Output(_ShortRepr):
     """What a model predicts: one of ``labels``, or a number in ``unit``.
 
     ``levels`` are those of its prediction intervals.
@@ -107,8 +117,8 @@ class Output:
     levels: Sequence[float] = ()
 
 
-@dataclass(frozen=True)
-class Feature:
+@dataclass(frozen=True, repr=False)
+class Feature(_ShortRepr):
     """One input of a model of tables."""
 
     name: str
@@ -121,8 +131,8 @@ class Feature:
     json: Json = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
-class Model:
+@dataclass(frozen=True, repr=False)
+class Model(_ShortRepr):
     """A model of the service.
 
     Attributes:
