@@ -21,7 +21,7 @@ from service.sdk.options import (
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
 from service.sdk.tables import opened_target
-from service.sdk.transfer import RETRIED, Call, Operation, Reply, read_scored
+from service.sdk.transfer import RETRIED, Call, Operation, Reply, is_table, read_scored
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class AsyncClient(Connection):
         call = operations.score(model, source, target, options)
         with opened_target(target) as file:
             async with self._open(call) as response:
-                await self._require_success(response)
+                await self._require_table(response)
                 async for piece in response.aiter_bytes():
                     await asyncio.to_thread(file.write, piece)
                     written += len(piece)
@@ -136,7 +136,7 @@ class AsyncClient(Connection):
     ) -> AsyncIterator[bytes]:
         """Score a table as `score` does, and yield the response in pieces of bytes."""
         async with self._open(operations.score(model, source, None, options)) as response:
-            await self._require_success(response)
+            await self._require_table(response)
             async for piece in response.aiter_bytes():
                 yield piece
 
@@ -155,10 +155,10 @@ class AsyncClient(Connection):
             await response.aread()
             return Reply.of(response)
 
-    async def _require_success(self, response: httpx.Response) -> None:
-        if not response.is_success:
+    async def _require_table(self, response: httpx.Response) -> None:
+        if not is_table(response):
             await response.aread()
-            Reply.of(response).require_success()
+            Reply.of(response).require_table()
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[httpx.Response]:

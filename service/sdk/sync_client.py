@@ -21,7 +21,7 @@ from service.sdk.options import (
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
 from service.sdk.tables import opened_target
-from service.sdk.transfer import RETRIED, Call, Operation, Reply, read_scored
+from service.sdk.transfer import RETRIED, Call, Operation, Reply, is_table, read_scored
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class Client(Connection):
         written = 0
         call = operations.score(model, source, target, options)
         with opened_target(target) as file, self._open(call) as response:
-            self._require_success(response)
+            self._require_table(response)
             for piece in response.iter_bytes():
                 file.write(piece)
                 written += len(piece)
@@ -173,7 +173,7 @@ class Client(Connection):
     ) -> Iterator[bytes]:
         """Score a table as `score` does, and yield the response in pieces of bytes."""
         with self._open(operations.score(model, source, None, options)) as response:
-            self._require_success(response)
+            self._require_table(response)
             yield from response.iter_bytes()
 
     def _run(self, operation: Operation[T]) -> T:
@@ -191,10 +191,10 @@ class Client(Connection):
             response.read()
             return Reply.of(response)
 
-    def _require_success(self, response: httpx.Response) -> None:
-        if not response.is_success:
+    def _require_table(self, response: httpx.Response) -> None:
+        if not is_table(response):
             response.read()
-            Reply.of(response).require_success()
+            Reply.of(response).require_table()
 
     @contextmanager
     def _open(self, call: Call) -> Iterator[httpx.Response]:

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from service.sdk.errors import InvalidData
 from service.sdk.values import encode, to_json
@@ -130,16 +130,19 @@ def opened_target(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[byt
     if not isinstance(target, str | os.PathLike):
         yield target
         return
-    path = Path(target)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
+    path = Path(target).resolve()
+    if path.exists() and not path.is_file():
+        # A pipe or a device is written, not replaced.
+        with path.open("wb") as file:
             yield file
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).replace(path)
+        return
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _describe(

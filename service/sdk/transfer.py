@@ -80,6 +80,12 @@ class Reply:
         if self.status >= _FIRST_ERROR or self.status < 200:  # noqa: PLR2004 - HTTP
             raise error_of_response(self.status, self.headers, self.content, self.url)
 
+    def require_table(self) -> None:
+        """Raise the error of a response that is no table, such as the page of a proxy."""
+        self.require_success()
+        sentence = describe_foreign(self.status, self.headers, self.content, self.url)
+        raise ServiceError(sentence, status=self.status)
+
 
 Operation = Generator[Call, Reply, T]
 """Requests that depend on each other: yields a `Call`, receives its `Reply`, returns a result."""
@@ -131,6 +137,11 @@ class Attempts:
         pause = self._pause * random.uniform(0.5, 1.0) if requested is None else requested  # noqa: S311 - spreads clients
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
         return pause if pause < self._deadline - time.monotonic() else None
+
+
+def is_table(response: httpx.Response) -> bool:
+    """Return whether a response is a table that can be read in pieces."""
+    return response.is_success and "html" not in response.headers.get("content-type", "")
 
 
 def read_scored(response: httpx.Response, written: int) -> ScoredTable:

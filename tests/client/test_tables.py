@@ -10,7 +10,13 @@ from typing import Any, Self
 import orjson
 import pytest
 
-from service.client import InvalidData, InvalidRequest, ModelNotFound, ServiceUnreachable
+from service.client import (
+    InvalidData,
+    InvalidRequest,
+    ModelNotFound,
+    ServiceError,
+    ServiceUnreachable,
+)
 from tests.client.conftest import AnyClient, BlockingClient, Connect
 from tests.client.scripted import Prepared, scripted
 from tests.conftest import ShippedClient
@@ -177,6 +183,29 @@ def test_an_error_leaves_the_target_as_it_was(onward: AnyClient, tmp_path: Path)
 
     assert target.read_bytes() == b"before"
     assert [*tmp_path.iterdir()] == [target]
+
+
+def test_the_page_of_a_proxy_is_no_table(connect: Connect, tmp_path: Path) -> None:
+    """It is not written, although its status is a success."""
+    page = Prepared(200, b"<title>Log in</title>", {"content-type": "text/html"})
+    with scripted([page]) as server, pytest.raises(ServiceError, match='"Log in"'):
+        connect(server.url).score("line", b"x\n1\n", tmp_path / "scored.csv")
+
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_target_is_an_ordinary_new_file(onward: AnyClient, tmp_path: Path) -> None:
+    """It has the usual permissions; a link leads to it, and a device is not replaced."""
+    usual, target = tmp_path / "usual", tmp_path / "scored.csv"
+    usual.touch()
+    (tmp_path / "link.csv").symlink_to(target)
+
+    onward.score("admission", TABLE, tmp_path / "link.csv")
+    onward.score("admission", TABLE, "/dev/null")
+
+    assert target.stat().st_mode == usual.stat().st_mode
+    assert (tmp_path / "link.csv").is_symlink()
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_connection_that_breaks_is_reported(connect: Connect, tmp_path: Path) -> None:
