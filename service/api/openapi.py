@@ -3,11 +3,11 @@
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 import orjson
 
 from service.api.body import JSON
+from service.api.body_schemas import describe_content, describe_json, describe_rows
 from service.api.components import Components, Identifier, ModelDescription, enum_schema
 from service.api.explain.attributions import PNG
 from service.api.explain.target import MAX_CELLS, MIN_CELLS
@@ -51,6 +51,7 @@ MODEL_SCHEMAS: Schema = {
 }
 """The components that the paths of several models refer to."""
 
+_EXAMPLE_LABELS = 10
 _FITS = {
     "stretch": "both sides are scaled to",
     "crop": "it is scaled and cropped to",
@@ -200,77 +201,6 @@ def _example_row(model_input: FeaturesInput) -> dict[str, object]:
     return {feature.name: feature.example for feature in model_input.features}
 
 
-def _describe_json(
-    components: Components,
-    one: Schema,
-    alternative: Schema,
-    max_rows: int | None,
-    *,
-    has_instances: bool = True,
-) -> Schema:
-    """Return the JSON of a request: one row or image, a list, or an object with a list.
-
-    The items of a list may have the alternative form.
-    """
-    limits = {"minItems": 1} | ({} if max_rows is None else {"maxItems": max_rows})
-    several = array_schema({"anyOf": [one, alternative]}, **limits)
-    forms = [one, several]
-    if has_instances:
-        suffix = "Instances" if max_rows is None else "ExplainedInstances"
-        forms.append(components.add(suffix, object_schema({INSTANCES: several}, closed=True)))
-    return {"anyOf": forms}
-
-
-def _describe_content(schema: Schema, examples: Schema) -> Schema:
-    named = {name: {"value": value} for name, value in examples.items()}
-    return {"schema": schema, "examples": named}
-
-
-def describe_rows(  # noqa: PLR0913 - the parts of a row
-    components: Components,
-    properties: Schema,
-    example: Mapping[str, object],
-    max_rows: int | None,
-    *,
-    optional: AbstractSet[str] = frozenset(),
-    values: Sequence[Schema] | None = None,
-) -> Schema:
-    """Return the content of a request with one row or several in JSON.
-
-    Args:
-        components: to which the row is added.
-        properties: of a row, by feature name.
-        example: a valid row.
-        max_rows: of a request; None is no limit.
-        optional: the features that a row may omit.
-        values: of a row that is an array; None are the properties.
-    """
-    row: Schema = {
-        "type": "object",
-        "required": [name for name in properties if name not in optional],
-        "properties": properties,
-        "additionalProperties": False,
-    }
-    # The lengths allow no further items, so `items` would change nothing for servers. Generators of
-    # clients reject `false` there.
-    array = {
-        "type": "array",
-        "prefixItems": list(properties.values()) if values is None else values,
-        "minItems": len(properties),
-        "maxItems": len(properties),
-    }
-    schema = _describe_json(
-        components,
-        components.add("Row", row),
-        components.add("Values", array),
-        max_rows,
-        # A feature of that name makes it part of a row.
-        has_instances=INSTANCES not in properties,
-    )
-    examples = {"one row": example, "several rows": [example, list(example.values())]}
-    return {JSON: _describe_content(schema, examples)}
-
-
 def _describe_prediction(manifest: Manifest, components: Components) -> Properties:
     """Return the required and the optional properties of one prediction."""
     output = manifest.output
@@ -285,7 +215,7 @@ def _describe_prediction(manifest: Manifest, components: Components) -> Properti
             description = f"Whether the probability is below {output.unsure_below:.4g}."
             required["unsure"] = {"type": "boolean", "description": description}
         optional["probabilities"] = components.add(
-            "Probabilities", describe_probabilities(label, SHARE)
+            "Probabilities", describe_probabilities(label, output.labels, SHARE)
         )
     else:
         required = {"value": NUMBER | {"description": output.description}}
@@ -301,13 +231,15 @@ def _describe_prediction(manifest: Manifest, components: Components) -> Properti
     return required, optional
 
 
-def describe_probabilities(label: Schema, share: Schema) -> Schema:
-    """Return the schema of an object by label."""
+def describe_probabilities(label: Schema, labels: Sequence[str], share: Schema) -> Schema:
+    """Return the schema of an object by label; there may be thousands of them."""
+    shown = labels[:_EXAMPLE_LABELS]
     return {
         "type": "object",
         "propertyNames": label,
         "additionalProperties": share,
         "description": "Of every label, or as the parameters top and probabilities request.",
+        "examples": [dict.fromkeys(shown, round(1 / len(labels), 4))],
     }
 
 
@@ -375,8 +307,8 @@ def describe_tables(example: Mapping[str, object]) -> Schema:
     table = STRING | {"description": _TABLE, "pattern": pattern}
     lines = STRING | {"description": _LINES, "pattern": _ROW}
     return {
-        "text/csv": _describe_content(table, {"two rows": f"{names}\n{row}\n{row}\n"}),
-        "application/x-ndjson": _describe_content(lines, {"two lines": f"{line}\n{line}\n"}),
+        "text/csv": describe_content(table, {"two rows": f"{names}\n{row}\n{row}\n"}),
+        "application/x-ndjson": describe_content(lines, {"two lines": f"{line}\n{line}\n"}),
     }
 
 
@@ -397,7 +329,7 @@ def _describe_images(spec: ImageInput, components: Components, max_rows: int | N
     example = {KEY: base64.b64encode(create_example_image(spec)).decode()}
     examples = {"one image": example, "several images": {INSTANCES: [example, example]}}
     form = object_schema({KEY: array_schema(FILE, minItems=1)}, closed=True)
-    schema = _describe_json(components, one, image, max_rows)
+    schema = describe_json(components, one, image, max_rows)
     return {
         "description": f"An image of any size: {_FITS[spec.fit]} {spec.width} x {spec.height} "
         "pixels. Send the file itself, several files as a form, or JSON.",
@@ -407,7 +339,7 @@ def _describe_images(spec: ImageInput, components: Components, max_rows: int | N
                 "schema": components.add("Files", form),
                 "encoding": {KEY: {"contentType": "image/*"}},
             },
-            JSON: _describe_content(schema, examples),
+            JSON: describe_content(schema, examples),
             "image/*": {"schema": FILE},
         },
     }
