@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,8 +94,13 @@ def test_the_pad_shows_what_the_service_returns(
     predicted = predict_image(shipped_client, "digits_cnn/predict", received)
     shown = np.array(page.evaluate(RED_PIXELS)).reshape(168, 168)
 
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save").click()
+    saved = Path(download.value.path()).read_bytes()
+
     assert digit(page) == predicted["label"] == "7"
     assert shown_response(page) == predicted
+    assert predict_image(shipped_client, "digits_cnn/predict", saved) == predicted
     assert np.array_equal(shown[3::6, 3::6], np.asarray(Image.open(BytesIO(received))))
     bars = page.get_by_role("list", name="Class probabilities").get_by_role("listitem")
     expect(bars).to_have_count(10)

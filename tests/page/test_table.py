@@ -184,6 +184,7 @@ def test_the_example_table_is_valid(
 
     expect(panel(page)).to_contain_text("5 rows, no errors")
     expect(panel(page).locator(".rows tbody tr")).to_have_count(5)
+    expect(card(page, "The request")).to_contain_text("--data-raw")
 
 
 def test_a_long_table_has_pages(shipped_client: ShippedClient, open_page: OpenPage) -> None:

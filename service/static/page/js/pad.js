@@ -79,7 +79,15 @@ export function createPad(model, { onRequest = () => {}, onResponse = () => {} }
 
 function createButtons(sheet) {
   const button = (text, onclick) => el("button", { type: "button", onclick }, text);
-  return el("div", { class: "pad-buttons" }, button("Undo", sheet.undo), button("Clear", sheet.clear));
+  return el("div", { class: "pad-buttons" }, button("Undo", sheet.undo), button("Clear", sheet.clear), button("Save", () => save(sheet)));
+}
+
+/** Save the file of the drawing, as the request sends it. */
+async function save(sheet) {
+  const file = await sheet.toFile();
+  const address = URL.createObjectURL(file);
+  el("a", { href: address, download: file.name }).click();
+  URL.revokeObjectURL(address);
 }
 
 /** Sends the drawing while it changes, at most once in an interval; a new request ends the last. */

@@ -172,7 +172,7 @@ export function javascriptOf(request) {
 
 /** Whether the response has the format of JSON: for rows of a table, it is a table too. */
 function jsonResponse(contentType) {
-  return !/csv|ndjson/.test(contentType);
+  return !/csv|ndjson|parquet|arrow|excel|sheet/.test(contentType);
 }
 
 /** A word of a POSIX shell: within single quotes, only these have a meaning. */

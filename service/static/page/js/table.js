@@ -29,7 +29,7 @@ const CLASS_COLUMN = /^(?:predicted_)*(?:probability|label)_/;
 // The worker of the last table; a page shows one model at a time.
 let worker = null;
 
-/** Create the panel; `onRequest` gets `{path, contentType, file}` of each request. */
+/** Create the panel; `onRequest` gets `{path, contentType, file | body}` of each request. */
 export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
   stopWorker();
   signal?.addEventListener("abort", stopWorker);
@@ -39,7 +39,7 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
   const features = (model.features ?? []).map(({ name }) => name);
   let download = null;
 
-  const begin = (file, contentType) => {
+  const begin = (file, contentType, body) => {
     stopWorker();
     if (download !== null) URL.revokeObjectURL(download);
     download = null;
@@ -47,7 +47,7 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     showStatus(status, `Scoring ${file.name} (${formatBytes(file.size)})…`);
     cancel.hidden = false;
     const path = `${model.path}/predict`;
-    onRequest({ path, contentType, file });
+    onRequest(body === undefined ? { path, contentType, file } : { path, contentType, body });
     worker = new Worker(new URL("./table_worker.js", import.meta.url), { type: "module" });
     worker.addEventListener("message", ({ data }) => listeners[data.type]?.(data, file));
     worker.addEventListener("error", () => listeners.failed({ message: "This browser cannot show the table." }));
@@ -127,7 +127,7 @@ function createExampleLink(model, begin) {
     "p",
     { class: "soft" },
     "No table at hand? ",
-    el("button", { type: "button", class: "link", onclick: () => begin(file(), TYPES.csv) },
+    el("button", { type: "button", class: "link", onclick: () => begin(file(), TYPES.csv, text) },
       "Score an example table"),
   );
 }
