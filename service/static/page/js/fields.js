@@ -6,7 +6,7 @@ import { formatInput, formatNumber } from "./format.js";
 import { createScale, formatTick, rangeOf, roundDigits, roundTo, stepOf } from "./scale.js";
 
 const MAX_SEGMENTS = 4;
-const MAX_SEGMENT_CHARACTERS = 22;
+const MAX_SEGMENT_CHARACTERS = 20;
 const MAX_MENU = 24;
 const SLIDER_STEPS = 1000;
 const MISSING = "missing";
