@@ -53,7 +53,17 @@ constraints: $(VENV)/serving
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
+# An old Python fails only in pip, and one without ensurepip leaves half an environment: say it before.
+FIND_VERSION := import sys; print("%d.%d.%d" % sys.version_info[:3])
+EXAMPLE = make $(firstword $(MAKECMDGOALS) serve) PYTHON=python3.11
 $(VENV)/bin/python:
+	@version=$$($(PYTHON) -c '$(FIND_VERSION)' 2>/dev/null) || version="not on this machine"; \
+	case "$$version" in 3.1[1-9].* | 3.[2-9][0-9].*) ;; *) \
+	  echo "Onward needs Python 3.11 or newer; $(PYTHON) is $$version. Set PYTHON, for example: $(EXAMPLE)" >&2; \
+	  exit 1;; esac
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot create a virtual environment; on Debian and Ubuntu, install its package python3-venv." >&2; \
+	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/serving: pyproject.toml constraints.txt | $(VENV)/bin/python

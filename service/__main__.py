@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import resolve_name
 
 import uvicorn
@@ -109,10 +110,17 @@ def _run(words: Sequence[str]) -> int:
     command, *rest = words
     if command in _COMMANDS:
         try:
-            return _COMMANDS[command][0](rest)
+            status = _COMMANDS[command][0](rest)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader, such as head, has what it needs. Nothing is written at the exit.
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), sys.stdout.fileno())
+            return 0
         except (BundleError, OnwardError) as error:
             sys.stderr.write(f"{error}\n")
             return USAGE_ERROR
+        return status
     if command in TRAINING_COMMANDS:
         return _run_training(words)
     close = closest_name(command, [*_COMMANDS, *TRAINING_COMMANDS])

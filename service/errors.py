@@ -51,7 +51,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.spelling import NAMES_SHOWN, describe_missing_version, join_names, suggest_model
+from service.spelling import (
+    NAMES_SHOWN,
+    describe_missing_version,
+    format_subject,
+    join_names,
+    suggest_model,
+)
 
 PROBLEMS_SHOWN = 100
 _LONGEST_NAME = 128
@@ -71,12 +77,13 @@ class OnwardError(Exception):
 
 
 class _NumericMessage(Exception):
-    """A mixin for errors whose message states one number, such as the limit that was exceeded."""
+    """A mixin for errors whose message states one number; ``{s}`` and ``{are}`` agree with it."""
 
     template: str
 
     def __init__(self, number: float) -> None:
-        super().__init__(self.template.format(number))
+        words = {"s": "", "are": "is"} if number == 1 else {"s": "s", "are": "are"}
+        super().__init__(self.template.format(number, **words))
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ class HeadTooLarge(_NumericMessage, LimitExceeded):
     """The request line and headers have too many bytes."""
 
     template = (
-        "The request line and headers are larger than the limit of {:,} bytes; send "
+        "The request line and headers are larger than the limit of {:,} byte{s}; send "
         "fewer or shorter headers."
     )
 
@@ -176,19 +183,19 @@ class HeadTooLarge(_NumericMessage, LimitExceeded):
 class TooManyHeaders(_NumericMessage, LimitExceeded):
     """The request has too many headers."""
 
-    template = "The request has more than {:,} headers; send fewer."
+    template = "The request has more than {:,} header{s}; send fewer."
 
 
 class UrlTooLong(_NumericMessage, LimitExceeded):
     """The request's URL has too many bytes."""
 
-    template = "The URL is longer than the limit of {:,} bytes; send data in the body."
+    template = "The URL is longer than the limit of {:,} byte{s}; send data in the body."
 
 
 class TooManyQueryParameters(_NumericMessage, LimitExceeded):
     """The query string has too many parameters."""
 
-    template = "The query string has more than {:,} parameters; send data in the body."
+    template = "The query string has more than {:,} parameter{s}; send data in the body."
 
 
 class DecompressionRatioExceeded(_NumericMessage, LimitExceeded):
@@ -204,7 +211,7 @@ class TooManyRows(_NumericMessage, LimitExceeded):
     """The request has too many rows or images."""
 
     template = (
-        "The request has more than {:,} rows; send several requests, or send a table as "
+        "The request has more than {:,} row{s}; send several requests, or send a table as "
         "text/csv or application/x-ndjson, which may have any number of rows."
     )
 
@@ -213,7 +220,7 @@ class TooManyJsonMembers(_NumericMessage, LimitExceeded):
     """The request has too many JSON values, or strings in BYTES tensors."""
 
     template = (
-        "The request has more than {:,} JSON values or strings; send fewer rows, or send "
+        "The request has more than {:,} JSON value{s} or string{s}; send fewer rows, or send "
         "numbers as binary tensors by POST /v2/models/NAME/infer."
     )
 
@@ -228,7 +235,7 @@ class TooManyFormParts(_NumericMessage, LimitExceeded):
     """The multipart form has too many parts."""
 
     template = (
-        "The form has more than {:,} parts; send fewer files per request, or send them in "
+        "The form has more than {:,} part{s}; send fewer files per request, or send them in "
         "JSON as base64."
     )
 
@@ -319,16 +326,16 @@ class NotAllowed(OnwardError):
 class Overloaded(Unavailable):
     """More rows are queued than the operator allows."""
 
-    template = "{:,} rows are waiting and the limit is {:,}; try again."
+    template = "{} waiting and the limit is {:,}; try again."
 
     def __init__(self, waiting: int, limit: float) -> None:
-        super().__init__(self.template.format(waiting, limit))
+        super().__init__(self.template.format(format_subject(waiting, "row"), limit))
 
 
 class QueueTooLong(Overloaded):
     """Computing the queued rows takes longer than the deadline."""
 
-    template = "{:,} rows are waiting, which takes longer than the deadline of {:g} s; try again."
+    template = "{} waiting, which takes longer than the deadline of {:g} s; try again."
 
 
 class DeadlineExceeded(_NumericMessage, Unavailable):
@@ -359,13 +366,13 @@ class TooManyConnections(_NumericMessage, CapacityExceeded):
 class TooManyRequests(_NumericMessage, CapacityExceeded):
     """As many requests are being processed as the operator allows."""
 
-    template = "{:,} requests are being processed, which is the limit; try again."
+    template = "{:,} request{s} {are} being processed, which is the limit; try again."
 
 
 class TooManyTables(_NumericMessage, CapacityExceeded):
     """As many tables are being scored as the operator allows."""
 
-    template = "{:,} tables are being scored, which is the limit; try again."
+    template = "{:,} table{s} {are} being scored, which is the limit; try again."
 
 
 class TooManyBytesInFlight(_NumericMessage, CapacityExceeded):

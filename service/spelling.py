@@ -35,6 +35,11 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def format_subject(count: int, noun: str) -> str:
+    """Return a number with its noun and verb: 1 row is, 2 rows are."""
+    return f"{format_count(count, noun)} {'is' if count == 1 else 'are'}"
+
+
 def number_repeated(names: Sequence[str]) -> list[str]:
     """Return names without repetition: a second column a is a_2, unless that is another column."""
     used, numbered, times = set(names), list[str](), Counter[str]()

@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.decompression": {"service.errors", "service.limits"},
     # What training shares.
     "service.timetext": set(),
+    "service.numbertext": set(),
     "service.freetext": set(),
     "service.bundle": {"service.spelling", "service.timetext"},
     "service.tabletext": set(),
@@ -93,6 +94,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.freetext",
         "service.imaging",
         "service.limits",
+        "service.numbertext",
         "service.observability",
         "service.predictions",
         "service.scoring",
@@ -234,6 +236,8 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.report": {
         "service.bundle",
+        "service.imaging",
+        "service.numbertext",
         "service.predictions",
         "service.spelling",
         "training.data",

@@ -1,6 +1,5 @@
 """The documentation is complete, and its examples run with the responses that it prints."""
 
-import json
 import re
 import shlex
 import subprocess
@@ -12,19 +11,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import pytest
 
 from service.api.errors import FRAMEWORK_CODES, STATUS
 from service.settings import Settings
 from tests.conftest import ShippedClient
+from tests.pages import ADDRESS, ROOT, blocks, parsed, send, working_folder
 from tests.test_architecture import ALLOWED, LONGEST_FILE, LONGEST_FUNCTION_ELSEWHERE
 
-ROOT = Path(__file__).parents[1]
 # Pages with curl commands, and how many they have at least.
 PAGES = {"README.md": 1, "docs/http.md": 10}
-ADDRESS = "localhost:8000"
 FRACTION = re.compile(r"-?\d+\.\d+")
 MARKDOWN = [*sorted(ROOT.glob("docs/**/*.md")), *ROOT.glob("*.md"), *ROOT.glob("models/*.md")]
 
@@ -37,37 +34,11 @@ class Exchange:
     response: Any
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and content of a page's fenced blocks."""
-    return re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-
-
 def exchanges(page: str) -> Iterator[Exchange]:
     found = blocks(page)
     for (language, command), (form, printed) in pairwise(found):
-        if language == "sh" and command.startswith("curl"):
+        if language == "sh" and command.startswith("curl") and form in {"json", "csv"}:
             yield Exchange(command, printed if form == "csv" else parsed(printed))
-
-
-def parsed(printed: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The JSON of a page; numbers keep their digits."""
-    return json.loads(printed, parse_float=Decimal)
-
-
-def send(client: httpx.Client, command: str) -> httpx.Response:
-    """The request that curl would send for these arguments."""
-    words = iter(shlex.split(command)[1:])
-    headers, body, url = {}, None, ""
-    for word in words:
-        if word == "-H":
-            name, _, value = next(words).partition(": ")
-            headers[name] = value
-        elif word in {"-d", "--data-binary"}:
-            body = next(words)
-        elif word != "-s":
-            assert word.startswith(ADDRESS), word
-            url = word.removeprefix(ADDRESS)
-    return client.request("GET" if body is None else "POST", url, content=body, headers=headers)
 
 
 def as_printed(response: object, printed: object) -> object:
@@ -121,9 +92,21 @@ def test_every_curl_command_gets_the_response_printed_below_it(
 
     assert len(shown) >= PAGES[page]
     for exchange in shown:
-        sent = send(shipped_client, exchange.command)
+        sent = send(shipped_client, shlex.split(exchange.command)[1:])
         response = sent.text if isinstance(exchange.response, str) else sent.json()
         assert as_printed(response, exchange.response) == exchange.response, exchange.command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_curl_command_without_a_printed_response_succeeds(
+    page: str, shipped_client: ShippedClient, tmp_path: Path
+) -> None:
+    """It may write a file."""
+    with working_folder(tmp_path):
+        for (language, command), (form, _) in pairwise([*blocks(page), ("", "")]):
+            if language == "sh" and command.startswith("curl") and form not in {"json", "csv"}:
+                sent = send(shipped_client, shlex.split(command)[1:])
+                assert sent.status_code == 200, sent.text
 
 
 def followed_by(page: str, language: str) -> Iterator[tuple[str, str]]:
@@ -180,12 +163,22 @@ def test_the_make_commands_of_a_page_exist(page: str) -> None:
     [path.relative_to(ROOT).as_posix() for path in MARKDOWN],
 )
 def test_every_link_leads_to_a_file(page: str) -> None:
-    """Every link of a page points to an existing file."""
+    """Every link of a page points to an existing file, and to a heading of it."""
     folder = (ROOT / page).parent
 
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
-        if "://" not in target:
-            assert (folder / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / page).read_text()):
+        if "://" in target:
+            continue
+        path = folder / target if target else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in list_anchors(path), f"{target}#{anchor}"
+
+
+def list_anchors(path: Path) -> list[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])

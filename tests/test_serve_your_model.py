@@ -4,8 +4,8 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests import library_models as libraries
 from tests.conftest import StartApp
+from tests.pages import ADDRESS, working_folder
 from training.__main__ import main
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -23,7 +24,6 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PAGE = Path(__file__).parents[1] / "docs" / "serve-your-model.md"
-ADDRESS = "localhost:8000"
 SECTIONS: dict[str, Callable[[], libraries.Fitted]] = {
     "scikit-learn": libraries.fit_pipeline,
     "XGBoost": libraries.fit_xgboost,
@@ -43,17 +43,6 @@ def commands(section: str) -> list[tuple[str, str]]:
     )
     assert found, section
     return re.findall(r"^```(\w+)\n(.*?)^```", found[1], re.MULTILINE | re.DOTALL)
-
-
-@contextmanager
-def folder(path: Path) -> Iterator[None]:
-    """Run the block in a folder, as a user does in a terminal."""
-    before = Path.cwd()
-    os.chdir(path)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def run_python(block: str, fitted: libraries.Fitted) -> None:
@@ -80,7 +69,7 @@ def test_three_commands_serve_what_the_library_predicts(
     fitted = SECTIONS[section]()
     (_, python), (_, console), (_, curl) = commands(section)
 
-    with folder(tmp_path):
+    with working_folder(tmp_path):
         run_python(python, fitted)
         printed = run_import(console, models)
     words = shlex.split(curl)
@@ -140,7 +129,7 @@ def test_predictions_of_the_library_are_compared(models: Path, tmp_path: Path) -
     (_, python), _, _ = commands("scikit-learn")
     (_, expecting), (_, console) = commands("What the import checks")
 
-    with folder(tmp_path):
+    with working_folder(tmp_path):
         run_python(python + expecting, fitted)
         run_import(console, models)
         table = Path("churn.csv").read_text().replace(",no\n", ",yes\n")

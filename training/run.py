@@ -11,7 +11,7 @@ from service.bundle import manifest as contract
 from service.bundle import provenance
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
-from training.autorecipe.quality import describe_caveats, find_rare_label
+from training.autorecipe.quality import describe_caveats, describe_unused, find_rare_label
 from training.candidates import Candidate
 from training.cost import describe_candidates, list_measurable
 from training.data.rows import LoadedRows, load_rows
@@ -87,8 +87,9 @@ def run(
         files={},
     )
     worse = describe_below_baseline(assessment.evaluation)
-    caveats = [*filter(None, [worse]), *describe_caveats(recipe, loaded.complete, table, target)]
-    html = page.render(manifest, table, data, fitted, assessment, caveats=caveats)
+    caveats = [*filter(None, [worse]), *describe_caveats(recipe, table, target)]
+    unused = describe_unused(recipe, loaded.complete, table)
+    html = page.render(manifest, table, data, fitted, assessment, caveats=caveats, unused=unused)
     measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files | {REPORT: html}, comparison, force=force)

@@ -1,22 +1,19 @@
 """What a command prints about a drafted recipe, and about a published version."""
 
-import base64
-import json
 import os
-import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from service.bundle.manifest import ClassesOutput, Evaluation, ImageInput, Manifest
+from service.bundle.manifest import ClassesOutput, Evaluation, Manifest
 from service.bundle.store import MODEL
-from service.imaging.preprocess import create_example_image
 from service.spelling import format_count
 from training.autorecipe.columns import InferredColumn
 from training.autorecipe.draft import Draft
 from training.evaluation.metrics import HEADLINES, describe_split
 from training.export.publish import Publication
+from training.report.requests import format_curl
 
 WIDTH = 80
 _LONGEST_NAME = 24
@@ -77,9 +74,10 @@ def summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
     names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     rows = evaluation.rows
     part = {
-        "test": f"{rows} test rows",
-        "cross-validation": f"{rows} rows, {evaluation.folds}-fold cross-validation",
-        "given": f"the {rows} given rows, which may include training rows",
+        "test": format_count(rows, "test row"),
+        "cross-validation": f"{format_count(rows, 'row')}, {evaluation.folds}-fold "
+        "cross-validation",
+        "given": f"the given {format_count(rows, 'row')}, which may include training rows",
     }[evaluation.part]
     part += describe_split(evaluation)
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
@@ -194,12 +192,4 @@ def _format_curl(publication: Publication) -> str:
     address = f"http://127.0.0.1:{port if port.isdecimal() else 8000}"
     version = "" if publication.serves else f"/versions/{publication.version}"
     path = f"/models/{publication.manifest.name}{version}/predict"
-    body = shlex.quote(json.dumps(_create_example(publication.manifest), ensure_ascii=False))
-    return f"  curl -s {address}{path} -H 'content-type: application/json' -d {body}"
-
-
-def _create_example(manifest: Manifest) -> dict[str, object]:
-    """Return the body of a request: an example row, or an example image in base64."""
-    if isinstance(manifest.input, ImageInput):
-        return {"image": base64.b64encode(create_example_image(manifest.input)).decode()}
-    return {feature.name: feature.example for feature in manifest.input.features}
+    return "  " + format_curl(publication.manifest, path, address)

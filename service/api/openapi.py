@@ -10,6 +10,7 @@ from service.api.body import JSON
 from service.api.body_schemas import describe_content, describe_json, describe_rows
 from service.api.components import Components, Identifier, ModelDescription, enum_schema
 from service.api.explain.attributions import PNG
+from service.api.explain.bar_chart import SVG
 from service.api.explain.target import MAX_CELLS, MIN_CELLS
 from service.api.feature_schemas import describe_feature, describe_type
 from service.api.native.forms import INSTANCES, MULTIPART
@@ -139,8 +140,7 @@ def _describe_explain(
     """Return the operation that explains at most ``max_rows`` predictions of a request."""
     explanation, shared = _describe_explanation(manifest)
     content = describe_explanations(components, *prediction, explanation, shared)
-    if isinstance(manifest.input, ImageInput):
-        content |= {PNG: {"schema": FILE}}
+    content |= {PNG if isinstance(manifest.input, ImageInput) else SVG: {"schema": FILE}}
     responses = predicts(content, timed=False, description=RESPONSE_DESCRIPTION)
     return {
         "tags": [manifest.name],

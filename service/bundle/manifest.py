@@ -22,6 +22,7 @@ from service.bundle.features import (
     Text,
 )
 from service.bundle.provenance import Provenance
+from service.spelling import format_count
 
 Share = Annotated[Finite, Field(gt=0, lt=1)]
 Margin = Annotated[Finite, Field(ge=0)]
@@ -348,8 +349,8 @@ class Tensor(StrictModel):
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:
         if prod(self.shape) != len(self.data):
-            msg = f"{self.name}: shape {self.shape} holds {prod(self.shape)} values, data has "
-            raise ValueError(msg + str(len(self.data)))
+            holds = f"shape {self.shape} holds {format_count(prod(self.shape), 'value')}"
+            raise ValueError(f"{self.name}: {holds}, data has {len(self.data)}")
         if self.datatype == "UINT8" and not set(self.data) <= _BYTES:
             msg = f"{self.name}: UINT8 holds whole numbers from 0 to 255"
             raise ValueError(msg)
@@ -388,7 +389,8 @@ class Examples(StrictModel):
         if rows == 0:
             return "there is no example row"
         if len(self.inputs) != len(expected):
-            return f"there are {len(self.inputs)} inputs, the manifest says {len(expected)}"
+            inputs = format_count(len(self.inputs), "input")
+            return f"it has {inputs}, the manifest says {len(expected)}"
         pairs = list(zip(self.inputs, expected, strict=True))
         for tensor, spec in pairs:
             if tensor.datatype != spec.datatype:

@@ -13,6 +13,7 @@ import numpy as np
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import STRING_LENGTH_BYTES
+from service.spelling import format_count
 from service.values import format_value
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -296,8 +297,8 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     dtype = _LITTLE[spec.datatype]
     if len(content) != prod(shape) * dtype.itemsize:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {len(content)} bytes were sent, {spec.datatype} "
-            f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
+            f"Input {spec.name!r}: {spec.datatype} {list(shape)} takes "
+            f"{format_count(prod(shape) * dtype.itemsize, 'byte')}, got {len(content):,}."
         )
     array = np.frombuffer(content, dtype).reshape(shape)
     # Finding the address of a small array takes longer than copying it.
@@ -363,8 +364,8 @@ def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
 def _require_count(count: int, form: str, shape: Shape, spec: TensorSpec) -> None:
     if form or count != prod(shape):
         raise InvalidRequest(
-            f"Input {spec.name!r}: data has {count} values{form}, shape {list(shape)} "
-            f"holds {prod(shape)}."
+            f"Input {spec.name!r}: data has {format_count(count, 'value')}{form}, shape "
+            f"{list(shape)} holds {prod(shape)}."
         )
 
 

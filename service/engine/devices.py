@@ -60,17 +60,19 @@ def find_cuda_problem(provider: Path) -> str | None:
 
     ``provider`` is ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
     """
-    driver, libraries = _find_driver_problem(), _find_library_problem(provider)
+    driver, libraries = find_driver_problem(), _find_library_problem(provider)
     if driver and libraries and _DRIVER in libraries:
         libraries = None  # only the driver is missing, and that is reported already
     return "; ".join(problem for problem in (driver, libraries) if problem) or None
 
 
-def _find_driver_problem() -> str | None:
+def find_driver_problem() -> str | None:
+    """Return why the NVIDIA driver cannot be used; None if it can."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError as error:
-        return f"no NVIDIA driver ({error})"
+        missing = "No such file" in str(error)
+        return f"no NVIDIA driver ({f'{_DRIVER} is missing' if missing else error})"
     devices = ctypes.c_int(0)
     status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(devices))
     if status != 0:

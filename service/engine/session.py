@@ -19,6 +19,7 @@ from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import (
     MIB,
     find_cuda_problem,
+    find_driver_problem,
     get_provider_name,
     list_devices,
     list_providers,
@@ -161,13 +162,13 @@ def choose_device(requested: str) -> DeviceChoice:
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    device = "cuda" if requested == "auto" else requested
-    problem = _find_device_problem(device)
-    if problem is None:
-        return DeviceChoice(requested, device)
     if requested == "auto":
-        return DeviceChoice(requested, "cpu", problem)
-    raise DeviceUnavailable(requested, problem)
+        # Without a driver, the libraries do not matter, and most machines have none.
+        problem = find_driver_problem() or _find_device_problem("cuda")
+        return DeviceChoice(requested, "cpu" if problem else "cuda", problem)
+    if problem := _find_device_problem(requested):
+        raise DeviceUnavailable(requested, problem)
+    return DeviceChoice(requested, requested)
 
 
 def available_devices() -> Sequence[str]:

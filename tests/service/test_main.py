@@ -44,6 +44,8 @@ def test_auto_starts_quietly_on_the_cpu(models: Path) -> None:
     assert "device chosen requested=auto actual=cpu reason=" in service.said
     assert 'onward_device_info{actual="cpu",requested="auto"} 1.0' in metrics
     assert (device["requested"], device["actual"]) == ("auto", "cpu")
+    (line,) = [line for line in service.said.splitlines() if "device chosen" in line]
+    assert len(line) < 180
     for warning in ("Failed to load", "onnxruntime:", "\033["):
         assert warning not in service.said
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from service.spelling import format_count, join_names
+from service.spelling import format_count, format_subject, join_names
 from service.tabletext import NumberFormat, column_name
 from service.timetext import DatetimeFormat
 from service.values import are_exact_integers, resembles_number
@@ -158,7 +158,7 @@ def infer_column(table: Table, name: str) -> InferredColumn:
     if distinct <= 1:
         return _infer_mark(name, known, missing)
     if len(known) < min(_MIN_FILLED_CELLS, missing):
-        return unusable(f"only {len(known)} cells are filled")
+        return unusable(f"only {format_subject(len(known), 'cell')} filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
         return InferredColumn(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
@@ -186,7 +186,9 @@ def _infer_datetime(name: str, known: pl.Series, missing: int) -> InferredColumn
         notes = [f"dates, read as {found.text_format}, though they may be {found.alternative}"]
     if words:
         some = join_names(words, _SHOWN, repr)
-        notes.append(f"{len(others)} cells are no dates ({some}), read as missing values")
+        notes.append(
+            f"no dates: {format_count(len(others), 'cell')} ({some}), read as missing values"
+        )
     return InferredColumn(
         name,
         "datetime",

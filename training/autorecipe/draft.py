@@ -20,11 +20,12 @@ from training.autorecipe.corrections import (
     find_column,
 )
 from training.autorecipe.quality import (
+    describe_duplicates,
     describe_format,
     describe_leaks,
     describe_missing,
     describe_rarity,
-    describe_rows,
+    describe_skipped_rows,
     find_leaky_columns,
 )
 from training.autorecipe.sections import choose_sections
@@ -109,7 +110,7 @@ def draft(  # noqa: PLR0913 - what the user may choose
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
-        "description": f"Drafted from {table.name} by `onward new`.",
+        "description": f"Drafted from {table.name} by onward new.",
         "data": _describe_data(table, file, corrections),
         "target": inferred.target.model_dump(),
         "features": [feature.model_dump() for feature in features],
@@ -119,7 +120,8 @@ def draft(  # noqa: PLR0913 - what the user may choose
     recipe = parse_recipe(document, name)
     remarks = [*describe_format(table), *corrections.describe(column), *absent]
     remarks += [*inferred.remarks, *chosen.remarks]
-    remarks += describe_rows(usable, y, table.frame.height)
+    remarks += describe_skipped_rows(len(y), table.frame.height)
+    remarks += describe_duplicates(usable)
     return Draft(recipe, columns, [*remarks, *_describe_training(recipe, usable, y)])
 
 

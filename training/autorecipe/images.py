@@ -8,6 +8,7 @@ import numpy as np
 
 from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
+from service.spelling import format_count
 from training.data.sources import Folders
 from training.errors import DataError
 from training.images.dataset import choose_evenly_spaced
@@ -144,7 +145,7 @@ def _describe_images(parts: LoadedImages, channels: int) -> list[str]:
     if parts.test is None:
         lines.append("A fifth of the images is the test set.")
     else:
-        lines.append(f"The test set has its own folder: {len(parts.test)} images.")
+        lines.append(f"The test set has its own folder: {format_count(len(parts.test), 'image')}.")
     if counts.max() > _UNEVEN * counts.min():
         lines.append("The classes are imbalanced; see the recall of each class in the report.")
     lines.append(
@@ -157,7 +158,7 @@ def _describe_images(parts: LoadedImages, channels: int) -> list[str]:
         "changes their meaning, as for letters."
     )
     if parts.skipped:
-        lines.append(f"{len(parts.skipped)} files were skipped:")
+        lines.append(f"{format_count(len(parts.skipped), 'skipped file')}:")
         lines += [f"  {one.file}: {one.reason}" for one in parts.skipped[:_SHOWN]]
         if len(parts.skipped) > _SHOWN:
             lines.append(f"  and {len(parts.skipped) - _SHOWN} more; the report names them")

@@ -32,12 +32,11 @@ _MAX_ROWS = 10_000
 _LEAVES_OF_A_LABEL = 2
 
 
-def describe_caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
+def describe_caveats(recipe: Recipe, table: Table, target: Floats) -> list[str]:
     """List limits of the metrics, the most serious first.
 
     Args:
         recipe: of the model.
-        whole: the complete table.
         table: the rows with a target.
         target: ``[rows]``, raw values or label positions.
     """
@@ -46,7 +45,20 @@ def describe_caveats(recipe: Recipe, whole: Table, table: Table, target: Floats)
     return [
         *describe_leaks(suspects, classes=labels > 0),
         *describe_rarity(recipe, target),
-        *describe_rows(table, target, whole.frame.height),
+        *describe_duplicates(table),
+    ]
+
+
+def describe_unused(recipe: Recipe, whole: Table, table: Table) -> list[str]:
+    """List the rows and the columns that the model does not use, with the reasons.
+
+    Args:
+        recipe: of the model.
+        whole: the complete table.
+        table: the rows with a target.
+    """
+    return [
+        *describe_skipped_rows(table.frame.height, whole.frame.height),
         *describe_columns(recipe, table),
     ]
 
@@ -149,18 +161,21 @@ def _find_cells(table: Table, words: Sequence[str]) -> str:
     return join_names(positions, _SHOWN)
 
 
-def describe_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
-    """Count rows without a target, and duplicates."""
-    remarks = []
-    if len(target) < all_rows:
-        skipped = all_rows - len(target)
-        have, are = ("has", "is") if skipped == 1 else ("have", "are")
-        rows = format_count(skipped, "row")
-        remarks.append(f"{rows} {have} no valid target and {are} skipped.")
-    repeated = len(target) - table.frame.n_unique()
-    if repeated:
-        remarks.append(f"Duplicate rows: {repeated}; a measured row may equal a training row.")
-    return remarks
+def describe_skipped_rows(rows: int, all_rows: int) -> list[str]:
+    """Count the rows without a target."""
+    skipped = all_rows - rows
+    if not skipped:
+        return []
+    have, are = ("has", "is") if skipped == 1 else ("have", "are")
+    return [f"{format_count(skipped, 'row')} {have} no valid target and {are} skipped."]
+
+
+def describe_duplicates(table: Table) -> list[str]:
+    """Warn of equal rows in the rows with a target."""
+    repeated = table.frame.height - table.frame.n_unique()
+    if not repeated:
+        return []
+    return [f"Duplicate rows: {repeated:,}; a measured row may equal a training row."]
 
 
 def describe_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
@@ -226,15 +241,15 @@ def describe_fit(recipe: Recipe) -> list[str]:
     if training is not None and training.optimizer == "scikit-learn":
         epochs = ", fitted to the optimum by scikit-learn"
     elif training is not None and network.seed is not None:
-        epochs = f", {training.epochs} epochs of {training.optimizer}"
+        epochs = f", {format_count(training.epochs, 'epoch')} of {training.optimizer}"
     elif training is not None:
         best = "validation" if split.validation and not split.refit else "training"
         epochs = (
-            f", at most {training.epochs} epochs of {training.optimizer}; the model has the "
-            f"weights of the best epoch on the {best} set"
+            f", at most {format_count(training.epochs, 'epoch')} of {training.optimizer}; the "
+            f"model has the weights of the best epoch on the {best} set"
         )
     elif recipe.members:
-        epochs = f" of {len(recipe.members)} models"
+        epochs = f" of {format_count(len(recipe.members), 'model')}"
     test = f"{split.test:.0%} of the rows" if split.test else ""
     folds = f"{split.folds}-fold cross-validation" if split.folds else ""
     measured = " and by ".join(filter(None, (test, folds)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from service.spelling import format_count
 from service.values import are_exact_integers
 from training.data.numbers import as_numbers
 from training.data.split import Splitter, read_groups, read_times
@@ -145,7 +146,8 @@ def _choose_group(table: Table, column: str, *, guessed: bool = False) -> Chosen
             "Choose another column with --group, or use --split random."
         )
     same = f"{column} up to the last {until!r}" if until else f"the same {column}"
-    remark = f"Rows with {'the same ' if until else ''}{same} stay in one set ({groups:,} groups)"
+    remark = f"Rows with {'the same ' if until else ''}{same} stay in one set "
+    remark += f"({format_count(groups, 'group')})"
     remark += f", since they are alike; {column} is not a feature. {CHANGE}" if guessed else "."
     keys = {"group": column} | ({"group_until": until} if until else {})
     return ChosenSplit(keys, groups, [remark])

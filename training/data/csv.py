@@ -13,7 +13,7 @@ import polars as pl
 
 from service.filetypes import describe_file_type
 from service.records import MAX_TITLES, Lines, Record, Records, count_titles
-from service.spelling import number_repeated
+from service.spelling import format_count, format_subject, number_repeated
 from service.tabletext import (
     MISSING,
     POINT,
@@ -379,9 +379,9 @@ def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> tuple[pl.DataFrame
     for row in rows[titles:]:
         if any(map(str.strip, row.cells[width:])):
             raise DataError(
-                f"{path}, line {row.line}: {len(row.cells)} cells where the first row has {width}. "
-                f"Quote cells that contain {csv_dialect.separator!r}, and remove title lines above "
-                "the header."
+                f"{path}, line {row.line}: {format_count(len(row.cells), 'cell')} where the first "
+                f"row has {width}. Quote cells that contain {csv_dialect.separator!r}, and remove "
+                "title lines above the header."
             )
     names = [column_name(k) for k in range(1, width + 1)]
     padded = [[*row.cells[:width], *[None] * (width - len(row.cells))] for row in rows]
@@ -403,7 +403,8 @@ def _read_records(
 def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:
     if len(columns) != frame.width:
         raise DataError(
-            f"{path} has {frame.width} columns, but {len(columns)} column names are given."
+            f"{path} has {format_count(frame.width, 'column')}, but "
+            f"{format_subject(len(columns), 'column name')} given."
         )
     repeated = sorted(name for name, times in Counter(columns).items() if times > 1)
     if repeated:

@@ -12,7 +12,7 @@ import polars as pl
 
 from service.bundle.features import INPUT_NAME, TEXT_NAME, UNSEEN, TableFormat
 from service.freetext import normalize_text
-from service.spelling import closest_name, join_names
+from service.spelling import closest_name, format_count, join_names
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, NumberFormat, compose, lower_words
 from service.timetext import DatetimeFormat, describe_format
 from training.data.datetimes import as_datetimes
@@ -153,7 +153,9 @@ def table_from_rows(
     """
     for number, row in enumerate(rows, start=1):
         if len(row) != len(columns):
-            raise DataError(f"data.rows: row {number} has {len(row)} cells, not {len(columns)}.")
+            raise DataError(
+                f"data.rows: row {number} has {format_count(len(row), 'cell')}, not {len(columns)}."
+            )
     cells = [[_format_cell(cell) for cell in row] for row in rows]
     frame = pl.DataFrame(cells, schema=dict.fromkeys(columns, pl.String), orient="row")
     digest = hashlib.sha256(json.dumps([list(columns), cells]).encode()).hexdigest()
@@ -356,10 +358,8 @@ def encode_column(table: Table, column: Column) -> Floats:
     cells = _cells(table, feature, column.categories)
     if cells.null_count() and not feature.optional:
         row = int(cells.is_null().arg_true()[0])
-        raise DataError(
-            f"{table.location(row)}: {feature.name!r} is empty ({cells.null_count()} rows "
-            "have no value); set optional = true for this feature, or fill the cells."
-        )
+        empty = f"{feature.name!r} has {format_count(cells.null_count(), 'empty cell')}"
+        raise DataError(f"{table.location(row)}: {empty}; fill them, or set optional = true.")
     if feature.type == "text":
         codes = _normalize(cells).replace_strict(
             column.texts, range(len(column.texts)), return_dtype=pl.Float64

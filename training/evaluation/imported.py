@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, NumericFeature
 from service.bundle.manifest import ClassesOutput, Manifest
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.data.table import Table
 from training.errors import DataError
 from training.recipe.table import Feature as CardFeature
@@ -30,7 +30,8 @@ def describe_card(
     labels = output.labels if isinstance(output, ClassesOutput) else []
     if values and len(values) != len(labels):
         raise DataError(
-            f"--values names {len(values)} values, but {manifest.name} has {len(labels)} labels"
+            f"--values names {format_count(len(values), 'value')}, but {manifest.name} has "
+            f"{format_count(len(labels), 'label')}"
             f"{': ' if labels else ''}{join_names(labels, _SHOWN)}. Name one value for each label."
         )
     features = described.features if isinstance(described, FeaturesInput) else []

@@ -14,7 +14,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import read_image
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 
@@ -93,8 +93,8 @@ def read_folder(
     classes = _list_classes(set_folders["training"])
     if labels and len(labels) != len(classes):
         raise DataError(
-            f"target.labels names {len(labels)} classes, and {set_folders['training']} has "
-            f"{len(classes)} folders: {', '.join(classes)}."
+            f"target.labels names {len(labels):,}, and {set_folders['training']} has "
+            f"{format_count(len(classes), 'folder')}: {', '.join(classes)}."
         )
     class_labels = labels or classes
     paths_by_digest: dict[str, str] = {}

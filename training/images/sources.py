@@ -146,7 +146,7 @@ def _find_public_folder(name: str, folders: Folders) -> Path:
     searched = " or ".join(map(str, homes))
     raise DataSetNotFound(
         f"The data set {name!r} is not on this machine ({searched}). It is not a single file "
-        "to download: docs/training.md describes its origin. Put the images there, in "
+        "to download: training/recipes/cats_dogs.toml has its origin. Put the images there, in "
         "train/cats, train/dogs, validation/cats and validation/dogs, or train on any image "
         "folder with data.folder."
     )

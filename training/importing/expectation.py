@@ -7,7 +7,7 @@ import polars as pl
 
 from service.bundle.manifest import BINARY
 from service.predictions import predict_labels, scores_by_label
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.data.numbers import as_numbers
 from training.data.table import Float32s, Floats, Table
 from training.errors import DataError, ImportRejected
@@ -56,8 +56,8 @@ def compare_expected(model: ServedModel, columns: Sequence[str]) -> str:
     if len(columns) != scores.shape[1]:
         outputs = f"the probabilities of {join_names(labels, _SHOWN)}" if labels else "one value"
         raise ImportRejected(
-            f"--expected names {len(columns)} columns, but the model predicts {outputs}. Name one "
-            f"column for each, or one with the predicted labels."
+            f"--expected names {format_count(len(columns), 'column')}, but the model predicts "
+            f"{outputs}. Name one column for each, or one with the predicted labels."
         )
     expected = np.column_stack([_read_numbers(model.rows.table, one) for one in cells])
     return _compare_numbers(model, columns, scores, expected)

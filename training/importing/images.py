@@ -19,6 +19,7 @@ from service.bundle.manifest import (
 )
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.imaging.preprocess import DECODER
+from service.spelling import format_count
 from training.autorecipe.draft import derive_model_name
 from training.errors import DataError, ImportRejected
 from training.export.foreign_graph import ForeignGraph
@@ -205,7 +206,7 @@ def _create_bundle(
     )
     examples = create_examples(served, generated, output_tensor, input_name=IMAGE_NAME)
     remarks = list(filter(None, (mapping.remark, unmeasured, tensor.remark)))
-    origin = describe_origin(path, original.foreign.producer, f"{len(pixels):,} images")
+    origin = describe_origin(path, original.foreign.producer, format_count(len(pixels), "image"))
     html = render(manifest, origin, remarks=remarks)
     return manifest, {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}, " ".join(remarks)
 

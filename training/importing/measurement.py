@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from service.bundle import manifest as contract
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.data.numbers import as_numbers
 from training.data.table import Float32s, Floats, Table
 from training.errors import DataError
@@ -70,7 +70,9 @@ def evaluate(
     target = _read_labels(model, table) if card.target.labels else _read_values(model, table)
     known = ~np.isnan(target)
     missing = int((~known).sum())
-    remark = f"{missing} of {len(target)} rows have no target, so they are not measured."
+    have = "has" if missing == 1 else "have"
+    total = format_count(len(target), "row")
+    remark = f"{missing:,} of {total} {have} no target; only the others are measured."
     if not known.any():
         return None, None, remark
     target, predictions = target[known], model.predictions[known]

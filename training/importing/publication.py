@@ -11,6 +11,7 @@ from service.bundle import manifest as contract
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
+from service.spelling import format_count
 from training.data.csv import UNCHANGED, read_csv
 from training.data.table import Dataset, recorded_format
 from training.errors import DataError, ExportError, ImportRejected
@@ -119,8 +120,10 @@ def _create_bundle(
 
 
 def _describe_rows(rows: Rows) -> str:
-    count = f"{len(rows.encoded):,}"
-    return f"{count} rows of {rows.table.name}" if rows.table else f"{count} random rows"
+    count = len(rows.encoded)
+    if rows.table is None:
+        return format_count(count, "random row")
+    return f"{format_count(count, 'row')} of {rows.table.name}"
 
 
 def _choose_output(

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import BINARY
+from service.spelling import format_count
 from training.data.table import Float32s
 from training.errors import ImportRejected
 from training.export.output_mapping import OutputMapping
@@ -90,7 +91,7 @@ class Reference:
             return ""
         row = int(np.flatnonzero(self.ties)[0])
         return (
-            f"Two labels are equally probable in {count} rows, for example in "
+            f"Two labels are equally probable in {format_count(count, 'row')}, for example in "
             f"{self.rows.location(row)}: the model's own label of such a row depends on the size "
             "of the batch."
         )

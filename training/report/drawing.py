@@ -4,11 +4,13 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -51,6 +53,8 @@ _MARGIN = 0.08
 _MAX_MAP_POINTS = 1500
 _PLANE = 2
 _FEW_POINTS = 60
+# From this number on, an axis counts in thousands; years are below.
+_SHORTENED = 10_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def render_svg(axes: Axes, title: str, caption: str) -> Chart:
     """Render the figure as an SVG element, without header, metadata and unused ids."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
-            axis.set_major_formatter(_format_tick)
+            axis.set_major_formatter(partial(_format_tick, axis))
     file = io.StringIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         # The font of the page has glyphs that matplotlib lacks.
@@ -100,10 +104,11 @@ def render_svg(axes: Axes, title: str, caption: str) -> Chart:
     return Chart(title, caption, svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
 
 
-def _format_tick(value: float, _: float) -> str:
-    """Format a tick label: 250k instead of 250000."""
+def _format_tick(axis: Axis, value: float, _: float) -> str:
+    """Format a tick label: 250k instead of 250000, and years as they are."""
+    largest = abs(value) if axis.get_scale() == "log" else np.abs(axis.get_view_interval()).max()
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if value and largest >= max(size, _SHORTENED):
             return f"{value / size:g}{letter}"
     return f"{value:.6g}"
 

@@ -26,7 +26,7 @@ from training.report.drawing import (
 from training.report.tables import add_unit
 
 _MAX_POINTS = 3000
-_FEW_POINTS = 60
+_FEW_POINTS, _SOME_POINTS = 60, 600
 _MAX_CURVES = len(SERIES)
 _MAX_LABELS_IN_A_MATRIX = 12
 _MAX_NAMES_AT_AN_AXIS = 36
@@ -72,17 +72,18 @@ def draw_predicted_and_true(target: Floats, value: Floats, unit: str | None) -> 
     """Draw predicted against true values of the measured rows."""
     axes = create_axes()
     some = _choose_points(len(target))
-    size, alpha = (26, 0.9) if len(some) < _FEW_POINTS else (8, 0.35)
+    few = len(some) < _FEW_POINTS
+    size, alpha = (40, 0.9) if few else (16, 0.55) if len(some) < _SOME_POINTS else (10, 0.4)
     axes.scatter(
-        target[some], value[some], s=size, alpha=alpha, color=SERIES[0], lw=0, rasterized=True
+        target[some], value[some], s=size, alpha=alpha, color=SERIES[0], lw=0, rasterized=not few
     )
     ends = [min(target.min(), value.min()), max(target.max(), value.max())]
     axes.plot(ends, ends, color=SOFT, lw=1, ls="--")
     axes.set_xlabel(add_unit("true", unit))
     axes.set_ylabel(add_unit("predicted", unit))
-    few = f" {len(some):,} of {len(target):,} rows." * (len(some) < len(target))
+    part = f" {len(some):,} of {len(target):,} rows." * (len(some) < len(target))
     return render_svg(
-        axes, "Predicted and true values", f"On the dashed line the prediction is correct.{few}"
+        axes, "Predicted and true values", f"On the dashed line the prediction is correct.{part}"
     )
 
 

@@ -15,8 +15,9 @@ from torch import Generator
 from torch.nn import functional
 
 from service.bundle.manifest import BINARY, Calibration, ClassesOutput, Evaluation, Manifest
+from service.numbertext import format_number
 from service.predictions import label_probabilities, predict_labels
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.data.table import Float32s, Floats, Rows
 from training.evaluation.metrics import describe_below_baseline
 from training.fit import History
@@ -29,8 +30,10 @@ from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import format_toml, parse_image_recipe
 from training.report import figures
 from training.report.drawing import Chart
+from training.report.numbers import format_metrics
 from training.report.page import format_command, render_page
-from training.report.tables import Tile, format_number, list_labels, list_metrics
+from training.report.requests import format_curl_of_file, format_python
+from training.report.tables import Tile, list_labels, list_metrics
 
 _MAX_SKIPPED = 40
 _MAX_PAIRS = 8
@@ -112,14 +115,17 @@ def render(
     augmented = shown and recipe.augmentation != Augmentation()
     return render_page(
         "images.html.j2",
-        things="images",
+        thing="image",
+        unused=[],
+        curl=format_curl_of_file(manifest.name),
+        python=format_python(manifest),
         manifest=manifest,
         provenance=origin,
         output=output,
         measured=_describe_test_set(images, chosen),
         caveats=[
             *filter(None, [describe_below_baseline(evaluation)]),
-            *_describe_caveats(images, chosen, calibration, len(skipped)),
+            *_describe_caveats(images, chosen, calibration),
         ],
         tiles=_create_tiles(evaluation, calibration),
         metrics=list_metrics(evaluation),
@@ -153,7 +159,8 @@ def _describe_test_set(images: ImageSet, predicted: Ints) -> str:
     wrong = int((predicted != images.target).sum())
     ends = binomtest(wrong, len(images)).proportion_ci(method="wilson")
     return (
-        f"Measured on {len(images):,} held-out test images; {wrong:,} predictions are wrong. "
+        f"Measured on {format_count(len(images), 'held-out test image')}; "
+        f"{format_count(wrong, 'prediction')} {'is' if wrong == 1 else 'are'} wrong. "
         f"The 95 % confidence interval of the error rate is {ends.low:.2%} to {ends.high:.2%} "
         "(Wilson, 1927)."
     )
@@ -164,23 +171,23 @@ def _create_tiles(evaluation: Evaluation | None, calibration: Calibration | None
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
     right, wrong = found["accuracy"], round((1 - found["accuracy"]) * evaluation.rows)
-    before = (
-        f"{format_number(calibration.error_before)} before the temperature" if calibration else ""
-    )
+    loss, constant_loss = format_metrics([found["log_loss"], baseline["log_loss"]])
+    errors = [calibration.error_before] if calibration else []
+    calibration_error, *before = format_metrics([found["calibration_error"], *errors])
     return [
         Tile("accuracy", f"{right:.2%}", f"baseline {baseline['accuracy']:.2%}"),
         Tile("error", f"{1 - right:.2%}", f"{wrong:,} of {evaluation.rows:,} wrong"),
+        Tile("log loss", loss, f"baseline {constant_loss}"),
         Tile(
-            "log loss",
-            format_number(found["log_loss"]),
-            f"baseline {format_number(baseline['log_loss'])}",
+            "calibration error",
+            calibration_error,
+            "".join(f"{error} before the temperature" for error in before),
         ),
-        Tile("calibration error", format_number(found["calibration_error"]), before),
     ]
 
 
 def _describe_caveats(
-    images: ImageSet, predicted: Ints, calibration: Calibration | None, skipped: int
+    images: ImageSet, predicted: Ints, calibration: Calibration | None
 ) -> list[str]:
     """List limits of the metrics, the most serious first."""
     counts = np.bincount(images.target, minlength=images.classes)
@@ -210,8 +217,6 @@ def _describe_caveats(
             f"{format_number(calibration.error_before)} to "
             f"{format_number(calibration.error_after)}."
         )
-    if skipped:
-        found.append(f"Skipped files: {skipped:,}, listed below with the reasons.")
     return found
 
 

@@ -13,7 +13,8 @@ from training.data.table import Float32s, Floats, Table
 from training.evaluation.metrics import describe_below_baseline
 from training.recipe.table import ModelCard
 from training.report import tables as summary
-from training.report.page import describe_feature, draw_charts, render_page
+from training.report.page import describe_feature, draw_charts, is_numeric, render_page
+from training.report.requests import format_curl, format_curl_of_file, format_python
 
 _MAX_CELLS = 12
 
@@ -69,21 +70,26 @@ def render(
     )
     features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
     columns = [feature.name for feature in features][:_MAX_CELLS]
-    things = "rows" if features else "images"
+    thing = "row" if features else "image"
     worse = describe_below_baseline(evaluation)
     return render_page(
         "imported.html.j2",
-        things=things,
+        thing=thing,
+        unused=[],
+        curl=format_curl(manifest, f"/models/{manifest.name}/predict")
+        if features
+        else format_curl_of_file(manifest.name),
+        python=format_python(manifest),
         manifest=manifest,
         output=output,
         origin=origin,
-        measured=summary.describe_measured_rows(evaluation, things)
+        measured=summary.describe_measured_rows(evaluation, thing)
         if evaluation
-        else f"Not measured: the import had no {things} with the true values of the target.",
+        else f"Not measured: the import had no {thing}s with the true values of the target.",
         caveats=[*([worse] if worse else []), *remarks],
         intervals=summary.list_intervals(output),
         **_describe_measurement(manifest, measured, threshold, columns),
-        worst_columns=columns,
+        worst_columns=[(feature.name, is_numeric(feature)) for feature in features[:_MAX_CELLS]],
         hidden_columns=len(features) - len(columns),
         was_measured=True,
         features=[describe_feature(feature) for feature in features],

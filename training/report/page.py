@@ -1,5 +1,6 @@
 """The report of a table model: one self-contained HTML page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,9 @@ from service.bundle.features import (
     client_value,
 )
 from service.bundle.manifest import Manifest
+from service.numbertext import format_number
 from service.predictions import predict_labels
-from service.spelling import join_names
+from service.spelling import format_count, join_names
 from training.data.table import Dataset, Float32s, Floats, Table
 from training.evaluation.assessment import Assessment, measure_permutation_importance
 from training.learn import FittedModel
@@ -29,11 +31,18 @@ from training.recipe.table import ModelCard, Recipe
 from training.report import figures
 from training.report import tables as summary
 from training.report.drawing import Chart, draw_prediction_map
-from training.report.tables import format_number
+from training.report.numbers import (
+    align_points,
+    format_duration,
+    format_numbers,
+    format_range,
+)
+from training.report.requests import format_curl, format_python
 
 _MAX_CATEGORIES = 30
 _MAX_CELLS = 12
 _TEMPLATES = Path(__file__).parent
+_HEADING = re.compile('<h2 id="([a-z-]+)">([^<]+)</h2>')
 
 
 def render(  # noqa: PLR0913 - a report shows all that a run has
@@ -44,6 +53,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     assessment: Assessment,
     *,
     caveats: Sequence[str],
+    unused: Sequence[str] = (),
 ) -> bytes:
     """Render the page as HTML with embedded charts; the data are the rows of the table."""
     recipe = parse_published_recipe(
@@ -70,7 +80,10 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     predicted = summary.Predicted(recipe, rows, data.target[rows], predictions, fitted.threshold)
     return render_page(
         "report.html.j2",
-        things="rows",
+        thing="row",
+        unused=unused,
+        curl=format_curl(manifest, f"/models/{manifest.name}/predict"),
+        python=format_python(manifest),
         manifest=manifest,
         provenance=manifest.provenance,
         output=manifest.output,
@@ -82,7 +95,9 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         labels=summary.list_labels(manifest.evaluation, recipe.target.labels, predicted.target),
         charts=[chart for chart in charts if chart is not None],
         worst=summary.find_worst_rows(predicted, table, columns),
-        worst_columns=columns,
+        worst_columns=[
+            (feature.name, is_numeric(feature)) for feature in features if feature.name in columns
+        ],
         hidden_columns=len(importance) - len(columns),
         was_measured=measured,
         features=[describe_feature(feature) for feature in features],
@@ -171,10 +186,13 @@ def _format_range(span: Range | None) -> str:
         return ""
     if span.minimum is None or span.maximum is None:
         ends = [("from", span.minimum), ("to", span.maximum)]
-        return " ".join(
-            f"{word} {summary.format_number(end)}" for word, end in ends if end is not None
-        )
-    return f"{summary.format_number(span.minimum)} to {summary.format_number(span.maximum)}"
+        return " ".join(f"{word} {format_number(end)}" for word, end in ends if end is not None)
+    return format_range([span.minimum, span.maximum])
+
+
+def is_numeric(feature: Feature) -> bool:
+    """Return whether the cells of a column are numbers, which are aligned at the right."""
+    return feature.type in ("number", "integer")
 
 
 def render_page(template: str, **shown: object) -> bytes:
@@ -197,7 +215,17 @@ def _create_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format_number
+    environment.filters["numbers"] = format_numbers
+    environment.filters["aligned"] = align_points
+    environment.filters["count"] = format_count
+    environment.filters["duration"] = format_duration
+    environment.filters["headings"] = _find_headings
     return environment
+
+
+def _find_headings(body: str) -> list[tuple[str, str]]:
+    """Return the anchor and the title of each section of a page, in their order."""
+    return [(found[1], found[2]) for found in _HEADING.finditer(body)]
 
 
 def format_command(recipe: Recipe | ImageRecipe) -> str:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from service.predictions import label_probabilities, predict_labels
+from service.spelling import format_count
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import HEADLINES, describe_split
 from training.model.thresholds import compute_probabilities
 from training.recipe.table import ModelCard
+from training.report.numbers import align_points, format_metrics, format_numbers
 
 
 class MetricText(NamedTuple):
@@ -47,8 +49,9 @@ METRICS = {
     ),
 }
 _METRICS_WITH_UNIT = ("rmse", "mae")
+# Their size depends on the unit of the target; that of others is about one.
+_SCALED_METRICS = ("rmse", "mae", "mse", "sse")
 _CROSS = "cross_validated_"
-_LARGE = 1000
 _WORST = 10
 # Up to this number, all rows are shown.
 _SINGLE = 24
@@ -92,15 +95,8 @@ def add_unit(name: str, unit: str | None) -> str:
     return f"{name} ({unit})" if unit and unit != name else name
 
 
-def format_number(value: float) -> str:
-    """Format four significant digits, with thousands separators, and large numbers as integers."""
-    if abs(value) >= _LARGE:
-        return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
-    return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
-
-
-def describe_measured_rows(evaluation: Evaluation | None, things: str = "rows") -> str:
-    """Describe the rows, or other ``things``, that the metrics were measured on."""
+def describe_measured_rows(evaluation: Evaluation | None, thing: str = "row") -> str:
+    """Describe the rows, or other things, that the metrics were measured on."""
     if evaluation is None:
         return (
             "Not measured: the table has every possible row, so there is no test set. "
@@ -108,8 +104,8 @@ def describe_measured_rows(evaluation: Evaluation | None, things: str = "rows") 
         )
     if evaluation.part == "given":
         return (
-            f"Measured on the {evaluation.rows:,} given {things}, which may include training "
-            f"{things}; on new {things} the model may be worse."
+            f"Measured on the given {format_count(evaluation.rows, thing)}, which may include "
+            f"training {thing}s; on new {thing}s the model may be worse."
         )
     if evaluation.part == "test":
         also = (
@@ -119,14 +115,15 @@ def describe_measured_rows(evaluation: Evaluation | None, things: str = "rows") 
             else ""
         )
         rule = describe_split(evaluation)
-        return f"Measured on the held-out test set of {evaluation.rows:,} rows{rule}." + also
+        rows = format_count(evaluation.rows, "row")
+        return f"Measured on the held-out test set of {rows}{rule}.{also}"
     kind = f"{evaluation.folds}-fold cross-validation"
     if evaluation.folds == evaluation.rows:
         kind = f"leave-one-out ({kind})"
     kind += describe_split(evaluation)
     every = "" if evaluation.split and evaluation.split.by == "time" else "all "
     return (
-        f"Measured on {every}{evaluation.rows:,} rows by {kind}: "
+        f"Measured on {every}{format_count(evaluation.rows, 'row')} by {kind}: "
         "each row was predicted by a model that was not fitted on it."
     )
 
@@ -135,7 +132,11 @@ def create_tiles(evaluation: Evaluation | None, unit: str | None) -> list[Tile]:
     """Return the headline metrics; ``unit`` is that of the target."""
     lines = list_metrics(evaluation, unit)
     return [
-        Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
+        Tile(
+            line.name,
+            line.model.rstrip(),
+            f"baseline {line.baseline.rstrip()}" if line.baseline else "",
+        )
         for name in HEADLINES
         for line in lines
         if line.name.partition(" (")[0] == METRICS[name].title
@@ -146,48 +147,54 @@ def list_metrics(evaluation: Evaluation | None, unit: str | None = None) -> list
     """List every metric of the model and of the baseline; ``unit`` is that of the target."""
     if evaluation is None:
         return []
-    found, baseline = evaluation.metrics, evaluation.baseline.metrics
+    names = [name for name in METRICS if name in evaluation.metrics]
+    cells = zip(*(_format_metric(evaluation, name) for name in names), strict=True)
+    # One column after another, so that their decimal points are aligned.
+    columns = zip(*(align_points(column) for column in cells), strict=True)
     return [
         Line(
-            add_unit(text.title, unit if name in _METRICS_WITH_UNIT else None),
-            text.meaning,
-            *(
-                format_number(values[key]) if key in values else ""
-                for values, key in ((found, name), (baseline, name), (found, _CROSS + name))
-            ),
+            add_unit(METRICS[name].title, unit if name in _METRICS_WITH_UNIT else None),
+            METRICS[name].meaning,
+            *row,
         )
-        for name, text in METRICS.items()
-        if name in found
+        for name, row in zip(names, columns, strict=True)
     ]
+
+
+def _format_metric(evaluation: Evaluation, name: str) -> list[str]:
+    """Format a metric of the model, the baseline and the cross-validation with one precision."""
+    found, baseline = evaluation.metrics, evaluation.baseline.metrics
+    values = [found[name], baseline.get(name), found.get(_CROSS + name)]
+    known = [value for value in values if value is not None]
+    texts = iter((format_numbers if name in _SCALED_METRICS else format_metrics)(known))
+    return ["" if value is None else next(texts) for value in values]
 
 
 def list_intervals(output: Output) -> list[dict[str, str]]:
     """List each level of the prediction intervals with its coverage on the test set."""
     if not isinstance(output, ValueOutput) or output.interval is None:
         return []
-    interval = output.interval
-    unit = f" {output.unit}" if output.unit else ""
-    rows = []
-    for one in interval.levels:
-        ends = [
-            _format_margin(interval, margin, unit)
-            for margin in (min(one.margins), max(one.margins))
-        ]
-        rows.append(
-            {
-                "level": f"{one.level:.0%}",
-                "coverage": "" if one.coverage is None else f"{one.coverage:.1%}",
-                "width": "" if one.mean_width is None else format_number(one.mean_width),
-                "margin": " to ".join(dict.fromkeys(ends)),
-            }
-        )
-    return rows
+    levels = output.interval.levels
+    widths = iter(format_numbers([one.mean_width for one in levels if one.mean_width is not None]))
+    return [
+        {
+            "level": f"{one.level:.0%}",
+            "coverage": "" if one.coverage is None else f"{one.coverage:.1%}",
+            "width": "" if one.mean_width is None else next(widths),
+            "margin": " to ".join(dict.fromkeys(ends)),
+        }
+        for one, ends in zip(levels, _format_margins(output.interval, output.unit), strict=True)
+    ]
 
 
-def _format_margin(interval: Interval, margin: float, unit: str) -> str:
+def _format_margins(interval: Interval, unit: str | None) -> list[list[str]]:
+    """Format the narrowest and the widest margin of each level."""
+    ends = [end for one in interval.levels for end in (min(one.margins), max(one.margins))]
     if interval.scale == "value":
-        return f"± {format_number(margin)}{unit}"
-    return f"+{math.expm1(margin):.1%} -{-math.expm1(-margin):.1%}"
+        texts = [f"± {text}{f' {unit}' if unit else ''}" for text in format_numbers(ends)]
+    else:
+        texts = [f"+{math.expm1(end):.1%} -{-math.expm1(-end):.1%}" for end in ends]
+    return [texts[k : k + 2] for k in range(0, len(texts), 2)]
 
 
 def list_labels(
@@ -218,34 +225,49 @@ def find_worst_rows(
     predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
     """List the rows with the largest errors, with their cells as in the table."""
-    errors, formatted = _compute_errors(predicted)
     cells = table.frame.select(columns)
-    labels = predicted.card.target.labels
-    count = len(errors) if len(errors) <= _SINGLE else _WORST
+    shown = (_find_worst_labels if predicted.card.target.labels else _find_worst_values)(predicted)
     return [
         {
             "row": f"{table.row_number(int(predicted.rows[k])):,}",
             "cells": [cell or "" for cell in cells.row(int(predicted.rows[k]))],
-            "true": labels[int(predicted.target[k])]
-            if labels
-            else format_number(predicted.target[k]),
-            "predicted": formatted[k],
-            "error": f"{errors[k]:.0%}" if labels else format_number(errors[k]),
+            "true": true,
+            "predicted": prediction,
+            "error": error,
         }
-        for k in np.argsort(-errors, kind="stable")[:count]
+        for k, true, prediction, error in shown
     ]
 
 
-def _compute_errors(predicted: Predicted) -> tuple[Floats, list[str]]:
-    """Return the error of each prediction, and the formatted prediction."""
+def _find_worst_values(predicted: Predicted) -> list[tuple[int, str, str, str]]:
+    """Return position, true value, prediction and error; each column has one precision."""
+    value = predicted.predictions[:, 0].astype(np.float64)
+    errors = np.abs(value - predicted.target)
+    rows = _choose_worst(errors)
+    texts = (
+        format_numbers(numbers[rows].tolist()) for numbers in (predicted.target, value, errors)
+    )
+    return list(zip(rows.tolist(), *texts, strict=True))
+
+
+def _find_worst_labels(predicted: Predicted) -> list[tuple[int, str, str, str]]:
+    """Return position, true label, predicted label with its probability, and error."""
     labels = predicted.card.target.labels
-    if not labels:
-        value = predicted.predictions[:, 0].astype(np.float64)
-        return np.abs(value - predicted.target), [format_number(one) for one in value]
     probabilities = compute_probabilities(predicted.predictions)
     chosen = predict_labels(predicted.predictions, predicted.threshold)
-    formatted = [
-        f"{labels[label]} ({row[label]:.0%})"
-        for label, row in zip(chosen, probabilities, strict=True)
+    errors = 1 - label_probabilities(probabilities, predicted.target.astype(int))
+    return [
+        (
+            k,
+            labels[int(predicted.target[k])],
+            f"{labels[chosen[k]]} ({probabilities[k, chosen[k]]:.0%})",
+            f"{errors[k]:.0%}",
+        )
+        for k in _choose_worst(errors).tolist()
     ]
-    return 1 - label_probabilities(probabilities, predicted.target.astype(int)), formatted
+
+
+def _choose_worst(errors: Floats) -> Rows:
+    """Return the positions of the largest errors, or of all if there are few."""
+    count = len(errors) if len(errors) <= _SINGLE else _WORST
+    return np.argsort(-errors, kind="stable")[:count]

@@ -2,10 +2,13 @@
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
+from service.api.body import JSON, preferred_type
+from service.api.explain.bar_chart import SVG, Contributions
 from service.api.explain.target import DEFAULT_CELLS, Explanation, ExplanationOptions, Target
 from service.bundle.explanations import Additive, ScoreSum, sum_exactly
 from service.bundle.features import (
@@ -113,6 +116,36 @@ def _score_name(reasons: Additive, target: Target, row: int) -> str:
     return f"log-probability of {label!r}, less the mean over all labels"
 
 
+def describe_chart(
+    title: str, values: Mapping[str, object], explanation: Explanation, shared: Explanation
+) -> Contributions:
+    """Return what the chart of one row shows: the numbers of its explanation in JSON.
+
+    Args:
+        title: of the chart.
+        values: of the row, by feature.
+        explanation: of the row.
+        shared: the fields that all rows share.
+    """
+    return Contributions(
+        title=title,
+        quantity=str(explanation["of"]),
+        reference="the reference row" if "reference" in shared else "a row of training means",
+        base=cast("float", explanation["base"]),
+        values=values,
+        contributions=cast("dict[str, float]", explanation["contributions"]),
+        score=cast("float", explanation["score"]),
+    )
+
+
+def list_values(model_input: FeaturesInput, row: Array) -> dict[str, object]:
+    """Return the values of a row ``[features]`` as a client sends them, by feature."""
+    return {
+        feature.name: client_value(feature, number)
+        for feature, number in zip(model_input.numerical, row.tolist(), strict=True)
+    }
+
+
 def create_explanation(quantity: str, names: Sequence[str], total: ScoreSum) -> Explanation:
     """Return the explanation of one row as JSON."""
     contributions = dict(zip(names, total.contributions, strict=True))
@@ -177,14 +210,23 @@ async def explain_images(
     return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
 
 
-def require_one_image(model_input: Input | None, rows: int) -> None:
-    """Raise `InvalidRequest` if an overlay is requested for anything but one image."""
-    if not isinstance(model_input, ImageInput):
+def choose_type(accept: str, model_input: Input | None, rows: int) -> str:
+    """Return the media type of the response: JSON, or an image that explains one row or image.
+
+    Raises:
+        InvalidRequest: an image is requested that does not fit the model, or for several rows.
+    """
+    is_image = isinstance(model_input, ImageInput)
+    fitting, other = (PNG, SVG) if is_image else (SVG, PNG)
+    chosen = preferred_type(accept, (fitting, JSON))
+    if chosen is None and preferred_type(accept, (other,)):
+        explained = "an image" if is_image else "a row of a table"
         raise InvalidRequest(
-            "Accept requests an image, and the explanations of a table's rows are numbers; remove "
-            f"{PNG} from it."
+            f"The explanation of {explained} is {fitting} or JSON, and not {other}; change Accept."
         )
-    if rows != 1:
+    if chosen == fitting and rows != 1:
+        things = "images" if is_image else "rows"
         raise InvalidRequest(
-            f"The response is one image, and {rows} were sent; send one, or request JSON."
+            f"The response is one image, and {rows} {things} were sent; send one, or request JSON."
         )
+    return chosen or JSON

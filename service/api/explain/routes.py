@@ -7,10 +7,18 @@ from time import perf_counter
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compress, preferred_type
-from service.api.explain.attributions import PNG, explain_images, explain_rows, require_one_image
+from service.api.body import HEAD, JSON, RequestHead, compress
+from service.api.explain.attributions import (
+    PNG,
+    choose_type,
+    describe_chart,
+    explain_images,
+    explain_rows,
+    list_values,
+)
+from service.api.explain.bar_chart import SVG, SVG_HEADERS, draw_contributions
 from service.api.explain.columns import explain_columns
-from service.api.explain.target import choose_target, read_explanation_options
+from service.api.explain.target import Explanation, choose_target, read_explanation_options
 from service.api.inference import Failure, Inference
 from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
@@ -19,15 +27,19 @@ from service.api.native.schemas import documented_body
 from service.api.routing import add_model_routes
 from service.api.schemas import ANY_MODEL, FILE, PREDICTION_ERRORS, json_content, predicts, refer
 from service.bundle.features import FeaturesInput
+from service.codecs.endpoint import Endpoint
+from service.engine.tensors import Arrays
 from service.errors import InvalidRequest
 from service.imaging.overlay import draw_overlay
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.spelling import format_count
 
 _EXPLAINED = json_content(refer("ExplanationOfAnyModel"))
 # Tables are predicted, not explained.
 _EXPLAIN = documented_body({}) | {
-    "responses": PREDICTION_ERRORS | predicts(_EXPLAINED | {PNG: {"schema": FILE}}, timed=False)
+    "responses": PREDICTION_ERRORS
+    | predicts(_EXPLAINED | {SVG: {"schema": FILE}, PNG: {"schema": FILE}}, timed=False)
 }
 
 
@@ -82,9 +94,8 @@ class Explainer:
                 f"Model {endpoint.name!r} has no explanations: it reads free text, which has no "
                 "typical value to compare with. Use predict."
             )
-        as_image = preferred_type(request.headers.get("accept", ""), (PNG, JSON)) == PNG
-        if as_image:
-            require_one_image(None if manifest is None else manifest.input, len(inputs[0]))
+        model_input = None if manifest is None else manifest.input
+        media_type = choose_type(request.headers.get("accept", ""), model_input, len(inputs[0]))
         outputs = (await model.predict(inputs)).outputs
         scores = outputs[0]
         if manifest is None:
@@ -98,10 +109,13 @@ class Explainer:
                 found = await explain_images(model, inputs[0], scores, target, options)
         explanations, shared_fields = found
         headers = {"x-model-version": model.version}
-        if as_image:
-            drops = np.array(explanations[0]["drops"])
-            content = await asyncio.to_thread(draw_overlay, inputs[0][0], drops)
-            return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
+        if media_type != JSON:
+            draw = partial(_draw, endpoint, inputs, explanations[0], shared_fields)
+            content = await asyncio.to_thread(draw)
+            quotas.hold_bytes(len(content))
+            fixed = SVG_HEADERS if media_type == SVG else {}
+            headers |= {"vary": "accept", **fixed}
+            return Response(content, headers=headers, media_type=media_type)
         response = inference.context
         fields = {
             row: {**response.fields.get(row, {}), "explanation": explanation}
@@ -124,9 +138,26 @@ class Explainer:
         limit = self._settings.max_explained_rows
         if rows > limit:
             raise InvalidRequest(
-                f"An explanation takes at most {limit} rows, got {rows}; send fewer; the "
-                "operator can raise ONWARD_MAX_EXPLAINED_ROWS."
+                f"An explanation takes at most {format_count(limit, 'row')}, got {rows}; send "
+                "fewer; the operator can raise ONWARD_MAX_EXPLAINED_ROWS."
             )
+
+
+def _draw(
+    endpoint: Endpoint, inputs: Arrays, explanation: Explanation, shared: Explanation
+) -> bytes:
+    """Draw the explanation of one image as PNG, or of one row as SVG."""
+    manifest = endpoint.manifest
+    if manifest is None:
+        values = {
+            spec.name: array.ravel()[0].item()
+            for spec, array in zip(endpoint.inputs, inputs, strict=True)
+        }
+        return draw_contributions(describe_chart(endpoint.name, values, explanation, shared))
+    if isinstance(manifest.input, FeaturesInput):
+        values = list_values(manifest.input, inputs[0][0])
+        return draw_contributions(describe_chart(manifest.title, values, explanation, shared))
+    return draw_overlay(inputs[0][0], np.array(explanation["drops"]))
 
 
 def explain_router(explainer: Explainer) -> APIRouter:

@@ -29,7 +29,7 @@ from service.codecs.texts import TextCodec
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.spelling import closest_name
+from service.spelling import closest_name, format_count
 from service.values import format_value, join_values, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
@@ -430,7 +430,7 @@ def _split_rows(array: Array, spec: TensorSpec, count: int, *, whole: bool) -> I
     if not has_rows:
         raise InvalidRequest(
             f"Output {spec.name!r} has the shape {list(array.shape)}, not one value for each of "
-            f"{count} instances; send 'inputs' instead of 'instances'."
+            f"{format_count(count, 'instance')}; send 'inputs' instead of 'instances'."
         )
     rows: Iterable[object] = _to_json(array, spec)
     return rows

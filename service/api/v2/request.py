@@ -28,6 +28,7 @@ from service.codecs.tensors import (
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
+from service.spelling import format_count
 from service.values import format_value, is_number, prefix_row, suggestion
 
 # KServe's client repeats the model's name, which the path has too.
@@ -203,7 +204,7 @@ class InputReader:
         if len(files) != count:
             found = f"more than {count}" if len(files) > count else str(len(files))
             raise InvalidRequest(
-                f"Input {spec.name!r}: {found} images were sent, and its shape holds {count}."
+                f"Input {spec.name!r}: its shape holds {format_count(count, 'image')}, got {found}."
             )
         return codec.decode(files, _ELEMENT_PREFIX)
 

@@ -356,6 +356,8 @@ def test_numbers_are_explained_compared_with_zero(models: Path, start: StartApp)
     client = start()
 
     response = client.post("/models/product/explain", json={"a": 3.0, "b": 4.0}).json()
+    svg = {"accept": "image/svg+xml"}
+    image = client.post("/models/product/explain", json={"a": 3.0, "b": 4.0}, headers=svg)
     named = client.post("/models/classifier/explain?label=low", json=[{"a": 1, "b": 2}] * 2)
 
     assert response["y"] == 12
@@ -370,6 +372,8 @@ def test_numbers_are_explained_compared_with_zero(models: Path, start: StartApp)
         explanation = row["explanation"]
         assert explanation["of"] == "probability of 'low'"
         assert explanation["score"] == pytest.approx(row["probabilities"]["low"])
+    for title in ("base: 0.0", "a = 3: 6.0", "b = 4: 6.0", "result: 12.0"):
+        assert f"<title>{title}</title>" in image.text
 
 
 def test_a_graph_of_strings_says_why_it_has_no_explanations(models: Path, start: StartApp) -> None:

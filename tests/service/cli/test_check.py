@@ -1,9 +1,12 @@
 """``onward check``: every version of a folder passes its self-test, or the reason is printed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.models import publish_admission, publish_bare, publish_price, sum_and_difference
-from tests.processes import run_command, run_here
+from tests.processes import ROOT, run_command, run_here
 
 
 def check(*options: str) -> tuple[int, str, str]:
@@ -53,3 +56,21 @@ def test_an_empty_folder_and_a_missing_folder_fail(tmp_path: Path) -> None:
     assert (empty[0], missing[0]) == (1, 2)
     assert "holds no model" in empty[1]
     assert "does not exist" in missing[2]
+
+
+def test_a_reader_that_stops_reading_ends_the_command_quietly(models: Path) -> None:
+    """With ``| head``, there is no traceback."""
+    publish_price(models)
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with os.fdopen(writing, "wb") as closed:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", "check", str(models)],
+            cwd=ROOT,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -49,7 +49,7 @@ _EARLY = [f"{k % 12 + 1}/{k % 7 + 1}/2013" for k in range(40)]
             [*_MANY, "soon", "soon", "-"],
             "DD.MM.YYYY",
             3,
-            "dates, read as DD.MM.YYYY; 3 cells are no dates ('soon', '-'), read as missing values",
+            "dates, read as DD.MM.YYYY; no dates: 3 cells ('soon', '-'), read as missing values",
         ),
         (
             _EARLY,

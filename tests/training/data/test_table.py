@@ -77,7 +77,7 @@ def test_missing_cells_need_an_optional_feature() -> None:
     """Missing values of a required feature are rejected."""
     table = _table(age=["36", None, None])
 
-    with pytest.raises(DataError, match=r"row 2: 'age' is empty \(2 rows"):
+    with pytest.raises(DataError, match=r"row 2: 'age' has 2 empty cells"):
         encode_features(
             table, learn_columns(table, [Feature(name="age", type="number")], _EVERYTHING)
         )
@@ -136,7 +136,7 @@ def test_the_error_for_an_unknown_column_lists_the_columns() -> None:
 
 def test_the_rows_of_a_recipe_must_have_equal_lengths() -> None:
     """The message has the number of the row."""
-    with pytest.raises(DataError, match="row 2 has 1 cells, not 2"):
+    with pytest.raises(DataError, match="row 2 has 1 cell, not 2"):
         table_from_rows([[1, 2], [3]], ["x", "y"])
 
 

@@ -87,15 +87,19 @@ def test_the_explanation_contains_the_image_on_request(models: Path, start: Star
     assert again["probabilities"] == shown.json()["probabilities"]
 
 
-def test_an_image_of_a_tables_explanation_is_rejected(models: Path, start: StartApp) -> None:
-    """The explanations of rows are numbers."""
+def test_the_other_kind_of_image_is_rejected(models: Path, start: StartApp) -> None:
+    """The image of a row is SVG, and that of an image PNG."""
     publish_price(models)
+    published(models)
+    client = start()
 
-    headers = {"accept": "image/png"}
-    response = start().post("/models/price/explain", json={"size": 1}, headers=headers)
+    row = client.post("/models/price/explain", json={"size": 1}, headers={"accept": "image/png"})
+    headers = {"content-type": "image/png", "accept": "image/svg+xml"}
+    image = client.post("/models/ink/explain", content=drawing(), headers=headers)
 
-    assert response.status_code == 400
-    assert "are numbers" in response.json()["error"]
+    assert row.status_code == image.status_code == 400
+    assert "a row of a table is image/svg+xml or JSON" in row.json()["error"]
+    assert "an image is image/png or JSON" in image.json()["error"]
 
 
 def test_one_overlay_of_two_images_is_rejected(models: Path, start: StartApp) -> None:
@@ -108,7 +112,7 @@ def test_one_overlay_of_two_images_is_rejected(models: Path, start: StartApp) ->
     numbers = client.post("/models/ink/explain", json=body)
 
     assert overlay.status_code == 400
-    assert "2 were sent" in overlay.json()["error"]
+    assert "2 images were sent" in overlay.json()["error"]
     assert len(numbers.json()["predictions"]) == 2
 
 

@@ -95,7 +95,7 @@ def test_a_raw_body_is_one_image(client: httpx.Client) -> None:
     [
         (request_of([1], "BYTES", ["JVBERi0xLjQ="]), "Element 0: This is a PDF document"),
         (request_of([1], "BYTES", ["%%"]), "Element 0: Its text is not base64"),
-        (request_of([2], "BYTES", ["JVBERi0xLjQ="]), "1 images were sent, and its shape holds 2"),
+        (request_of([2], "BYTES", ["JVBERi0xLjQ="]), "its shape holds 2 images, got 1"),
         (request_of([0], "BYTES", []), "BYTES are files of images, so send [how many]"),
         (request_of([1, 3], "BYTES", ["", "", ""]), "so send [how many]"),
         (

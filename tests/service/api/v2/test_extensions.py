@@ -75,7 +75,7 @@ def test_a_raw_body_determines_a_dynamic_axis_and_a_raw_string_is_whole(
 @pytest.mark.parametrize(
     ("model", "content", "sentence"),
     [
-        ("admission", b"1234567", "7 bytes were sent, FP32 [1, 2] takes 8"),
+        ("admission", b"1234567", "FP32 [1, 2] takes 8 bytes, got 7"),
         ("simple", bytes(128), "a model with one input; 'simple' has 2"),
         ("pairs", bytes(4), "a raw request does not state the lengths"),
     ],

@@ -120,7 +120,7 @@ def binary(size: object, **changes: object) -> bytes:
 
 
 BINARIES: list[tuple[bytes, bytes, str | None, str]] = [
-    (binary(63), BYTES, None, "63 bytes were sent, INT32 [1, 16] takes 64"),
+    (binary(63), BYTES, None, "INT32 [1, 16] takes 64 bytes, got 63"),
     (binary(64), BYTES[:-1], None, "the body has 63 bytes left"),
     (binary(64), BYTES + b"!", None, "1 bytes of the body belong to no input"),
     (binary(-64), BYTES, None, "not a number of bytes"),

@@ -155,7 +155,7 @@ WRONG_SLOTS: list[tuple[dict[str, object], str]] = [
     ({"region": 7, "byte_size": 64}, "is 7, not a name"),
     ({"region": "values", "byte_size": 64, "offset": 65}, "are outside of it"),
     ({"region": "values", "byte_size": 2**62, "offset": 2**62}, "are outside of it"),
-    ({"region": "values", "byte_size": 60}, "60 bytes were sent, INT32 [1, 16] takes 64"),
+    ({"region": "values", "byte_size": 60}, "INT32 [1, 16] takes 64 bytes, got 60"),
     ({"region": "values", "byte_size": 64, "binary": 64}, "has both binary_data_size and shared"),
 ]
 
