@@ -12,7 +12,8 @@ from nbclient import NotebookClient
 
 from service.client import __all__ as public
 from tests.conftest import ShippedClient
-from tests.test_documentation import ROOT, as_printed, blocks
+from tests.pages import ROOT, blocks
+from tests.test_documentation import as_printed
 
 PAGE = "docs/client.md"
 NOTEBOOK = ROOT / "docs" / "client.ipynb"
