@@ -13,7 +13,8 @@ export function detectDialect(text) {
   const sample = text.slice(0, SAMPLE);
   const lineEnd = sample.includes("\n") || !sample.includes("\r") ? "\n" : "\r";
   const lines = lineEnd === "\r" ? sample.replaceAll("\r", "\n") : sample;
-  const separator = HEADER_END.exec(lines)?.[1] ?? mostFrequent(lines.slice(0, lines.indexOf("\n")));
+  const separator =
+    HEADER_END.exec(lines)?.[1] ?? mostFrequent(lines.slice(0, lines.indexOf("\n")));
   const quote = findQuote(lines);
   // A backslash escapes a quote that does not end its cell.
   const escapes = new RegExp(`\\\\${quote}[^${SEPARATORS}\\r\\n${quote}]`).test(lines);
@@ -61,7 +62,8 @@ export class RecordSplitter {
       // The line end of the last record may be missing.
       if (stop === -1 && !end) break;
       const record = all.slice(start, stop === -1 ? all.length : stop);
-      if (record !== "" && record !== "\r") records.push(record.endsWith("\r") ? record.slice(0, -1) : record);
+      if (record !== "" && record !== "\r")
+        records.push(record.endsWith("\r") ? record.slice(0, -1) : record);
       start = stop === -1 ? all.length : stop + 1;
     }
     this.#rest = all.slice(start);
@@ -105,7 +107,8 @@ function findCellEnd(text, start, { separator, quote, escape }) {
         position += 2;
         continue;
       }
-      if (next === undefined || next === separator || next === "\n" || next === "\r") return position;
+      if (next === undefined || next === separator || next === "\n" || next === "\r")
+        return position;
     }
     position += 1;
   }

@@ -7,9 +7,24 @@ import { el, newId } from "./dom.js";
  * `title`, `button` and `note` are its texts, `accept` the types of the file chooser, `multiple`
  * whether it takes several files, `extra` more controls; `onFiles` gets an array of files.
  */
-export function createDropZone({ title, button, note, accept, multiple = false, extra = [], onFiles }) {
+export function createDropZone({
+  title,
+  button,
+  note,
+  accept,
+  multiple = false,
+  extra = [],
+  onFiles,
+}) {
   const noteId = newId("note");
-  const input = el("input", { type: "file", accept, multiple, class: "offscreen", tabindex: "-1", "aria-hidden": "true" });
+  const input = el("input", {
+    type: "file",
+    accept,
+    multiple,
+    class: "offscreen",
+    tabindex: "-1",
+    "aria-hidden": "true",
+  });
   const choose = el(
     "button",
     { type: "button", class: "primary", "aria-describedby": noteId, onclick: () => input.click() },

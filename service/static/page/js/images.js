@@ -15,19 +15,23 @@ const THUMBNAIL_SIDE = 96;
 const PARALLEL = 2;
 // The formats of the service; browsers know no type for some of them.
 const ACCEPTED = "image/*,.pnm,.ppm,.pgm,.pbm,.tif,.tiff,.jp2,.j2k,.avif,.ico,.bmp,.webp";
+const FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000";
 const BINARY = "application/octet-stream";
 
 /**
- * Create the panel. `onRequest` gets `{path, contentType, file}` of the selected image, `onResponse`
- * its prediction; `signal` aborts when the panel is removed.
+ * Create the panel. `onRequest` gets `{path, contentType, file}` of the selected image and
+ * `onResponse` its prediction; `signal` aborts when the panel is removed.
  */
-export function createImagePanel(model, { onRequest = () => {}, onResponse = () => {}, signal } = {}) {
+export function createImagePanel(
+  model,
+  { onRequest = () => {}, onResponse = () => {}, signal } = {},
+) {
   const files = createFileViews(model, { onRequest, onResponse });
   const camera = createCameraButton(files.add);
   const zone = createDropZone({
     title: "Drop images here, or paste one",
     button: "Choose images",
-    note: `PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000 in any size; ${describeInput(model)}`,
+    note: `${FORMATS} in any size; ${describeInput(model)}`,
     accept: ACCEPTED,
     multiple: true,
     extra: camera,
@@ -55,9 +59,16 @@ function describeInput({ image }) {
   return `the service fits them to ${image.width} × ${image.height} pixels.`;
 }
 
-/** A button that takes a photograph on phones; views.css hides it where there is no touch screen. */
+/** A button that takes a photograph; views.css hides it where there is no touch screen. */
 function createCameraButton(onFiles) {
-  const input = el("input", { type: "file", accept: "image/*", capture: "environment", class: "offscreen", tabindex: "-1", "aria-hidden": "true" });
+  const input = el("input", {
+    type: "file",
+    accept: "image/*",
+    capture: "environment",
+    class: "offscreen",
+    tabindex: "-1",
+    "aria-hidden": "true",
+  });
   input.addEventListener("change", () => {
     const files = [...input.files];
     input.value = "";
@@ -78,7 +89,7 @@ function acceptPastes(panel, onFiles, signal) {
   document.addEventListener("paste", paste, { signal });
 }
 
-/** The files with their predictions: the selected one in detail, and a list if there are several. */
+/** The files with their predictions: the selected one in detail, and a list of several. */
 function createFileViews(model, { onRequest, onResponse }) {
   const status = el("p", { class: "offscreen", role: "status" });
   const detail = el("div", { class: "image-detail" });
@@ -145,12 +156,20 @@ function createItem(file, select) {
   const thumbnail = el("canvas", { class: "thumbnail", "aria-hidden": "true" });
   item.text = el("span", { class: "image-tile-text" }, "Waiting…");
   const name = el("span", { class: "image-tile-name" }, file.name);
-  item.button = el("button", { type: "button", class: "image-tile", "aria-pressed": "false", onclick: () => select(item) },
-    thumbnail, name, item.text);
+  item.button = el(
+    "button",
+    { type: "button", class: "image-tile", "aria-pressed": "false", onclick: () => select(item) },
+    thumbnail,
+    name,
+    item.text,
+  );
   item.tile = el("li", {}, item.button);
   item.drawThumbnail = async () => {
     const isDrawn = await drawFile(thumbnail, file, THUMBNAIL_SIDE);
-    if (!isDrawn) thumbnail.replaceWith(el("span", { class: "thumbnail placeholder", "aria-hidden": "true" }, extension(file)));
+    if (!isDrawn)
+      thumbnail.replaceWith(
+        el("span", { class: "thumbnail placeholder", "aria-hidden": "true" }, extension(file)),
+      );
   };
   return item;
 }
@@ -175,7 +194,9 @@ async function predictItem(item, path) {
 function summarize({ state, prediction, error }) {
   if (state === "failed") return error;
   if (prediction.label === undefined) {
-    return prediction.value === undefined ? "predicted" : `${prediction.value} ${prediction.unit ?? ""}`.trim();
+    return prediction.value === undefined
+      ? "predicted"
+      : `${prediction.value} ${prediction.unit ?? ""}`.trim();
   }
   return prediction.probability === undefined
     ? prediction.label
@@ -191,10 +212,28 @@ function renderDetail(detail, item, model, occlusion) {
   if (detail.dataset.file !== item.file.name || detail.item !== item) {
     detail.dataset.file = item.file.name;
     detail.item = item;
-    const canvas = el("canvas", { class: "preview", role: "img", "aria-label": `Preview of ${item.file.name}` });
-    const figure = el("figure", { class: "image-figure" }, canvas,
-      el("figcaption", {}, el("span", { class: "file-name" }, item.file.name), ` · ${formatBytes(item.file.size)}`));
-    replace(detail, figure, el("div", { class: "image-outcome" }), el("div", { class: "image-why" }));
+    const canvas = el("canvas", {
+      class: "preview",
+      role: "img",
+      "aria-label": `Preview of ${item.file.name}`,
+    });
+    const figure = el(
+      "figure",
+      { class: "image-figure" },
+      canvas,
+      el(
+        "figcaption",
+        {},
+        el("span", { class: "file-name" }, item.file.name),
+        ` · ${formatBytes(item.file.size)}`,
+      ),
+    );
+    replace(
+      detail,
+      figure,
+      el("div", { class: "image-outcome" }),
+      el("div", { class: "image-why" }),
+    );
     void drawFile(canvas, item.file, PREVIEW_SIDE).then((isDrawn) => {
       if (!isDrawn) canvas.replaceWith(createPlaceholder(item.file));
     });
@@ -202,7 +241,8 @@ function renderDetail(detail, item, model, occlusion) {
   }
   const outcome = detail.querySelector(".image-outcome");
   if (item.state === "waiting") replace(outcome, el("p", { class: "soft" }, "Predicting…"));
-  else if (item.state === "failed") replace(outcome, el("p", { class: "error", role: "alert" }, item.error));
+  else if (item.state === "failed")
+    replace(outcome, el("p", { class: "error", role: "alert" }, item.error));
   else {
     const container = el("div");
     renderPrediction(container, item.prediction, model);

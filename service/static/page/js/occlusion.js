@@ -39,7 +39,10 @@ export function createOcclusionMap(model) {
     controller = new AbortController();
     const { signal } = controller;
     const current = image;
-    const query = new URLSearchParams({ image: "true", resolution: limitCells(model, options.cells) });
+    const query = new URLSearchParams({
+      image: "true",
+      resolution: limitCells(model, options.cells),
+    });
     if (options.label !== "") query.set("label", options.label);
     setBusy(element, true);
     try {
@@ -50,7 +53,11 @@ export function createOcclusionMap(model) {
       if (image === current) await renderMap(element, explained, { model, labels, options, show });
     } catch (error) {
       if (error.name !== "AbortError") {
-        replace(element, el("p", { class: "error", role: "alert" }, error.message), createButton("Try again"));
+        replace(
+          element,
+          el("p", { class: "error", role: "alert" }, error.message),
+          createButton("Try again"),
+        );
       }
     } finally {
       if (!signal.aborted) setBusy(element, false);
@@ -79,14 +86,21 @@ function setBusy(element, isBusy) {
 
 async function renderMap(element, explained, { labels, options, show }) {
   const { drops, of, score, image } = explained.explanation;
-  const focused = element.contains(document.activeElement) ? document.activeElement.dataset.control ?? "map" : null;
+  const focused = element.contains(document.activeElement)
+    ? (document.activeElement.dataset.control ?? "map")
+    : null;
   const base = el("canvas", { class: "occlusion-base", "aria-hidden": "true" });
   const overlay = el("canvas", { class: "occlusion-overlay", "aria-hidden": "true" });
   const blob = decodeBase64(image, "image/png");
   await drawFile(base, blob, SIDE, { sharp: true });
   drawDrops(overlay, drops, base);
   const summary = summarize(drops, of);
-  const picture = el("div", { class: "occlusion-image", role: "img", "aria-label": `Occlusion map. ${summary}` }, base, overlay);
+  const picture = el(
+    "div",
+    { class: "occlusion-image", role: "img", "aria-label": `Occlusion map. ${summary}` },
+    base,
+    overlay,
+  );
   replace(
     element,
     el("h3", { tabindex: "-1", dataset: { control: "map" } }, "Which parts matter"),
@@ -100,7 +114,12 @@ async function renderMap(element, explained, { labels, options, show }) {
         el("p", {}, `The ${of} is ${formatScore(score, of)}. ${summary}`),
         createLegend(drops, of),
         createControls({ labels, options, overlay, show }),
-        el("details", {}, el("summary", {}, "How this is computed"), el("p", {}, explained.meaning)),
+        el(
+          "details",
+          {},
+          el("summary", {}, "How this is computed"),
+          el("p", {}, explained.meaning),
+        ),
       ),
     ),
   );
@@ -108,7 +127,16 @@ async function renderMap(element, explained, { labels, options, show }) {
 }
 
 function createControls({ labels, options, overlay, show }) {
-  const opacity = el("input", { type: "range", class: "slider", min: "0", max: "100", step: "5", id: newId("opacity"), value: String(options.opacity), dataset: { control: "opacity" } });
+  const opacity = el("input", {
+    type: "range",
+    class: "slider",
+    min: "0",
+    max: "100",
+    step: "5",
+    id: newId("opacity"),
+    value: String(options.opacity),
+    dataset: { control: "opacity" },
+  });
   const showOpacity = () => {
     overlay.style.opacity = String(options.opacity / 100);
     // style.css fills the slider up to this share.
@@ -119,16 +147,25 @@ function createControls({ labels, options, overlay, show }) {
     showOpacity();
   });
   showOpacity();
-  const grid = el("select", { id: newId("grid"), value: String(options.cells), dataset: { control: "grid" } },
-    GRIDS.map(({ cells, title }) => el("option", { value: cells }, `${title} (${cells} × ${cells})`)));
+  const grid = el(
+    "select",
+    { id: newId("grid"), value: String(options.cells), dataset: { control: "grid" } },
+    GRIDS.map(({ cells, title }) =>
+      el("option", { value: cells }, `${title} (${cells} × ${cells})`),
+    ),
+  );
   grid.addEventListener("change", () => {
     options.cells = Number(grid.value);
     void show();
   });
   const controls = [field("Opacity of the colors", opacity), field("Grid", grid)];
   if (labels.length > 1) {
-    const label = el("select", { id: newId("label"), value: options.label, dataset: { control: "label" } },
-      el("option", { value: "" }, "the predicted class"), labels.map((name) => el("option", { value: name }, name)));
+    const label = el(
+      "select",
+      { id: newId("label"), value: options.label, dataset: { control: "label" } },
+      el("option", { value: "" }, "the predicted class"),
+      labels.map((name) => el("option", { value: name }, name)),
+    );
     label.addEventListener("change", () => {
       options.label = label.value;
       void show();
@@ -142,7 +179,7 @@ function field(title, control) {
   return el("div", { class: "field" }, el("label", { for: control.id }, title), control);
 }
 
-/** Draw the drops in colors, as opaque as they are large; the grid is smoothed to the image's size. */
+/** Draw the drops in colors, as opaque as they are large, and smoothed to the image's size. */
 function drawDrops(canvas, drops, { width, height }) {
   const [rows, columns] = [drops.length, drops[0].length];
   const greatest = greatestDrop(drops);
@@ -185,7 +222,8 @@ function createLegend(drops, of) {
 function summarize(drops, of) {
   const cells = drops.flat();
   const largest = Math.max(...cells);
-  if (largest <= NEGLIGIBLE * greatestDrop(drops)) return "Covering any part of the image does not lower it.";
+  if (largest <= NEGLIGIBLE * greatestDrop(drops))
+    return "Covering any part of the image does not lower it.";
   const cell = cells.indexOf(largest);
   const across = position(cell % drops[0].length, drops[0].length, ["left", "", "right"]);
   const down = position(Math.floor(cell / drops[0].length), drops.length, ["top", "", "bottom"]);

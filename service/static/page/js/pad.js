@@ -38,7 +38,9 @@ export function createPad(model, { onRequest = () => {}, onResponse = () => {} }
   const help = el(
     "p",
     { class: "soft pad-help", id: newId("pad-help") },
-    "Draw one digit with a finger, a pen or the mouse. With the keyboard: the arrow keys move the cursor, Space sets the pen down and lifts it, Ctrl+Z undoes.",
+    "Draw one digit with a finger, a pen or the mouse. ",
+    "With the keyboard: the arrow keys move the cursor, ",
+    "Space sets the pen down and lifts it, Ctrl+Z undoes.",
   );
   // Without a rule of its own, a model expects the ink that its background leaves.
   const isLightInk = model.image.normalize !== "digit" && background < 128;
@@ -48,7 +50,11 @@ export function createPad(model, { onRequest = () => {}, onResponse = () => {} }
     describedBy: help.id,
     onChange: () => requests.schedule(),
   });
-  const seen = el("canvas", { class: "pad-seen-image", role: "img", "aria-label": "The drawing as the model receives it" });
+  const seen = el("canvas", {
+    class: "pad-seen-image",
+    role: "img",
+    "aria-label": "The drawing as the model receives it",
+  });
   const outcome = el("div", { class: "pad-outcome" });
   const announcement = el("p", { class: "offscreen", role: "status" });
   const occlusion = createOcclusionMap(model);
@@ -65,8 +71,12 @@ export function createPad(model, { onRequest = () => {}, onResponse = () => {} }
       { class: "pad-layout" },
       el("div", { class: "pad-draw" }, sheet.element, createButtons(sheet)),
       help,
-      el("figure", { class: "pad-seen" }, seen,
-        el("figcaption", {}, `What the model receives: ${width} × ${height} pixels`)),
+      el(
+        "figure",
+        { class: "pad-seen" },
+        seen,
+        el("figcaption", {}, `What the model receives: ${width} × ${height} pixels`),
+      ),
       outcome,
       why,
     ),
@@ -79,7 +89,13 @@ export function createPad(model, { onRequest = () => {}, onResponse = () => {} }
 
 function createButtons(sheet) {
   const button = (text, onclick) => el("button", { type: "button", onclick }, text);
-  return el("div", { class: "pad-buttons" }, button("Undo", sheet.undo), button("Clear", sheet.clear), button("Save", () => save(sheet)));
+  return el(
+    "div",
+    { class: "pad-buttons" },
+    button("Undo", sheet.undo),
+    button("Clear", sheet.clear),
+    button("Save", () => save(sheet)),
+  );
 }
 
 /** Save the file of the drawing, as the request sends it. */
@@ -138,7 +154,10 @@ async function showDrawing(shown, file, signal) {
     return (await post(`${model.path}/${path}`, file, { headers, signal })).json();
   };
   // The coarsest grid, since only the image is needed.
-  const [prediction, { explanation }] = await Promise.all([send("predict"), send("explain?image=true&resolution=2")]);
+  const [prediction, { explanation }] = await Promise.all([
+    send("predict"),
+    send("explain?image=true&resolution=2"),
+  ]);
   if (signal.aborted) return null;
   renderDigits(outcome, prediction, model);
   replace(shown.why, occlusion.offer(file, PNG));
@@ -161,8 +180,15 @@ function renderDigits(container, prediction, model) {
       el("span", { class: "bar-value" }, formatShare(share)),
     );
   });
-  const list = el("div", { class: "bars", role: "list", "aria-label": "Class probabilities" }, bars);
-  replace(container, el("div", { class: "pad-prediction" }, renderHeadline(prediction, model), list));
+  const list = el(
+    "div",
+    { class: "bars", role: "list", "aria-label": "Class probabilities" },
+    bars,
+  );
+  replace(
+    container,
+    el("div", { class: "pad-prediction" }, renderHeadline(prediction, model), list),
+  );
 }
 
 /** Announce a prediction once the drawing has not changed for a while. */

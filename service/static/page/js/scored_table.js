@@ -54,7 +54,8 @@ export class CsvTable {
     }
     // The column of errors is the last one, and usually empty.
     const mayFail = !record.endsWith(this.#dialect.separator);
-    if (mayFail && splitRecord(record, this.#dialect).at(-1) !== "") this.failed.push(this.rows.length);
+    if (mayFail && splitRecord(record, this.#dialect).at(-1) !== "")
+      this.failed.push(this.rows.length);
     this.rows.push(record);
   }
 }
@@ -139,7 +140,9 @@ function readInput(line, features) {
     return { line };
   }
   if (Array.isArray(row)) {
-    return Object.fromEntries(row.map((value, k) => [features[k] ?? `value ${k + 1}`, toText(value)]));
+    return Object.fromEntries(
+      row.map((value, k) => [features[k] ?? `value ${k + 1}`, toText(value)]),
+    );
   }
   if (row === null || typeof row !== "object") return { line };
   return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, toText(value)]));
@@ -148,7 +151,8 @@ function readInput(line, features) {
 /** The cells of a prediction, with the names of the columns of CSV. */
 function flatten({ probabilities = {}, interval, warnings, code: _, details: __, ...prediction }) {
   const cells = Object.entries(prediction);
-  for (const [label, share] of Object.entries(probabilities)) cells.push([`probability_${label}`, share]);
+  for (const [label, share] of Object.entries(probabilities))
+    cells.push([`probability_${label}`, share]);
   if (interval) cells.push(["interval_low", interval.low], ["interval_high", interval.high]);
   if (warnings) cells.push(["warnings", warnings.join(" ")]);
   return Object.fromEntries(cells.map(([name, value]) => [name, toText(value)]));

@@ -11,8 +11,8 @@ const FINE_STEP = 1 / 80;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /**
- * Create a sheet. `side` is that of its file in pixels, `isLightInk` its polarity, `describedBy` the id of its instructions; `onChange`
- * is called after each change.
+ * Create a sheet. `side` is that of its file in pixels, `isLightInk` its polarity, `describedBy` the
+ * id of its instructions; `onChange` is called after each change.
  *
  * Strokes are arrays of points `[x, y]` from 0 to 1.
  */

@@ -5,7 +5,7 @@ import { readNumber } from "./csv.js";
 import { clear, el, newId, replace } from "./dom.js";
 import { acceptDrops, createDropZone } from "./drop.js";
 import { createExampleTable } from "./example_table.js";
-import { formatBytes, formatCount } from "./format.js";
+import { formatBytes, formatCount, formatNumber } from "./format.js";
 
 const PAGE_ROWS = 100;
 const FILTER_MS = 200;
@@ -50,7 +50,9 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     onRequest(body === undefined ? { path, contentType, file } : { path, contentType, body });
     worker = new Worker(new URL("./table_worker.js", import.meta.url), { type: "module" });
     worker.addEventListener("message", ({ data }) => listeners[data.type]?.(data, file));
-    worker.addEventListener("error", () => listeners.failed({ message: "This browser cannot show the table." }));
+    worker.addEventListener("error", () =>
+      listeners.failed({ message: "This browser cannot show the table." }),
+    );
     worker.postMessage({ type: "score", url: absoluteUrl(path), file, contentType, features });
   };
   const listeners = {
@@ -68,8 +70,11 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
       const failed = errors > 0 ? `, ${formatCount(errors, "error")}` : ", no errors";
       showStatus(status, `${formatCount(count, "row")}${failed}`, errors > 0 ? "warning" : "done");
       download = URL.createObjectURL(blob);
-      const link = el("a", { class: "button-link", href: download, download: scoredName(file.name, blob.type) },
-        `Download (${formatBytes(blob.size)})`);
+      const link = el(
+        "a",
+        { class: "button-link", href: download, download: scoredName(file.name, blob.type) },
+        `Download (${formatBytes(blob.size)})`,
+      );
       replace(result, createViewer({ worker, columns, count, errors, link, name: file.name }));
     },
   };
@@ -84,7 +89,9 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     title: "Drop a table here",
     button: "Choose a file",
     note: "CSV, newline-delimited JSON, Parquet, Arrow or Excel",
-    accept: Object.keys(TYPES).map((extension) => `.${extension}`).join(","),
+    accept: Object.keys(TYPES)
+      .map((extension) => `.${extension}`)
+      .join(","),
     onFiles,
   });
   const panel = el(
@@ -127,8 +134,11 @@ function createExampleLink(model, begin) {
     "p",
     { class: "soft" },
     "No table at hand? ",
-    el("button", { type: "button", class: "link", onclick: () => begin(file(), TYPES.csv, text) },
-      "Score an example table"),
+    el(
+      "button",
+      { type: "button", class: "link", onclick: () => begin(file(), TYPES.csv, text) },
+      "Score an example table",
+    ),
   );
 }
 
@@ -163,7 +173,9 @@ function createViewer({ worker: source, columns, count, errors, link, name }) {
     renderHead(head, layout, view, sortBy);
     arrange();
   };
-  const pager = createPager({ onTurn: (step) => turnTo(step === null ? Infinity : step === 0 ? 0 : start + step * PAGE_ROWS) });
+  const pager = createPager({
+    onTurn: (step) => turnTo(step === null ? Infinity : step === 0 ? 0 : start + step * PAGE_ROWS),
+  });
 
   source.addEventListener("message", ({ data }) => {
     if (data.id !== lastId) return;
@@ -173,9 +185,10 @@ function createViewer({ worker: source, columns, count, errors, link, name }) {
     } else if (data.type === "page") {
       renderRows(body, data.rows, layout);
       const last = data.start + data.rows.length;
-      position.textContent = shown === 0
-        ? "No row contains this text."
-        : `Rows ${(data.start + 1).toLocaleString("en-US")} to ${last.toLocaleString("en-US")} of ${shown.toLocaleString("en-US")}`;
+      position.textContent =
+        shown === 0
+          ? "No row contains this text."
+          : `Rows ${formatNumber(data.start + 1)} to ${formatNumber(last)} of ${formatNumber(shown)}`;
       pager.element.hidden = shown <= PAGE_ROWS;
       pager.update({ isFirst: data.start === 0, isLast: last >= shown });
     }
@@ -257,7 +270,9 @@ function createPager({ onTurn }) {
 }
 
 function renderHead(head, layout, view, sortBy) {
-  const focused = head.contains(document.activeElement) ? document.activeElement.dataset.column : null;
+  const focused = head.contains(document.activeElement)
+    ? document.activeElement.dataset.column
+    : null;
   const groups = layout.map(({ title, kind, columns }) =>
     el("th", { scope: "colgroup", colspan: columns.length, class: kind }, title),
   );
@@ -302,7 +317,7 @@ function renderRows(body, rows, layout) {
       return el(
         "tr",
         { class: failed ? "row-error" : null },
-        el("th", { scope: "row", class: "row-number" }, number.toLocaleString("en-US")),
+        el("th", { scope: "row", class: "row-number" }, formatNumber(number)),
         layout.flatMap(({ kind, columns }) =>
           columns.map(({ position, isError }) => renderCell(cells[position] ?? "", kind, isError)),
         ),
@@ -313,7 +328,8 @@ function renderRows(body, rows, layout) {
 
 function renderCell(cell, kind, isError) {
   const isNumber = !Number.isNaN(readNumber(cell, ";"));
-  const text = cell.length > MAX_SHOWN_CHARACTERS ? `${cell.slice(0, MAX_SHOWN_CHARACTERS)}…` : cell;
+  const text =
+    cell.length > MAX_SHOWN_CHARACTERS ? `${cell.slice(0, MAX_SHOWN_CHARACTERS)}…` : cell;
   const kinds = [kind, isError ? "error-cell" : isNumber ? "numeric" : ""];
   return el("td", { class: kinds.filter(Boolean).join(" ") }, text);
 }

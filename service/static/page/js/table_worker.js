@@ -28,7 +28,8 @@ async function score({ url, file, contentType, features }) {
     const { columns, rows, failed } = table;
     self.postMessage({ type: "done", columns, count: rows.length, errors: failed.length, blob });
   } catch (error) {
-    const message = error instanceof ApiError ? error.message : `The response is incomplete (${error.message}).`;
+    const message =
+      error instanceof ApiError ? error.message : `The response is incomplete (${error.message}).`;
     self.postMessage({ type: "failed", message });
   }
 }
