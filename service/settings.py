@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.spelling import closest_name, format_suggestion
 
 # Variables of training, which may be set in the same environment.
 _TRAINING_VARIABLES = {"ONWARD_DATA"}
+_SIZE = re.compile(r"(\d{1,9}) ?([kKmMgG])(i?)B")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 OWN_PATHS = (
     "docs",
@@ -56,12 +57,23 @@ def _check_root_path(path: str) -> str:
     return path
 
 
+def _read_bytes(value: object) -> object:
+    """Return the number of bytes of a size with a unit, such as 64MB or 64MiB."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    number, letter, binary = found.groups()
+    return int(number) * (1024 if binary else 1000) ** ("kmg".index(letter.lower()) + 1)
+
+
 RootPath = Annotated[str, AfterValidator(_check_root_path)]
 Device = Annotated[str, AfterValidator(_normalize_device)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+PositiveBytes = Annotated[Positive, BeforeValidator(_read_bytes)]
+NonNegativeBytes = Annotated[NonNegative, BeforeValidator(_read_bytes)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -175,7 +187,7 @@ class Settings(BaseSettings):
         "versions are applied without a restart. 0 scans only at startup. A shorter interval "
         "applies changes sooner and reads the folder more often.",
     )
-    max_body_bytes: Positive = Field(
+    max_body_bytes: PositiveBytes = Field(
         default=64 * 1024 * 1024,
         description="Maximum size of a request body in bytes; above it status 413. Each request "
         "in progress may take several times this in memory. Tables are streamed and may be of any "
@@ -219,7 +231,7 @@ class Settings(BaseSettings):
         description="Seconds that a client may leave a response unread before its connection is "
         "closed. Increase it for clients that process a response while they read it.",
     )
-    max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
+    max_head_bytes: Annotated[int, Field(ge=1024), BeforeValidator(_read_bytes)] = Field(
         default=64 * 1024,
         description="Maximum size of a request head (request line and headers) in bytes; above it "
         "status 431.",
@@ -227,7 +239,7 @@ class Settings(BaseSettings):
     max_headers: Positive = Field(
         default=100, description="Maximum number of headers of a request; above it status 431."
     )
-    max_url_bytes: Positive = Field(
+    max_url_bytes: PositiveBytes = Field(
         default=8 * 1024,
         description="Maximum length of a request URL in bytes; above it status 414.",
     )
@@ -246,14 +258,14 @@ class Settings(BaseSettings):
         description="Maximum number of tables that each worker scores at a time; above it status "
         "429. Tables share one thread, so a higher limit does not make them faster.",
     )
-    max_bytes_in_flight: Positive = Field(
+    max_bytes_in_flight: PositiveBytes = Field(
         default=256 * 1024 * 1024,
         description="Maximum number of bytes that the bodies and responses of all requests take "
         "in each worker, decompressed and parsed; above it status 429. Set it to at least four "
         "times ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and "
         "responses of up to 64 KiB are not counted.",
     )
-    max_unread_bytes: Positive = Field(
+    max_unread_bytes: PositiveBytes = Field(
         default=128 * 1024 * 1024,
         description="Maximum number of unread bytes of responses in each worker; above it the "
         "clients that have read nothing for longest are disconnected.",
@@ -280,12 +292,12 @@ class Settings(BaseSettings):
         description="Maximum number of parts (files and fields) of a multipart form; above it "
         "status 413.",
     )
-    max_csv_record_bytes: Positive = Field(
+    max_csv_record_bytes: PositiveBytes = Field(
         default=1024 * 1024,
         description="Maximum size of a record of a CSV or newline-delimited JSON body in bytes, "
         "quoted line breaks included; above it status 413.",
     )
-    max_spool_bytes: NonNegative = Field(
+    max_spool_bytes: NonNegativeBytes = Field(
         default=1024**3,
         description="Maximum number of bytes of table responses that each worker stores in "
         "temporary files for clients that send without reading; a table that starts when they are "

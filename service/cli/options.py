@@ -10,6 +10,12 @@ from pydantic_core import ErrorDetails
 from service.errors import CannotStart
 from service.settings import Settings
 
+# Of pydantic's errors, those whose own words do not help.
+_SENTENCES = {
+    "int_parsing": "it must be a whole number, or a size such as 64MiB if the setting is in bytes",
+    "float_parsing": "it must be a number",
+    "bool_parsing": "it must be true or false",
+}
 USAGE_ERROR = 2
 """The exit status of a command that could not do what it was run for."""
 
@@ -47,4 +53,7 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
 def _problem(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
     option = f"--{name.replace('_', '-')} (ONWARD_{name.upper()})"
-    return f"{option} is {problem['input']!r}: {problem['msg']}."
+    sentence = _SENTENCES.get(problem["type"]) or problem["msg"].replace(
+        "Input should be", "it must be"
+    )
+    return f"{option} is {problem['input']!r}: {sentence}."

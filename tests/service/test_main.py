@@ -54,6 +54,8 @@ def test_auto_starts_quietly_on_the_cpu(models: Path) -> None:
     ("option", "sentence"),
     [
         (("--port", "eighty"), "--port (ONWARD_PORT) is 'eighty'"),
+        (("--max-body-bytes", "1 meter"), "it must be a whole number, or a size such as 64MiB"),
+        (("--drain-seconds", "soon"), "is 'soon': it must be a number."),
         (("--device", "tpu"), "--device (ONWARD_DEVICE) is 'tpu'"),
         (("--models", "nowhere"), "folder 'nowhere' does not exist"),
         (("--host", "192.0.2.1"), "Cannot listen on 192.0.2.1 port 8000"),

@@ -28,3 +28,14 @@ def test_invalid_settings_are_rejected(wrong: dict[str, object]) -> None:
     """Values out of range, unknown words and misspelled names are errors."""
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1000", 1000), ("1kB", 1000), ("64MB", 64_000_000), ("64MiB", 67_108_864), ("2 GiB", 2**31)],
+)
+def test_a_size_may_have_a_unit(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    """Decimal units are powers of 1000, binary ones of 1024."""
+    monkeypatch.setenv("ONWARD_MAX_BODY_BYTES", text)
+
+    assert Settings().max_body_bytes == size
