@@ -67,7 +67,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/serving: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[tables]'
 	@touch $@
 
 $(VENV)/development: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -47,6 +47,7 @@ from service.server.fast_path import FastPath
 from service.server.signals import SignalHandlers
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
+from service.tablefiles.process import TableFileProcesses
 from service.workers.coordination import Worker
 from service.workers.ipc import WORKERS_FOLDER, Slot, claim_slot
 
@@ -106,22 +107,23 @@ def create_app(settings: Settings, slot: Slot | None = None) -> Onward:
     metrics = Metrics()
     worker = Worker(settings, metrics, slot)
     shadows = ShadowRunner(metrics)
+    limits = Limits(settings, metrics.count_rejection)
+    processes = TableFileProcesses(settings, limits)
     app = Onward(
         worker.registry,
         settings,
         title="Onward",
         version=VERSION,
         description="Predictions from tables and images. Train small, serve fast.",
-        lifespan=_lifespan(worker, shadows, settings),
+        lifespan=_lifespan(worker, shadows, processes, settings),
         redirect_slashes=False,
         generate_unique_id_function=name_operation,
     )
-    limits = Limits(settings, metrics.count_rejection)
     endpoints = EndpointCache(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
     native = NativeProtocol(limits)
-    predictions = NativePredictions(service, native, metrics, settings, limits)
+    predictions = NativePredictions(service, native, metrics, settings, limits, processes)
     files = PageFiles()
     v1 = V1Protocol(limits)
     v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
@@ -164,7 +166,7 @@ def create_app_from_environment() -> Onward:
 
 
 def _lifespan(
-    worker: Worker, shadows: ShadowRunner, settings: Settings
+    worker: Worker, shadows: ShadowRunner, processes: TableFileProcesses, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Load the models at the start, and release everything at the end."""
     signals = SignalHandlers(
@@ -192,6 +194,7 @@ def _lifespan(
         for task in tasks:
             task.cancel()
         shadows.close()
+        processes.close()
         await worker.control.close()
         await worker.totals.write()
         _log.info("stopped")

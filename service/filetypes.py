@@ -1,7 +1,10 @@
 """Detect the type of a file by its first bytes."""
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+TableFileFormat = Literal["parquet", "arrow", "arrow_stream", "workbook"]
+"""A file with a table that is not text; a workbook is of a spreadsheet program."""
 
 # The first bytes of a file that are compared with signatures.
 _SIGNATURE_BYTES = 2048
@@ -23,6 +26,8 @@ class FileType(NamedTuple):
     """How to convert it to an image."""
     resembles_text: bool = False
     """Whether a table or a JSON document may have the same beginning."""
+    table: TableFileFormat | None = None
+    """The format, if it may be a file with a table."""
 
 
 def _image(name: str, signature: bytes, *, resembles_text: bool = False) -> FileType:
@@ -33,6 +38,10 @@ def _image(name: str, signature: bytes, *, resembles_text: bool = False) -> File
 
 def _other(description: str, signature: bytes, advice: str | None = None) -> FileType:
     return FileType(description, re.compile(signature, re.DOTALL), advice=advice)
+
+
+def _table(description: str, signature: bytes, table: TableFileFormat) -> FileType:
+    return FileType(description, re.compile(signature, re.DOTALL), table=table)
 
 
 def _text(description: str, signature: bytes, advice: str | None = None) -> FileType:
@@ -63,13 +72,19 @@ FILE_TYPES = (
     _other("a PDF document", rb"%PDF", "export the page as PNG or JPEG"),
     _other("a PostScript document", rb"%!PS|\xc5\xd0\xd3\xc6", "export it as PNG"),
     _other("a Photoshop document", rb"8BPS", "export it as PNG"),
-    _other(
+    _table(
         "an Office document (.xlsx, .docx)",
         rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels|xl/|word/)",
+        "workbook",
     ),
     _other("an empty zip archive", rb"PK\x05\x06"),
-    _other("a zip archive or a spreadsheet (.xlsx, .ods)", rb"PK\x03\x04", "unpack it"),
-    _other("an old Excel spreadsheet (.xls)", rb"\xd0\xcf\x11\xe0"),
+    FileType(
+        "a zip archive or a spreadsheet (.xlsx, .ods)",
+        re.compile(rb"PK\x03\x04"),
+        advice="unpack it",
+        table="workbook",
+    ),
+    _table("an old Excel spreadsheet (.xls)", rb"\xd0\xcf\x11\xe0", "workbook"),
     _other(
         "compressed with gzip",
         re.escape(GZIP_SIGNATURE),
@@ -78,8 +93,10 @@ FILE_TYPES = (
     _other("compressed with bzip2", rb"BZh", "decompress it"),
     _other("compressed with xz", rb"\xfd7zXZ", "decompress it"),
     _other("compressed with zstd", rb"\x28\xb5\x2f\xfd", "decompress it"),
-    _other("a Parquet file", rb"PAR1"),
-    _other("an Arrow file", rb"ARROW1"),
+    _table("a Parquet file", rb"PAR1", "parquet"),
+    _table("an Arrow file", rb"ARROW1", "arrow"),
+    # A continuation marker, the length of the schema, and the offset of its first table.
+    _table("an Arrow stream", rb"\xff{4}.{3}\x00.\x00\x00\x00", "arrow_stream"),
     _other("an HDF5 file", rb"\x89HDF"),
     _other("an SQLite database", rb"SQLite format 3"),
     _text("an SVG drawing", _XML + rb"(?:<!doctype svg.{0,400}?)?<svg", "export it as PNG"),
@@ -109,3 +126,9 @@ def describe_file_type(content: bytes) -> str | None:
     """Describe a body that is certainly neither a table nor JSON; None for any other."""
     found = identify(content)
     return None if found is None or found.resembles_text else found.description
+
+
+def identify_table(content: bytes) -> FileType | None:
+    """Return the type of a file with a table that is not text; None for any other file."""
+    found = identify(content)
+    return None if found is None or found.table is None else found

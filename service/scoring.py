@@ -4,7 +4,7 @@ HTTP and the command line both score tables here, so that their output is the sa
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Literal
@@ -78,13 +78,15 @@ async def peek(
 class ScoringOptions:
     """The formats of a table and of its response, and the parameters of the request.
 
-    ``charset`` is the encoding of a CSV file as the client states it.
+    ``charset`` is the encoding of a CSV file as the client states it. ``typed`` are the columns of
+    numbers of a table file, whose text is scored as CSV; None for any other table.
     """
 
     form: TableForm
     response_form: Form
     parameters: Parameters
     charset: str | None = None
+    typed: Collection[int] | None = None
 
 
 def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known of this one
@@ -149,6 +151,7 @@ def _open_reader(
         longest=longest,
         charset=options.charset,
         decimal=options.parameters.decimal,
+        typed=options.typed,
     )
 
 

@@ -297,6 +297,12 @@ class Settings(BaseSettings):
         description="Maximum size of a record of a CSV or newline-delimited JSON body in bytes, "
         "quoted line breaks included; above it status 413.",
     )
+    max_table_file_memory_mib: Annotated[int, Field(ge=256)] = Field(
+        default=1024,
+        description="Maximum memory in MiB of a process that reads a Parquet, Arrow or Excel file "
+        "from a request; above it status 400. Each worker has up to four such processes. A file "
+        "needs several times its size when it is unpacked.",
+    )
     max_spool_bytes: NonNegativeBytes = Field(
         default=1024**3,
         description="Maximum number of bytes of table responses that each worker stores in "

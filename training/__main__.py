@@ -117,7 +117,7 @@ def _create_parser() -> tuple[argparse.ArgumentParser, set[str]]:
 
 def _add_new(verb: argparse.ArgumentParser) -> None:
     data = verb.add_mutually_exclusive_group(required=True)
-    data.add_argument("--csv", type=Path, help="a table")
+    data.add_argument("--csv", type=Path, help="a table: CSV, Parquet, Arrow or Excel")
     data.add_argument("--images", type=Path, help="a folder with a folder of images per class")
     verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
     verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
@@ -199,8 +199,8 @@ def _draft(options: Options) -> Recipe | ImageRecipe:
             raise DataError("--quick and --seconds are options of --csv.")
         if _read_corrections(options) != NONE:
             raise DataError(
-                "--column, --drop, --positive, --separator, --encoding and --decimal are options "
-                "of --csv."
+                "--column, --drop, --positive, --separator, --encoding, --decimal and --sheet are "
+                "options of --csv."
             )
         return commands.new_images(options.images, options.name, options.size)
     if not options.target:
@@ -262,6 +262,7 @@ def _add_corrections(verb: argparse.ArgumentParser) -> None:
     )
     corrections.add_argument("--encoding", help="of the file, such as latin-1")
     corrections.add_argument("--decimal", choices=get_args(Decimal), help="decimal mark")
+    corrections.add_argument("--sheet", help="of an Excel file (default: the first)")
 
 
 def _parse_separator(text: str) -> str:
@@ -279,6 +280,7 @@ def _read_corrections(options: Options) -> Corrections:
         separator=options.separator,
         encoding=options.encoding,
         decimal=options.decimal,
+        sheet=options.sheet,
     )
 
 

@@ -18,7 +18,8 @@ from training.autorecipe.quality import describe_fit
 from training.autorecipe.splits import GUESSED, RequestedSplit
 from training.candidates import Candidate
 from training.console import print_line, show_steps
-from training.data.csv import format_path, read_csv, readable_name
+from training.data.csv import format_path, readable_name
+from training.data.files import read_table
 from training.data.rows import load_rows
 from training.data.sources import Folders
 from training.data.table import Table
@@ -123,10 +124,10 @@ def new(  # noqa: PLR0913 - the options of the command
 def _read_table(path: Path, corrections: Corrections) -> Table:
     separator = corrections.separator
     if separator is None:
-        return read_csv(path, corrections.layout)
+        return read_table(path, corrections.layout)
     hint = f"Check --separator {separator!r}, or leave it out: it is detected."
     try:
-        table = read_csv(path, corrections.layout)
+        table = read_table(path, corrections.layout)
     except DataError as error:
         raise DataError(f"{error} {hint}") from None
     if table.frame.width == 1:

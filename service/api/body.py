@@ -35,7 +35,7 @@ _ENCODING_ALIASES = {"x-gzip": "gzip"}
 _MAX_LIST_ITEMS = 32
 # Advice for media types that contain these words.
 _HINTS = {
-    "sheet": " Save a spreadsheet as CSV and send text/csv.",
+    "sheet": " A spreadsheet goes to POST /models/NAME/predict.",
     "image/": " An image goes to a model of images; GET /models tells which take one.",
 }
 _MAX_SHOWN_LENGTH = 100
@@ -61,7 +61,22 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/jsonl": "ndjson",
     "application/x-jsonlines": "ndjson",
     "application/jsonlines": "ndjson",
+    "application/json-lines": "ndjson",
 }
+# Of table files that are not text, whose format is that of their signature; no one registered those
+# of Parquet before the first one.
+TABLE_FILE_TYPES = (
+    "application/vnd.apache.parquet",
+    "application/parquet",
+    "application/x-parquet",
+    "application/vnd.apache.arrow.file",
+    "application/vnd.apache.arrow.stream",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.ms-excel",
+    "application/vnd.ms-excel.sheet.binary.macroenabled.12",
+    "application/vnd.ms-excel.sheet.macroenabled.12",
+    "application/vnd.oasis.opendocument.spreadsheet",
+)
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 HEAD = "onward.head"
@@ -95,9 +110,14 @@ class RequestHead:
         self.content_length = int(length) if length.isdecimal() else None
         """The declared length of the body; None if it is chunked."""
         given = self.content_type or JSON
-        self.table_form = None if given == JSON else TABLE_TYPES.get(parse_media_type(given))
+        self.table_form = None if given == JSON else _find_table_form(parse_media_type(given))
         """The form of the table in the body; None if the body is no table."""
         self.query = query
+
+
+def _find_table_form(media_type: str) -> TableForm | None:
+    """Return the form of a table; the text of a table file is CSV."""
+    return "csv" if media_type in TABLE_FILE_TYPES else TABLE_TYPES.get(media_type)
 
 
 async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> bytes:
@@ -127,7 +147,17 @@ async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> byte
     pieces = _pieces(request, message, limit)
     if encoding is not None:
         pieces = decompress(pieces, encoding, quotas.limits)
-    # Joining a list of chunks would hold the body twice.
+    return await join_pieces(pieces, limit, quotas)
+
+
+async def join_pieces(pieces: AsyncIterator[bytes], limit: int, quotas: RequestQuotas) -> bytes:
+    """Return the pieces of a body as one; the quotas hold the bytes as they arrive.
+
+    Raises:
+        BodyTooLarge: they exceed ``limit``, in bytes.
+        TooManyBytesInFlight: the bodies of all requests would take too much memory.
+    """
+    # Joining a list of pieces would hold the body twice.
     body = io.BytesIO()
     size = 0
     async for piece in pieces:

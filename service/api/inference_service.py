@@ -28,6 +28,7 @@ from service.api.inference import (
 )
 from service.api.middleware import RESPOND, get_quotas
 from service.api.shadow import ShadowMirror
+from service.bundle.manifest import ImageInput
 from service.codecs.endpoint import EndpointCache
 from service.engine.model import ServedModel
 from service.engine.registry import TrafficSplitter
@@ -319,6 +320,17 @@ class InferenceService:
             return inputs
         await deadline.watch_client()
         return await inference.materialize(inputs)
+
+    def takes_images(self, name: str, version: str | None) -> bool:
+        """Return whether a model takes images, as far as that is known before it is loaded.
+
+        Raise `OnwardError` if there is no such model.
+        """
+        entry = self._registry.entry(name, version, serving=True)
+        if entry.model is not None:
+            return self.endpoints.get(entry.model).images is not None
+        manifest = None if entry.info is None else entry.info.manifest
+        return manifest is None or isinstance(manifest.input, ImageInput)
 
     def _route(self, request: Request, name: str, version: str | None) -> str | None:
         """Return the version or alias for a request; traffic without a version may be split."""

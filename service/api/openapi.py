@@ -68,6 +68,15 @@ _LINES = (
     "One row per line: an object by feature name, or an array in the order of the features. The "
     "response to a line that is anything else is an error."
 )
+_TABLE_FILE = "A file with the columns of the CSV table. The response is CSV."
+_FORM = "A table: CSV, Parquet, Arrow or Excel."
+# The main ones of `service.api.body.TABLE_FILE_TYPES`.
+_TABLE_FILES = (
+    "application/vnd.apache.parquet",
+    "application/vnd.apache.arrow.file",
+    "application/vnd.apache.arrow.stream",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+)
 _PREDICTED_TABLE = (
     "A row that fails has a message in the column error; the other rows have predictions."
 )
@@ -309,6 +318,8 @@ def describe_tables(example: Mapping[str, object]) -> Schema:
     return {
         "text/csv": describe_content(table, {"two rows": f"{names}\n{row}\n{row}\n"}),
         "application/x-ndjson": describe_content(lines, {"two lines": f"{line}\n{line}\n"}),
+        **{kind: {"schema": FILE | {"description": _TABLE_FILE}} for kind in _TABLE_FILES},
+        MULTIPART: {"schema": object_schema({"file": FILE | {"description": _FORM}}, closed=True)},
     }
 
 

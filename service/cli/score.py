@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, get_args
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ import numpy as np
 
 from service.bundle.store import open_replacement
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
+from service.cli.table_source import SUFFIXES, open_source
 from service.codecs.csv_rows import CsvFormat
 from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.images import ImageCodec
@@ -112,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="name of the model")
     parser.add_argument(
         "source",
-        help="file to read, also compressed (.gz), or a folder of images; - is standard input",
+        help="file to read: CSV, JSON lines, Parquet, Arrow or Excel, also compressed (.gz); or a "
+        "folder of images; - is standard input",
     )
     parser.add_argument("-o", "--output", default=_STANDARD, help="file to write (default: -)")
     parser.add_argument("--version", help="version or alias (default: the version that serves)")
@@ -120,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="form", choices=forms, help="default: by the file's name")
     output_forms = list(dict.fromkeys(_FORMS.values()))
     parser.add_argument("--to", choices=output_forms, help="default: by the output's name")
+    parser.add_argument("--sheet", help="of an Excel file (default: the first)")
     parser.add_argument("--charset", help="encoding of a CSV file that is not UTF-8")
     for name in PARAMETER_NAMES:
         parser.add_argument(f"--{name}", help=f"the parameter {name} of docs/http.md")
@@ -140,8 +144,13 @@ async def _score_table(options: argparse.Namespace) -> int:
         with _open_source(options.source) as file:
             progress = _Progress(_measure_size(file), "row", quiet=options.quiet)
             content = _read_pieces(file, progress.begin)
+            path = None if options.source == _STANDARD else Path(options.source)
             if options.source.endswith(_COMPRESSED):
                 content = decompress(content, "gzip")
+                path = None
+            content, numbers = await open_source(content, path, options.sheet)
+            if numbers is not None:
+                scoring_options = replace(scoring_options, form="csv", typed=numbers)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
             pipeline = open_pipeline(
                 endpoints,
@@ -167,6 +176,11 @@ def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
     if form == "json":
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object per line (.ndjson)."
+        )
+    if (kind := SUFFIXES.get(Path(options.output).suffix.lower())) is not None:
+        raise InvalidRequest(
+            f"{options.output} would be {kind}, and the command writes CSV and JSON; give a name "
+            "with .csv, .ndjson or .json."
         )
     default = form if options.output == _STANDARD else _detect_form(options.output)
     parameters = _read_parameters(options)

@@ -4,7 +4,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from service.codecs.csv_cells import CellReader, create_number_format, find_numb
 from service.codecs.csv_rows import CsvFormat, CsvReader
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
-from service.filetypes import GZIP_SIGNATURE, describe_file_type
+from service.filetypes import GZIP_SIGNATURE, describe_file_type, identify_table
 from service.records import (
     MAX_TITLES,
     Lines,
@@ -26,9 +26,11 @@ from service.records import (
 )
 from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
+    POINT,
     SEPARATORS,
     CsvDialect,
     Decimal,
+    NumberFormat,
     begins_like_json,
     column_name,
     compose,
@@ -51,7 +53,10 @@ _VERY_SIMILAR = 0.85
 _MAX_SEARCHES, _MAX_SEARCHED = 20, 100
 _MAX_COLUMNS = 16_384  # of a spreadsheet
 _MAX_SHOWN = 12
+# Of `service.tablefiles`.
+_TEXT_OF_FILES = CsvDialect("utf-8", ",", '"', "\n")
 _SAVE = "Save the table as CSV, in UTF-8, and send that."
+_SEND_FILE = "Send it as application/octet-stream, or save the table as CSV."
 _EMPTY = "The table is empty; send a first line with the columns' names, and rows below it."
 _JSON = (
     "The body is JSON and its Content-Type says text/csv; send it as application/json, "
@@ -76,6 +81,7 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     longest: int,
     charset: str | None = None,
     decimal: Decimal | None = None,
+    typed: Collection[int] | None = None,
 ) -> tuple[CsvReader, CsvFormat]:
     """Read the header of a table, before anything is scored.
 
@@ -86,6 +92,8 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         longest: bytes of a record.
         charset: of the table, if the client states it.
         decimal: the decimal mark, if the client states it.
+        typed: the columns of numbers of a table file, of which the sample is the text; its first
+            line is the header. None for a CSV file.
 
     Raises:
         InvalidRequest: the sample is not a table, or its header is not one for this model.
@@ -95,19 +103,20 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     head = sample[: _head_length(sample)]
     is_whole = whole and len(head) == len(sample)
     try:
-        dialect, lines, header = _read_head(head, codec, charset, longest, whole=is_whole)
+        dialect, lines, header = _read_head(
+            head, codec, charset, longest, whole=is_whole, typed=typed is not None
+        )
     except InvalidRequest:
-        _require_table(head)
+        if typed is None:
+            _require_table(head)
         raise
-    if not header.columns:  # a model may have no required feature
+    if not header.columns and typed is None:  # a model may have no required feature
         _require_table(head)
-    sample_rows = _sample_rows(lines, dialect)
-    number_formats = find_number_formats(
-        sample_rows, header.columns, codec.features, dialect.separator, decimal
-    )
+    rows = _sample_rows(lines, dialect)
+    formats = _find_number_formats(rows, header.columns, codec.features, dialect, decimal, typed)
     lines.feed(sample[len(head) :])
     columns = [
-        (position, column, CellReader(codec.features[position], number_formats[position]))
+        (position, column, CellReader(codec.features[position], formats[position]))
         for position, column in header.columns.items()
     ]
     width = len(header.names)
@@ -117,30 +126,52 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         columns,
         lines,
         width=width,
-        least_width=_least_width(width, sample_rows, header, codec),
+        least_width=_least_width(width, rows, header, codec),
         first=header.rows,
     )
-    trained = [k for k, feature in enumerate(codec.features) if create_number_format(feature)]
-    table_decimal = number_formats[trained[0] if trained else 0].decimal
+    trained = (k for k, feature in enumerate(codec.features) if create_number_format(feature))
+    table_decimal = formats[next(trained, 0)].decimal
     return reader, CsvFormat(dialect, header.names, table_decimal)
 
 
-def _read_head(
-    head: bytes, codec: TableCodec, charset: str | None, longest: int, *, whole: bool
+def _read_head(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
+    head: bytes,
+    codec: TableCodec,
+    charset: str | None,
+    longest: int,
+    *,
+    whole: bool,
+    typed: bool,
 ) -> tuple[CsvDialect, Lines, _Header]:
     """Return the dialect, the remaining lines, and the header."""
-    trained = codec.table or TableFormat()
-    dialect, fallback = _sniff_dialect(head, charset, codec, trained)
+    dialect, fallback = (_TEXT_OF_FILES, None) if typed else _sniff_dialect(head, charset, codec)
     lines = Lines(dialect.encoding, longest, dialect.line_end[-1], fallback)
     lines.feed(head)
     if whole:
         lines.end()
-    header = _read_header(lines, dialect, codec, trained)
+    header = _read_header(lines, dialect, codec, typed=typed)
     if not header.rows and lines.ended and not any(line.strip() for line in lines.waiting):
         raise InvalidRequest(
             f"Line {lines.taken} names the columns, and no row follows; send at least one."
         )
     return dialect, lines, header
+
+
+def _find_number_formats(  # noqa: PLR0913, PLR0917 - see above
+    rows: Sequence[tuple[int, list[str]]],
+    columns: Mapping[int, int],
+    features: Sequence[Feature],
+    dialect: CsvDialect,
+    decimal: Decimal | None,
+    typed: Collection[int] | None,
+) -> Sequence[NumberFormat]:
+    """Return the marks of each feature's numbers; those of a typed column have only a point."""
+    if typed is None:
+        return find_number_formats(rows, columns, features, dialect.separator, decimal)
+    written = {k: column for k, column in columns.items() if column not in typed}
+    # The commas of a table file are no hint on the marks in its texts.
+    found = find_number_formats(rows, written, features, "\t", decimal)
+    return [POINT if columns.get(k) in typed else one for k, one in enumerate(found)]
 
 
 def _head_length(sample: bytes) -> int:
@@ -157,13 +188,15 @@ def _require_table(head: bytes) -> None:
         )
     kind = None if find_marked_codec(head) else describe_file_type(head)
     if kind is not None:
-        raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
+        advice = _SAVE if identify_table(head) is None else _SEND_FILE
+        raise InvalidRequest(f"The body is {kind}, not a table of text. {advice}")
 
 
 def _sniff_dialect(
-    head: bytes, charset: str | None, codec: TableCodec, trained: TableFormat
+    head: bytes, charset: str | None, codec: TableCodec
 ) -> tuple[CsvDialect, str | None]:
     """Return the dialect of a table, and the encoding of its lines that are not UTF-8."""
+    trained = codec.table or TableFormat()
     encoding, marked = _find_encoding(head, charset)
     fallback = None
     if charset is None and encoding == "utf-8" and trained.encoding is not None:
@@ -221,10 +254,9 @@ def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
         ) from None
 
 
-def _read_header(
-    lines: Lines, dialect: CsvDialect, codec: TableCodec, trained: TableFormat
-) -> _Header:
-    """Read the header below any titles."""
+def _read_header(lines: Lines, dialect: CsvDialect, codec: TableCodec, *, typed: bool) -> _Header:
+    """Read the header below any titles; that of a table file is the first line."""
+    trained = codec.table or TableFormat()
     names = [feature.name for feature in codec.features]
     records = Records(lines, dialect.separator, dialect.quote, dialect.escape)
     first = records.take(1 + dialect.declared)
@@ -237,7 +269,10 @@ def _read_header(
         )
     known, rows = {*map(compose, names), *(trained.columns or ())}, first[-1:]
     while (
-        len(rows) < MAX_TITLES and may_be_title(rows[-1].cells) and not _names_any(rows[-1], known)
+        not typed
+        and len(rows) < MAX_TITLES
+        and may_be_title(rows[-1].cells)
+        and not _names_any(rows[-1], known)
     ):
         following = records.take(1)
         if not following or following[0].error is not None:
@@ -247,7 +282,7 @@ def _read_header(
     record = rows[titles]
     cells, rows = record.cells, rows[titles + 1 :]
     if len(cells) == len(trained.columns or ()) and not _names_any(record, known):
-        cells, rows = trained.columns or (), [record, *rows]
+        cells, rows = trained.columns or (), rows if typed else [record, *rows]
     columns = find_columns(cells, codec.features, record.line, trained.repeated or ())
     return _Header(cells, columns, rows)
 

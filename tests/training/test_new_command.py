@@ -103,13 +103,13 @@ def test_letters_that_the_terminal_lacks_do_not_stop_the_command(
         (TABLE, ["--separator", ";"], "has only one column with this separator. Check --separator"),
         ("a;b\n1,5;2\n3,5;4\n", ["--separator", ","], "Check --separator ',', or leave it out"),
         (TABLE.partition("\n")[2], [], "The first line is data, not names: give the position,"),
-        ("PK\3\4", [], "is a zip archive or a spreadsheet (.xlsx, .ods), not a CSV file"),
+        ("PK\3\4", [], "table.csv: The workbook is damaged or incomplete"),
     ],
 )
 def test_a_table_that_is_read_otherwise_than_intended_has_a_hint(
     capsys: pytest.CaptureFixture[str], text: str, options: list[str], sentence: str
 ) -> None:
-    """A wrong separator, a table without a header, and a spreadsheet."""
+    """A wrong separator, a table without a header, and a damaged spreadsheet."""
     Path("table.csv").write_text(text)
 
     assert new(*options) == 2

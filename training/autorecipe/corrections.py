@@ -50,6 +50,7 @@ class Corrections:
     separator: str | None = None
     encoding: str | None = None
     decimal: Decimal | None = None
+    sheet: str | None = None
 
     @property
     def given_format(self) -> dict[str, str]:
@@ -58,6 +59,7 @@ class Corrections:
             "separator": self.separator,
             "encoding": self.encoding,
             "decimal": self.decimal,
+            "sheet": self.sheet,
         }
         return {key: value for key, value in keys.items() if value is not None}
 
@@ -65,7 +67,11 @@ class Corrections:
     def layout(self) -> Layout:
         """The format of the file, as far as it is given."""
         return replace(
-            UNKNOWN, separator=self.separator, encoding=self.encoding, decimal=self.decimal
+            UNKNOWN,
+            separator=self.separator,
+            encoding=self.encoding,
+            decimal=self.decimal,
+            sheet=self.sheet,
         )
 
     def describe(self, target: str) -> list[str]:

@@ -78,7 +78,7 @@ def draft(  # noqa: PLR0913 - what the user may choose
     """Infer a complete recipe for the table.
 
     Args:
-        table: as `read_csv` returns it.
+        table: as `read_table` returns it.
         file: the path of the table in the recipe.
         target: the column to predict, by its name or its position from 1.
         name: of the model.

@@ -11,8 +11,9 @@ from service.tabletext import MISSING
 from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.csv import FALLBACK
+from training.data.files import DetectedFileFormat
 from training.data.numbers import as_numbers
-from training.data.table import Floats, Rows, Table
+from training.data.table import DetectedCsvFormat, Floats, Rows, Table
 from training.recipe.table import Feature, ModelCard, Recipe
 
 _SHOWN = 10
@@ -68,6 +69,43 @@ def describe_format(table: Table) -> list[str]:
     csv_format, number_format = table.csv_format, table.number_format
     if csv_format is None:
         return []
+    remarks = (
+        _describe_file(csv_format)
+        if isinstance(csv_format, DetectedFileFormat)
+        else _describe_csv(table, csv_format)
+    )
+    if csv_format.renamed:
+        some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
+        remarks.append(f"Columns of the same name are numbered: {some}.")
+    if csv_format.encoding == FALLBACK:
+        remarks.append(
+            "The file is not UTF-8. If letters are wrong in the names above, give its encoding, "
+            "for example --encoding cp1251, or save it in UTF-8."
+        )
+    if csv_format.ambiguous:
+        hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
+        remarks.append(
+            f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
+            f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
+        )
+    return remarks
+
+
+def _describe_file(file_format: DetectedFileFormat) -> list[str]:
+    """Describe a table file, and which sheet of a workbook was read."""
+    remarks = [f"Read as a {file_format.kind}."]
+    if len(file_format.sheets) > 1:
+        others = [repr(name) for name in file_format.sheets if name != file_format.sheet]
+        remarks.append(
+            f"Only the sheet {file_format.sheet!r} is read; the others are "
+            f"{join_names(others, _SHOWN)}. To read another, give --sheet."
+        )
+    return remarks
+
+
+def _describe_csv(table: Table, csv_format: DetectedCsvFormat) -> list[str]:
+    """Describe the separators, the marks and the broken rows of a CSV file."""
+    number_format = table.number_format
     separator = _SEPARATORS.get(csv_format.separator, repr(csv_format.separator))
     encoding = _ENCODINGS.get(csv_format.encoding, csv_format.encoding)
     thousands = (
@@ -95,20 +133,6 @@ def describe_format(table: Table) -> list[str]:
         remarks.append(
             f"{rows} cannot be read ({lines}): a quote is opened there and never closed, or a "
             "quote inside a quoted cell is not doubled. Correct that, and train again."
-        )
-    if csv_format.renamed:
-        some = join_names([f"{new} ({old})" for new, old in csv_format.renamed.items()], _SHOWN)
-        remarks.append(f"Columns of the same name are numbered: {some}.")
-    if csv_format.encoding == FALLBACK:
-        remarks.append(
-            "The file is not UTF-8. If letters are wrong in the names above, give its encoding, "
-            "for example --encoding cp1251, or save it in UTF-8."
-        )
-    if csv_format.ambiguous:
-        hint = "decimals" if number_format.decimal in csv_format.ambiguous else "thousands"
-        remarks.append(
-            f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
-            f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
         )
     return remarks
 

@@ -62,6 +62,8 @@ class Layout:
     """Whether whitespace around cells is removed; otherwise words are read as they are."""
     decimal: Decimal | None = None
     """Of a number format that is detected; None: detected, too."""
+    sheet: str | None = None
+    """Of a workbook; None: the first."""
 
 
 UNKNOWN = Layout(number_format=None, missing=("",))
@@ -95,7 +97,15 @@ def create_layout(data: Data) -> Layout:
     """Return the format that a recipe specifies for its file."""
     number_format = NumberFormat(data.decimal, data.thousands)
     missing = tuple(data.missing)
-    return Layout(data.separator, data.quote, number_format, data.encoding, missing, data.header)
+    return Layout(
+        data.separator,
+        data.quote,
+        number_format,
+        data.encoding,
+        missing,
+        data.header,
+        sheet=data.sheet,
+    )
 
 
 def read_csv(
@@ -130,9 +140,9 @@ def read_csv(
         columns = [column_name(k) for k in range(1, frame.width + 1)]
     renamed: dict[str, str] = {}
     if header:
-        columns, renamed = _name_columns(frame.row(0))
+        columns, renamed = name_columns(frame.row(0))
         frame = frame.slice(1)
-    _check_header(columns, frame, path)
+    check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
     cleaned = clean_cells(frame, layout.missing)
     number_format, ambiguous = _find_number_format(cleaned, csv_dialect.separator, layout)
@@ -167,7 +177,7 @@ def _find_number_format(
     return detect_number_format(frame, separator, layout.decimal)
 
 
-def _name_columns(cells: Sequence[str | None]) -> tuple[list[str], dict[str, str]]:
+def name_columns(cells: Sequence[str | None]) -> tuple[list[str], dict[str, str]]:
     """Return the names of the columns, and those in the file of columns that got a number."""
     named = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
     columns = number_repeated(named)
@@ -243,10 +253,7 @@ def _find_encoding(path: Path, specified: str | None) -> str:
         )
     codec = find_unmarked_codec(start)
     if codec is None:
-        raise DataError(
-            f"{path} is not a CSV file: its bytes are not text. "
-            "Save the table as CSV (spreadsheet formats are not supported)."
-        )
+        raise DataError(f"{path} is not a CSV file: its bytes are not text. Save the table as CSV.")
     return codec if codec != "utf-8" or _is_utf8(path) else FALLBACK
 
 
@@ -400,7 +407,8 @@ def _read_records(
     return Records(lines, separator, quote, escape, width).take(most)
 
 
-def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:
+def check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:
+    """Raise `DataError` if the names do not fit the columns, or there are no rows."""
     if len(columns) != frame.width:
         raise DataError(
             f"{path} has {format_count(frame.width, 'column')}, but "

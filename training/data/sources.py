@@ -16,7 +16,8 @@ import polars as pl
 from sklearn import datasets
 
 from service.bundle.store import open_replacement
-from training.data.csv import create_layout, parse_path, read_csv
+from training.data.csv import create_layout, parse_path
+from training.data.files import read_table
 from training.data.table import Table, table_from_rows
 from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
@@ -114,7 +115,7 @@ def load(data: Data, folders: Folders) -> Table:
         return table_from_rows(data.rows, data.columns or [], data.missing)
     layout = create_layout(data)
     if data.file is not None:
-        return read_csv(parse_path(data.file), layout, data.columns)
+        return read_table(parse_path(data.file), layout, data.columns)
     name = data.source or ""
     if name in _FROM_SCIKIT_LEARN:
         return _FROM_SCIKIT_LEARN[name]()
@@ -123,7 +124,7 @@ def load(data: Data, folders: Folders) -> Table:
         raise DataError(f"There is no public data set {name!r}; known: {known}.")
     source = SOURCES[name]
     columns = data.columns or list(source.columns) or None
-    return read_csv(find(name, source, folders), layout, columns, name=f"{name}: {source.path}")
+    return read_table(find(name, source, folders), layout, columns, name=f"{name}: {source.path}")
 
 
 def find(name: str, source: Source, folders: Folders) -> Path:

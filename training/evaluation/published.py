@@ -11,7 +11,8 @@ from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Manifest
 from service.bundle.store import read_bundle
 from service.bundle.versions import find_serving_version, parse_version, require_versions
-from training.data.csv import UNCHANGED, create_layout, read_csv
+from training.data.csv import UNCHANGED, create_layout
+from training.data.files import read_table
 from training.data.sources import SOURCES
 from training.data.table import (
     Column,
@@ -62,7 +63,7 @@ class MeasurableModel:
 
     def read(self, path: Path) -> Table:
         """Read a CSV file with words as they are; raise `DataError` if it is not a table."""
-        return read_csv(path, UNCHANGED)
+        return read_table(path, UNCHANGED)
 
     def predict(self, table: Table, rows: Rows | None = None) -> Float32s:
         """Return predictions ``[rows, outputs]`` of some or all rows of a table.
@@ -87,7 +88,7 @@ class PublishedModel(MeasurableModel):
     def read(self, path: Path) -> Table:
         """Read a CSV file as the recipe describes it; raise `DataError` if it is not a table."""
         data = self.recipe.data
-        return read_csv(path, create_layout(data), _get_column_names(data))
+        return read_table(path, create_layout(data), _get_column_names(data))
 
 
 def open_model(models: Path, name: str) -> PublishedModel:

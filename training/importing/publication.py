@@ -12,7 +12,8 @@ from service.bundle.features import FeaturesInput
 from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, REPORT, to_json
 from service.spelling import format_count
-from training.data.csv import UNCHANGED, read_csv
+from training.data.csv import UNCHANGED
+from training.data.files import read_table
 from training.data.table import Dataset, recorded_format
 from training.errors import DataError, ExportError, ImportRejected
 from training.export.foreign_graph import ForeignGraph, normalize_domains
@@ -61,7 +62,7 @@ def import_model(
     options = options or ImportOptions()
     try:
         foreign = ForeignGraph(read_model(path))
-        table = read_csv(csv, UNCHANGED) if csv is not None else None
+        table = read_table(csv, UNCHANGED) if csv is not None else None
         card = complete_card(path, document, foreign, table, options)
         kinds = list_types(foreign, len(card.features))
         rows = draw_rows(card, kinds) if table is None else read_rows(table, card, kinds)

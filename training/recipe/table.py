@@ -49,7 +49,8 @@ class Data(Section):
     """The table source: exactly one of ``source``, ``file`` and ``rows``."""
 
     source: str | None = Field(default=None, description="name of a public data set")
-    file: str | None = Field(default=None, description="a CSV file")
+    file: str | None = Field(default=None, description="a CSV, Parquet, Arrow or Excel file")
+    sheet: str | None = Field(default=None, description="of an Excel file; by default the first")
     rows: list[list[Finite | str]] | None = Field(default=None, description="the table itself")
     columns: list[Text] | None = Field(
         default=None, description="names of the columns, for rows and for files without a header"

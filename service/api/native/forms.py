@@ -1,7 +1,7 @@
 """The images of a native request: one file, a form with several (RFC 7578), or JSON."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -17,14 +17,24 @@ MULTIPART = "multipart/form-data"
 IMAGE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
 INSTANCES = "instances"
 _EXAMPLE = f'{{"{KEY}": "the image\'s file in base64"}}'
-# The usual names of a field with an image that is sent without a file name.
+# The usual names of a field with an image; one without a file name is an image too.
 _IMAGE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
-_HINT = "send each image as a file, as curl -F image=@photo.jpg does"
 # The body is limited and in memory already; nothing is written to disk.
 _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 
 # The response says what is wrong with a form; clients must not be able to fill the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+class FormFiles(NamedTuple):
+    """What the files of a form are: the usual names of their fields, and advice for messages."""
+
+    fields: Container[str]
+    hint: str
+
+
+_IMAGES = FormFiles(_IMAGE_FIELDS, "send each image as a file, as curl -F image=@photo.jpg does")
+TABLE = FormFiles({"file", "table", "csv", "data"}, "send a file, as curl -F file=@table.csv does")
 
 
 class PostedImages(NamedTuple):
@@ -61,7 +71,10 @@ def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImag
 
 
 def read_files(
-    body: bytes, content_type: str, require_parts: Callable[[int], None]
+    body: bytes,
+    content_type: str,
+    require_parts: Callable[[int], None],
+    expected: FormFiles = _IMAGES,
 ) -> list[tuple[str, bytes]]:
     """Return the name and the content of each file of a form, in order.
 
@@ -69,19 +82,20 @@ def read_files(
         body: the whole form.
         content_type: the header, with the boundary.
         require_parts: rejects a number of parts as soon as it is too large.
+        expected: what the files are.
 
     Raises:
         InvalidRequest: the body is not a complete form, or has other fields or too many files.
     """
     boundary = parse_parameter(content_type, "boundary")
     if boundary is None:
-        raise InvalidRequest(f"The form's Content-Type has no boundary; {_HINT}.")
+        raise InvalidRequest(f"The form's Content-Type has no boundary; {expected.hint}.")
     files: list[tuple[str, bytes]] = []
     ended: list[bool] = []
 
     def add(part: Field | File) -> None:
         if isinstance(part, Field):
-            _require_image(part)
+            _require_known_field(part, expected)
             name, content = part.field_name, part.value or b""
         else:
             name = part.file_name or part.field_name
@@ -98,11 +112,11 @@ def read_files(
         encoded = boundary.encode("latin-1")
         FormParser(MULTIPART, add, add, end, encoded, config=_IN_MEMORY).write(body)
     except FormParserError as error:
-        raise InvalidRequest(f"The form cannot be read: {error}; {_HINT}.") from None
+        raise InvalidRequest(f"The form cannot be read: {error}; {expected.hint}.") from None
     if not ended:
         raise InvalidRequest("The form is incomplete: its closing boundary is missing.")
     if not files:
-        raise InvalidRequest(f"The form holds no file; {_HINT}.")
+        raise InvalidRequest(f"The form holds no file; {expected.hint}.")
     return files
 
 
@@ -125,12 +139,12 @@ def _read_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: A
     return PostedImages(document, single=False)
 
 
-def _require_image(part: Field) -> None:
-    """Reject a text field unless it has the usual name of an image."""
+def _require_known_field(part: Field, expected: FormFiles) -> None:
+    """Reject a text field unless it has the usual name of a file."""
     name = (part.field_name or b"").decode("utf-8", "replace")
     is_text = (part.content_type or "text/plain").startswith("text/plain")
-    if is_text and name.removesuffix("[]") not in _IMAGE_FIELDS:
+    if is_text and name.removesuffix("[]") not in expected.fields:
         raise InvalidRequest(
-            f"Field {format_value(name)} of the form is no file; {_HINT}, and parameters in the "
-            "query."
+            f"Field {format_value(name)} of the form is no file; {expected.hint}, and parameters "
+            "in the query."
         )

@@ -9,7 +9,7 @@ import logging
 import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
@@ -20,9 +20,11 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.body import (
     HEAD,
+    TABLE_TYPES,
     RequestHead,
     StreamedBody,
     content_encoding,
+    parse_media_type,
     parse_parameter,
     response_form,
 )
@@ -30,6 +32,7 @@ from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import HeldModel, InferenceService
 from service.api.middleware import get_quotas
+from service.api.native.uploads import TableUploads, Upload, may_hold_table
 from service.codecs.parameters import DEFAULT_PARAMETERS, read_parameters
 from service.decompression import decompress
 from service.engine.model import ServedModel
@@ -45,6 +48,7 @@ from service.scoring import (
     peek,
 )
 from service.settings import Settings
+from service.tablefiles.process import TableFileProcesses
 
 T = TypeVar("T")
 
@@ -61,15 +65,17 @@ _log = logging.getLogger(__name__)
 class NativePredictions:
     """Responds to predictions by feature name: rows in JSON, or a table that streams."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is used by a table
         self,
         service: InferenceService,
         protocol: InferenceProtocol[Any],
         metrics: Metrics,
         settings: Settings,
         limits: Limits,
+        processes: TableFileProcesses,
     ) -> None:
         self._service = service
+        self._uploads = TableUploads(settings, limits, processes)
         self._protocol = protocol
         self._metrics = metrics
         self._limits = limits
@@ -78,11 +84,23 @@ class NativePredictions:
 
     async def predict(self, request: Request, name: str, version: str | None) -> Response:
         """Respond to rows or to a table; the version may be an alias, None is the serving one."""
-        head: RequestHead = request.scope[HEAD]
-        if head.table_form is None:
+        form = self._find_form(request.scope[HEAD], name, version)
+        if form is None:
             return await self._service.predict(self._protocol, request, name, version)
         self._limits.require_query(request.scope["query_string"])
-        return TableResponse(partial(self._respond, request, name, version, head.table_form))
+        return TableResponse(partial(self._respond, request, name, version, form))
+
+    def _find_form(self, head: RequestHead, name: str, version: str | None) -> TableForm | None:
+        """Return the form of a table; None if the request is none.
+
+        A form or bytes of an unknown type are a table unless the model takes images.
+        """
+        if head.table_form is not None or not may_hold_table(head.content_type):
+            return head.table_form
+        try:
+            return None if self._service.takes_images(name, version) else "csv"
+        except OnwardError:  # the error is raised again, and counted
+            return None
 
     async def _respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
@@ -127,12 +145,23 @@ class NativePredictions:
         form: TableForm,
         send: Send,
     ) -> None:
-        pipeline, stream = await self._open(request, incoming, model, form)
-        async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
-            if not stream.whole and not await spool.prepare():
-                raise self._limits.reject(SpoolFull())
-            await send(_response_start(pipeline, model))
-            await self._stream(pipeline, stream, spool, send)
+        pieces = incoming.pieces()
+        if (encoding := content_encoding(request.scope[HEAD])) is not None:
+            pieces = decompress(pieces, encoding, self._limits)
+        # The condition keeps the usual table out of another file.
+        is_text = parse_media_type(request.scope[HEAD].content_type or "") in TABLE_TYPES
+        uploading = (
+            nullcontext(Upload(pieces, form))
+            if is_text
+            else self._uploads.open(request, pieces, form)
+        )
+        async with uploading as upload:
+            pipeline, stream = await self._open(request, upload, model)
+            async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
+                if not stream.whole and not await spool.prepare():
+                    raise self._limits.reject(SpoolFull())
+                await send(_response_start(pipeline, model))
+                await self._stream(pipeline, stream, spool, send)
         self._count_record(pipeline.error)
         stats = pipeline.stats
         phases = stats.phases
@@ -143,22 +172,20 @@ class NativePredictions:
         await send({"type": "http.response.body", "body": b""})
 
     async def _open(
-        self, request: Request, incoming: StreamedBody, model: ServedModel, form: TableForm
+        self, request: Request, upload: Upload, model: ServedModel
     ) -> tuple[ScoringPipeline, PeekedStream]:
         """Find everything that is wrong with the whole table, before the response starts."""
         headers, query = request.headers, request.scope["query_string"]
         options = ScoringOptions(
-            form,
-            response_form(headers.get("accept", "*/*"), form),
+            upload.form,
+            response_form(headers.get("accept", "*/*"), upload.form),
             read_parameters(query) if query else DEFAULT_PARAMETERS,
             parse_parameter(headers.get("content-type", ""), "charset"),
+            upload.numbers,
         )
-        pieces = incoming.pieces()
-        if (encoding := content_encoding(request.scope[HEAD])) is not None:
-            pieces = decompress(pieces, encoding, self._limits)
-        stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
+        stream = await peek(upload.pieces, upload.form, self._settings.max_csv_record_bytes)
         is_small = stream.whole and len(stream.sample) <= UNCOUNTED_BODY_BYTES
-        get_quotas(request.scope).was_large = not is_small
+        get_quotas(request.scope).was_large |= not is_small
         pipeline = open_pipeline(
             self._service.endpoints,
             self._settings,

@@ -1,0 +1,1 @@
+"""Table files that are not text: Parquet, Arrow, and workbooks of spreadsheet programs."""
