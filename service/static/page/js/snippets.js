@@ -15,6 +15,7 @@ export function createRequestCard() {
     { name: "javascript", title: "JavaScript", write: javascriptOf },
   ];
   const blocks = languages.map(({ name }) => el("code", { dataset: { language: name } }));
+  const buttons = blocks.map(createCopyButton);
   const tabs = createTabs(
     languages.map(({ name, title }, index) => ({
       name,
@@ -28,7 +29,7 @@ export function createRequestCard() {
             { class: "code", tabindex: 0, "aria-label": `Request in ${title}` },
             blocks[index],
           ),
-          createCopyButton(() => blocks[index].textContent),
+          buttons[index].element,
         ),
     })),
     { label: "Languages", selected: "curl" },
@@ -42,11 +43,19 @@ export function createRequestCard() {
     tabs,
     details,
   );
+  let shown = {};
   return {
     element,
     show: (request) => {
       element.hidden = false;
       languages.forEach(({ write }, index) => replace(blocks[index], write(request)));
+      for (const button of buttons) button.reset();
+      // The response to a similar request stays until the next one has arrived.
+      const { path, contentType } = request;
+      if (path !== shown.path || contentType !== shown.contentType) details.hidden = true;
+      shown = request;
+    },
+    hideResponse: () => {
       details.hidden = true;
     },
     showResponse: (value) => {
@@ -56,19 +65,22 @@ export function createRequestCard() {
   };
 }
 
-/** A button that copies a text and says so. */
-export function createCopyButton(read) {
-  const button = el("button", { type: "button", class: "copy" }, "Copy");
+/** A button that copies the text of an element and says so. */
+function createCopyButton(block) {
+  const element = el("button", { type: "button", class: "copy" }, "Copy");
   let timer;
-  button.addEventListener("click", async () => {
-    const isCopied = await copy(read());
-    button.textContent = isCopied ? "Copied" : "Press Ctrl+C";
+  const reset = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      button.textContent = "Copy";
-    }, 2000);
+    element.textContent = "Copy";
+  };
+  element.addEventListener("click", async () => {
+    const isCopied = await copy(block.textContent);
+    if (!isCopied) getSelection().selectAllChildren(block);
+    element.textContent = isCopied ? "Copied" : "Press Ctrl+C";
+    clearTimeout(timer);
+    timer = setTimeout(reset, 2000);
   });
-  return button;
+  return { element, reset };
 }
 
 /** Copy a text; browsers have the clipboard API only on HTTPS and on localhost. */

@@ -61,6 +61,7 @@ export function createFormPanel(model, { card, values = {}, signal }) {
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
+      card.hideResponse();
       const others = form.showProblems(error.details);
       const isPlaced = error.details.length > others.length;
       result.showError(
