@@ -49,7 +49,7 @@ FILES: Mapping[str, tuple[str, Callable[[pl.DataFrame], bytes]]] = {
 """The media type and the writer of each format."""
 
 
-def houses(rows: int = 300) -> pl.DataFrame:
+def houses(rows: int = 150) -> pl.DataFrame:
     """Houses with a column of every kind, missing values, and a price that depends on them."""
     rng = np.random.default_rng(1)
     first, morning = dt.date(2022, 1, 1), dt.datetime(2023, 1, 1)  # noqa: DTZ001 - without an offset
