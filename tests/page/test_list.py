@@ -61,7 +61,7 @@ def test_a_card_says_what_and_how_well_a_model_predicts(
     page = open_page(str(many.base_url))
     price = page.get_by_role("main").get_by_role("listitem").filter(has_text="The price of")
 
-    expect(price).to_contain_text("Table row \u2192 price in euros")
+    expect(price).to_contain_text("size \u2192 price in euros")
     expect(price).to_contain_text("Typical error 12.5\u00a0euros")
     expect(price).to_contain_text("Baseline 40\u00a0euros")
     expect(price).to_contain_text("Version 1")

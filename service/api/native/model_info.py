@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
-from service.bundle.features import CategoryFeature
+from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_verified
 from service.codecs.columns import ColumnCodec, has_columns
@@ -14,6 +14,8 @@ from service.errors import NotFound
 
 # The metric to compare models by, for each task; a model without it shows its first metric.
 _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accuracy"}
+# Of each model in the list; a table may have thousands of columns.
+_LISTED_FEATURES = 8
 
 
 def summarize(entry: Entry) -> dict[str, object]:
@@ -176,6 +178,9 @@ def _summarize_manifest(manifest: Manifest) -> dict[str, object]:
         "input": manifest.input.kind,
         "output": output_info,
     }
+    if isinstance(manifest.input, FeaturesInput):
+        names = [feature.name for feature in manifest.input.features]
+        info |= {"feature_count": len(names), "feature_names": names[:_LISTED_FEATURES]}
     if manifest.evaluation is not None:
         info["metric"] = _choose_metric(manifest, manifest.evaluation)
     return info

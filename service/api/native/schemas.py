@@ -37,6 +37,8 @@ _SUMMARY: tuple[Schema, Schema] = (
         "description": STRING,
         "task": STRING | {"enum": ["regression", "binary", "multiclass"]},
         "input": STRING | {"enum": ["features", "image"]},
+        "feature_count": INTEGER,
+        "feature_names": STRINGS | {"description": "The first eight."},
         "output": OBJECT,
         "metric": refer("MainMetric"),
         "device": STRING,

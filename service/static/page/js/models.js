@@ -9,6 +9,7 @@ import { poll } from "./watch.js";
 const POLL_SECONDS = 5;
 const MANY_MODELS = 7;
 const SHOWN_LABELS = 4;
+const SHOWN_FEATURES = 3;
 const TASKS = {
   regression: "A number",
   binary: "One of two classes",
@@ -174,6 +175,7 @@ function createCard(model) {
     model.title,
     model.description,
     model.output?.name,
+    ...(model.feature_names ?? []),
     ...(model.output?.labels ?? []),
   ];
   const text = words.filter(Boolean).join(" ").toLowerCase();
@@ -221,13 +223,21 @@ function createCard(model) {
 }
 
 /** What goes in and what comes out. */
-function describeFlow({ input, output, ready }) {
+function describeFlow(model) {
+  const { output, ready } = model;
   if (!ready) return "Not ready";
-  const from = input === "image" ? "Image" : input === "features" ? "Table row" : "ONNX graph";
+  const from = describeInput(model);
   if (!output) return from;
   const labels = output.labels;
   if (!labels)
     return `${from} \u2192 ${output.name}${output.unit && output.unit !== output.name ? ` in ${output.unit}` : ""}`;
   const shown = labels.length <= SHOWN_LABELS ? labels.join(", ") : `${labels.length} classes`;
   return `${from} \u2192 ${output.name}: ${shown}`;
+}
+
+function describeInput({ input, feature_count: count, feature_names: names }) {
+  if (input === "image") return "Image";
+  if (input !== "features") return "ONNX graph";
+  const shown = names.slice(0, SHOWN_FEATURES).join(", ");
+  return count > SHOWN_FEATURES ? `${shown} and ${formatNumber(count - SHOWN_FEATURES)} more` : shown;
 }

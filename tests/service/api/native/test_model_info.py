@@ -52,6 +52,8 @@ def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
         "description": "The price of the tests.",
         "task": "regression",
         "input": "features",
+        "feature_count": 1,
+        "feature_names": ["size"],
         "output": {"name": "price", "unit": "euros"},
         "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
         "device": "cpu",
