@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -14,6 +16,7 @@ from tests.browser import OpenPage
 from tests.conftest import ShippedClient
 from tests.page.files import drop, find_barriers, post_file
 from tests.page.views import card, open_model
+from tests.table_files import arrow_file, parquet, workbook
 
 CSV = "text/csv"
 TABLE = """name,exam_2,exam_1,note
@@ -95,6 +98,38 @@ def test_a_table_is_scored_with_its_errors_first(
         [scored[int(row[0]) - 1][position] for position in positions] for row in shown
     ]
     expect(panel(page).locator(".rows b, .rows img")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"), [("parquet", parquet), ("arrow", arrow_file), ("xlsx", workbook)]
+)
+def test_a_table_file_has_the_predictions_of_its_rows(
+    shipped_client: ShippedClient,
+    open_page: OpenPage,
+    suffix: str,
+    write: Callable[[pl.DataFrame], bytes],
+) -> None:
+    """Parquet, Arrow and Excel files are shown as the CSV table with the same rows."""
+    page = open_model(open_page, shipped_client, "admission", "table")
+    frame = pl.DataFrame({"name": ["Ada", "Zoé"], "exam_1": [45.5, 91.25], "exam_2": [85, 99]})
+    table = frame.write_csv().encode()
+
+    score(page, write(frame), f"exams.{suffix}")
+
+    _, *scored = predict_table(shipped_client, "admission", table)
+    shown = [sorted(row[1:]) for row in rows(page)]
+    assert shown == [sorted(cell for cell in row if cell) for row in scored]
+
+
+def test_several_tables_are_not_scored(shipped_client: ShippedClient, open_page: OpenPage) -> None:
+    """The page says so, instead of choosing one of them."""
+    page = open_model(open_page, shipped_client, "admission", "table")
+    expect(panel(page)).to_be_visible()
+
+    drop(page, {"first.csv": TABLE, "second.csv": TABLE}, CSV)
+
+    expect(panel(page)).to_contain_text("One table at a time, please: 2 files were dropped.")
+    expect(page.get_by_role("region", name="Scored rows")).to_have_count(0)
 
 
 def test_the_download_is_the_response(shipped_client: ShippedClient, open_page: OpenPage) -> None:

@@ -84,7 +84,13 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     showStatus(status, "Cancelled.");
   });
 
-  const onFiles = ([file]) => begin(file, findType(file.name));
+  const onFiles = (files) => {
+    if (files.length > 1) {
+      showStatus(status, `One table at a time, please: ${files.length} files were dropped.`, "error");
+      return;
+    }
+    begin(files[0], findType(files[0].name));
+  };
   const zone = createDropZone({
     title: "Drop a table here",
     button: "Choose a file",
