@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from service.api.body import JSON
-from service.api.components import Components
+from service.api.components import Components, Suffix
 from service.api.native.forms import INSTANCES
 from service.api.schemas import Schema, array_schema, object_schema
 
@@ -25,7 +25,7 @@ def describe_json(
     several = array_schema({"anyOf": [one, alternative]}, **limits)
     forms = [one, several]
     if has_instances:
-        suffix = "Instances" if max_rows is None else "ExplainedInstances"
+        suffix: Suffix = "Instances" if max_rows is None else "ExplainedInstances"
         forms.append(components.add(suffix, object_schema({INSTANCES: several}, closed=True)))
     return {"anyOf": forms}
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 from zlib import crc32
 
 from service.api.schemas import STRING, Schema, refer
@@ -10,6 +10,27 @@ from service.api.schemas import STRING, Schema, refer
 # Generators of clients ignore these characters, or start a new word at them.
 _NOT_ALPHANUMERIC = re.compile(r"[^A-Za-z0-9]+")
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+Suffix = Literal[
+    "Attribution",
+    "ExplainedInstances",
+    "Explanation",
+    "ExplanationItem",
+    "Explanations",
+    "Files",
+    "Image",
+    "Instances",
+    "Label",
+    "Pixels",
+    "Prediction",
+    "PredictionItem",
+    "Predictions",
+    "Probabilities",
+    "Row",
+    "Values",
+]
+"""The ends of the names of a model's components."""
+_SUFFIXES: tuple[str, ...] = ("", *get_args(Suffix))
 
 
 class Identifier(NamedTuple):
@@ -21,22 +42,24 @@ class Identifier(NamedTuple):
     """Such as ``admission_mlp``."""
 
 
-def identify(names: Iterable[str]) -> dict[str, Identifier]:
+def identify(names: Iterable[str], components: Iterable[str] = ()) -> dict[str, Identifier]:
     """Return an identifier for each model, which is unique in generated code of any language.
 
-    Names that differ only in case and punctuation, such as ``a-b`` and ``a_b``, are not: then one
-    of them has the plain identifier, and the others have the checksum of their name.
+    The names of components are those that are the same for all models. A model has the checksum of
+    its name in its identifier if a component would have the name of another one, as for ``a-b`` and
+    ``a_b``, or for the instances of ``churn_explained`` and the explained ones of ``churn``.
     """
     found: dict[str, Identifier] = {}
-    used: set[str] = set()
+    used = {name.lower() for name in components}
     for name in sorted(names, key=lambda name: (_SNAKE.fullmatch(name) is None, name)):
         words = [word for word in _NOT_ALPHANUMERIC.split(name) if word]
         if words[0][0].isdigit():
             words.insert(0, "model")
         key = "".join(words).lower()
-        if key in used:
+        if used.intersection(key + suffix.lower() for suffix in _SUFFIXES):
             words.append(f"x{crc32(name.encode()):08x}")
-        used.add(key)
+            key = "".join(words).lower()
+        used.update(key + suffix.lower() for suffix in _SUFFIXES)
         camel = "".join(word[0].upper() + word[1:] for word in words)
         found[name] = Identifier(camel, "_".join(words).lower())
     return found
@@ -49,7 +72,7 @@ class Components:
         self.identifier = identifier
         self.schemas: Schema = {}
 
-    def add(self, suffix: str, schema: Schema) -> Schema:
+    def add(self, suffix: Suffix, schema: Schema) -> Schema:
         """Add a schema, and return a reference to it."""
         name = self.identifier.camel + suffix
         self.schemas[name] = schema

@@ -103,7 +103,10 @@ class Documentation:
     def content(self, models: Models | None = None) -> bytes:
         """Build the document for these models by name, or for those that serve now; thread-safe."""
         found = self._models() if models is None else models
-        cached, identifiers = self._built, identify(found)
+        if self._routes is None:
+            self._routes = _complete(self._describe_routes())
+        cached = self._built
+        identifiers = identify(found, self._routes["components"]["schemas"])
         built = {}
         for name, model in found.items():
             part = cached.get(name)
@@ -111,8 +114,6 @@ class Documentation:
                 part = self._build_model(model, identifiers[name])
             built[name] = part
         self._built = built
-        if self._routes is None:
-            self._routes = _complete(self._describe_routes())
         return orjson.dumps(self._join(self._routes, built))
 
     def _build_model(self, model: Described, identifier: Identifier) -> _BuiltModel:

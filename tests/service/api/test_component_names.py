@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import orjson
 import pytest
 from openapi_python_client.strings import ClassName, snake_case
 
@@ -51,6 +52,26 @@ def references(part: object) -> Iterator[str]:
     elif isinstance(part, list):
         for value in part:
             yield from references(value)
+
+
+def test_components_of_different_models_have_different_names(serve: Serve) -> None:
+    """Also where the end of one model's name is the start of a component of another."""
+    names = ("churn", "churn_explained", "encoded", "v1", "v2")
+
+    def publish(models: Path) -> None:
+        for name in names:
+            publish_price(models, name)
+
+    schemas = serve(publish).get("/openapi.json").json()["components"]["schemas"]
+    rows = [name for name, schema in schemas.items() if "size" in schema.get("properties", {})]
+    alone = identify(["churn_explained"])["churn_explained"]
+
+    assert len([name for name in rows if name.endswith("Row")]) == len(names)
+    assert alone.camel == "ChurnExplained"
+    assert schemas["ChurnExplainedInstances"]["properties"]["instances"]["maxItems"]
+    # The component that is the same for all models, not one of the model "v1".
+    assert "ChurnRow" in schemas
+    assert "size" not in orjson.dumps(schemas["V1Instances"]).decode()
 
 
 def test_identifiers_are_unique_in_generated_code() -> None:
