@@ -3,14 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from service.numbertext import format_number
+from service.numbertext import LARGE, SEPARATED, SIGNIFICANT, TOO_LONG, format_number
 
-_SIGNIFICANT = 4
-# Years are below, and need no separator.
-_SEPARATED = 10_000
-_LARGE = 1000
-_TOO_LONG = 1e12
-# Smaller ones are the rounding of float32.
+# Smaller numbers have an exponent.
 _TINY = 1e-6
 _MOST_DECIMALS = 6
 _FEW_SECONDS, _MINUTE, _HOUR = 10, 60, 3600
@@ -25,21 +20,21 @@ def format_numbers(values: Sequence[float]) -> list[str]:
     numbers are written as by `format_number`.
     """
     largest = max(map(abs, values), default=0.0)
-    if not _TINY <= largest < _TOO_LONG:
+    if not _TINY <= largest < TOO_LONG:
         return [format_number(value) for value in values]
     digits_before_point = math.floor(math.log10(largest)) + 1
-    most = min(max(_SIGNIFICANT - digits_before_point, 0), _MOST_DECIMALS)
+    most = min(max(SIGNIFICANT - digits_before_point, 0), _MOST_DECIMALS)
     rounded = [round(value, most) for value in values]
     decimals = next(d for d in range(most + 1) if all(round(v, d) == v for v in rounded))
-    separated = round(largest, decimals) >= _SEPARATED
+    separated = round(largest, decimals) >= SEPARATED
     return [_write(value, decimals, separated=separated) for value in values]
 
 
 def format_metrics(values: Sequence[float]) -> list[str]:
     """Format the values of one metric without a unit, with four decimals, or six if it is tiny."""
     smallest = min((abs(value) for value in values if abs(value) >= _TINY), default=1.0)
-    decimals = _SIGNIFICANT if smallest >= 10.0 ** (1 - _SIGNIFICANT) else _MOST_DECIMALS
-    return [_write(value, decimals, separated=abs(value) >= _SEPARATED) for value in values]
+    decimals = SIGNIFICANT if smallest >= 10.0 ** (1 - SIGNIFICANT) else _MOST_DECIMALS
+    return [_write(value, decimals, separated=abs(value) >= SEPARATED) for value in values]
 
 
 def format_range(ends: Sequence[float]) -> str:
@@ -47,7 +42,7 @@ def format_range(ends: Sequence[float]) -> str:
     texts = [format_number(end) for end in ends]
     if any("," in text for text in texts):
         texts = [
-            _write(end, 0, separated=True) if _LARGE <= abs(end) < _TOO_LONG else text
+            _write(end, 0, separated=True) if LARGE <= abs(end) < TOO_LONG else text
             for end, text in zip(ends, texts, strict=True)
         ]
     return " to ".join(texts)

@@ -111,6 +111,7 @@ def _choose_bars(shown: Contributions) -> list[tuple[str, float]]:
 
 def _draw_bars(root: ET.Element, top: int, bars: Sequence[tuple[str, float]]) -> None:
     sizes = [size for _, size in bars]
+    largest = max(map(abs, sizes), default=0.0)
     low, high = min(0.0, *sizes), max(0.0, *sizes)
     scale = (_BARS_END - _BARS_START) / (high - low or 1)
     zero = _BARS_START - low * scale
@@ -130,7 +131,7 @@ def _draw_bars(root: ET.Element, top: int, bars: Sequence[tuple[str, float]]) ->
                 "height": str(_BAR),
             },
         )
-        written = f"{_sign(size)}{format_number(size)}"
+        written = f"{_sign(size)}{format_number(size, largest)}"
         _write(group, _WIDTH - _MARGIN, y + 13, written, kind="number", anchor="end")
     ET.SubElement(
         root,

@@ -16,7 +16,7 @@ from training.report.numbers import (
     ("value", "text"),
     [
         (0.0, "0"),
-        (1e-9, "0"),
+        (1.5e-9, "1.5e-09"),
         (0.123456, "0.1235"),
         (12.3456, "12.35"),
         (1900, "1900"),
@@ -29,6 +29,12 @@ from training.report.numbers import (
 def test_years_have_no_separator(value: float, text: str) -> None:
     """Numbers of five digits and more have one."""
     assert format_number(value) == text
+
+
+def test_rounding_next_to_larger_numbers_is_zero() -> None:
+    """Small numbers are shown where all are small, such as amounts in moles."""
+    assert format_number(1e-9, largest=0.5) == "0"
+    assert format_number(1e-9, largest=4e-9) == "1e-09"
 
 
 @pytest.mark.parametrize(
