@@ -85,6 +85,9 @@ class Onward(FastAPI):
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request with FastAPI's middleware and router."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            # Every GET has a HEAD, whose body the server omits.
+            scope = {**scope, "method": "GET"}
         await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:

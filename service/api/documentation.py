@@ -17,7 +17,7 @@ from service.api.body import JSON
 from service.api.components import Identifier, ModelDescription, identify
 from service.api.native.schemas import NATIVE_SCHEMAS
 from service.api.openapi import MODEL_SCHEMAS
-from service.api.operations import GET_OR_HEAD, HEALTH_SCHEMAS, TAG
+from service.api.operations import HEALTH_SCHEMAS, TAG
 from service.api.schemas import ANY_MODEL, STRING, Schema, add_error_responses
 from service.api.static_files import PageFiles
 from service.api.v1.routes import TAG as V1_TAG
@@ -189,7 +189,7 @@ def documentation_router(documentation: Documentation, files: PageFiles) -> APIR
     """Create the routes of the document, and of two pages that show it."""
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/openapi.json", methods=GET_OR_HEAD)
+    @router.get("/openapi.json")
     async def document() -> Response:
         return Response(await documentation.json(), media_type=JSON)
 
@@ -198,11 +198,11 @@ def documentation_router(documentation: Documentation, files: PageFiles) -> APIR
         response.headers["content-security-policy"] = _PAGE_POLICY
         return response
 
-    @router.api_route("/docs", methods=GET_OR_HEAD)
+    @router.get("/docs")
     async def swagger_page(request: Request) -> Response:
         return await send_page(request, "swagger")
 
-    @router.api_route("/redoc", methods=GET_OR_HEAD)
+    @router.get("/redoc")
     async def redoc_page(request: Request) -> Response:
         return await send_page(request, "redoc")
 

@@ -57,7 +57,7 @@ FRAMEWORK_CODES: Mapping[HTTPStatus, str] = {
     status: status.name.lower() for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 } | {HTTPStatus.INTERNAL_SERVER_ERROR: _INTERNAL_ERROR}
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _MAX_PATH_LENGTH = 200
 
 FIRST_ERROR = HTTPStatus.BAD_REQUEST
@@ -120,7 +120,7 @@ def _framework_response(
         path = f"{path[: _MAX_PATH_LENGTH - 1]}…"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _find_methods(request) or [headers["Allow"]]
+        allowed = _find_methods(request) or headers["Allow"].split(", ")
         headers["Allow"] = ", ".join(allowed)
         example = find_example(request)
         such = "" if example is None else f", such as: {example}"
@@ -149,7 +149,8 @@ def _find_methods(request: Request) -> list[str]:
 
     if is_handled(request.method):
         return []
-    return [method for method in _METHODS if is_handled(method)]
+    found = [method for method in _METHODS if is_handled(method)]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
 
 
 def _response(

@@ -1,7 +1,6 @@
 """Routes for operators: health and metrics."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -21,7 +20,6 @@ from service.engine.registry import Readiness
 from service.observability.exposition import CONTENT_TYPE
 
 TAG = "Health and metrics"
-GET_OR_HEAD = ["GET", "HEAD"]
 HEALTH_SCHEMAS: Schema = {
     "Live": object_schema({"live": {"type": "boolean"}}),
     "Ready": object_schema({"ready": {"type": "boolean"}}),
@@ -44,12 +42,10 @@ def add_health(router: APIRouter, readiness: Readiness, *, aliases: bool = False
     balancers find out whether to send requests.
     """
 
-    @router.head("/health/live", include_in_schema=False)
     @router.get("/health/live", summary="Whether the process is alive", responses=_LIVENESS)
     async def check_live() -> Response:
         return json_response({"live": True})
 
-    @router.head("/health/ready", include_in_schema=False)
     @router.get(
         "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
     )
@@ -59,9 +55,8 @@ def add_health(router: APIRouter, readiness: Readiness, *, aliases: bool = False
         return json_response({"ready": True})
 
     if aliases:
-        options: dict[str, Any] = {"methods": GET_OR_HEAD, "include_in_schema": False}
-        router.add_api_route("/healthz", check_live, **options)
-        router.add_api_route("/health", check_ready, **options)
+        router.add_api_route("/healthz", check_live, include_in_schema=False)
+        router.add_api_route("/health", check_ready, include_in_schema=False)
 
 
 def operations_router(
@@ -70,7 +65,7 @@ def operations_router(
     """Create the routes of health, metrics in the text format of ``exposition``, and ``/``."""
     router = APIRouter(tags=[TAG])
 
-    @router.api_route("/", methods=GET_OR_HEAD, include_in_schema=False)
+    @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
         # Clients of KServe's v1 expect this object; browsers accept text/html.
         if "text/html" in request.headers.get("accept", ""):
@@ -82,7 +77,7 @@ def operations_router(
         response.headers["vary"] = "accept"
         return response
 
-    @router.api_route("/favicon.ico", methods=GET_OR_HEAD, include_in_schema=False)
+    @router.get("/favicon.ico", include_in_schema=False)
     async def icon(request: Request) -> Response:
         return await files.get_response("page/icon.svg", request.scope)
 

@@ -165,7 +165,6 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     router = APIRouter(tags=[ANY_MODEL])
     registry, reconciler = worker.registry, worker.reconciler
 
-    @router.head("/models", include_in_schema=False)
     @router.get(
         "/models",
         summary="Every model, and the device they run on",

@@ -24,7 +24,7 @@ from service.workers.coordination import Worker
 _STATES = {State.READY: "AVAILABLE", State.UNAVAILABLE: "END"}
 _TYPES = {"FP16": "HALF", "FP32": "FLOAT", "FP64": "DOUBLE", "BYTES": "STRING"}
 _PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
-_NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_NOT_POST = ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]
 TAG = "TensorFlow Serving and KServe (v1)"
 
 

@@ -58,6 +58,18 @@ def test_what_browsers_request_by_themselves_exists(client: httpx.Client, path: 
     assert client.head(path, headers=HTML).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/models/price", "/metrics", "/v1/models/price", "/v2", "/health"]
+)
+def test_head_has_the_headers_of_get(client: httpx.Client, path: str) -> None:
+    """It has no body, on every path that has a GET."""
+    found, head = client.get(path), client.head(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == found.headers["content-type"]
+    assert client.head("/models/price/predict").headers["allow"] == "POST"
+
+
 def test_the_icon_is_an_image(client: httpx.Client) -> None:
     """Browsers request it from the root, whatever the page says."""
     assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"

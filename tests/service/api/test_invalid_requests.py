@@ -214,7 +214,7 @@ def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunk
         ("GET /models/admission/predict", 405, "use POST, such as: curl http"),
         ("PUT /v1/models/admission:predict", 405, "use POST."),
         ("DELETE /models", 405, "DELETE is not allowed for /models; use GET or HEAD."),
-        ("POST /metrics", 405, "use GET."),
+        ("POST /metrics", 405, "use GET or HEAD."),
     ],
 )
 def test_wrong_paths_and_methods_have_helpful_errors(

@@ -125,7 +125,7 @@ def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) ->
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/models/price/versions/1/shadow", "GET, DELETE"),
+        ("PUT", "/models/price/versions/1/shadow", "GET, HEAD, DELETE"),
         ("POST", "/models", "GET, HEAD"),
         ("PUT", "/v1/models/price:predict", "POST"),
         ("GET", "/v1/models/price/versions/1:classify", "POST"),

@@ -187,8 +187,8 @@ def test_an_unreadable_body_is_rejected(client: httpx.Client, body: bytes, sente
         ("POST /v1/models/admission/labels/1:predict", 404, "no version 'labels/1'"),
         ("POST /v1/models/admission/labels/stable:explain", 404, 'cannot "explain"'),
         ("GET /v1/models/admission:predict", 405, "use POST."),
-        ("POST /v1/models/admission", 405, "use GET."),
-        ("POST /v1/models", 405, "use GET."),
+        ("POST /v1/models/admission", 405, "use GET or HEAD."),
+        ("POST /v1/models", 405, "use GET or HEAD."),
         ("GET /v1", 404, "There is nothing at /v1"),
     ],
 )
