@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +56,11 @@ def read_table(
         DataError: the file is missing, empty or no table, or two columns have the same name.
     """
     layout = layout or Layout()
-    try:
-        with path.open("rb") as file:
+    kind = None
+    # Reading anything else as CSV says why that fails; to open a pipe would wait for a writer.
+    if path.is_file():
+        with suppress(OSError), path.open("rb") as file:
             kind = identify_table(file.read(_START_BYTES))
-    except OSError:  # reading it as CSV says why
-        kind = None
     if kind is None:
         if layout.sheet is not None:
             raise DataError(f"{path} is not an Excel file, so it has no sheet {layout.sheet!r}.")
