@@ -263,6 +263,20 @@ def test_newline_delimited_json_is_scored(
     assert Path(download.value.path()).read_bytes() == response.content
 
 
+def test_a_column_may_have_the_name_of_a_method(
+    shipped_client: ShippedClient, open_page: OpenPage
+) -> None:
+    """Rows without it have an empty cell there."""
+    page = open_model(open_page, shipped_client, "admission", "table")
+
+    score(page, b'{"exam_1": 45, "exam_2": 85}\n{"constructor": 1}\n', "rows.ndjson")
+
+    expect(panel(page)).to_contain_text("2 rows, 1 error")
+    header = page.locator(".rows thead tr:last-child th").all_inner_texts()
+    position = next(k for k, name in enumerate(header) if "constructor" in name.lower())
+    assert [row[position] for row in rows(page)] == ["1", ""]
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_records_are_split_as_python_does(
     shipped_client: ShippedClient, open_page: OpenPage, separator: str

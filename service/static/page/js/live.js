@@ -61,6 +61,8 @@ export function showLive(container, signal) {
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
+      // A proxy may keep metrics to itself.
+      if (before === null) replace(body, el("p", { class: "soft" }, error.message));
     }
   };
   poll(refresh, POLL_SECONDS, signal);

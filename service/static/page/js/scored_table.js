@@ -105,8 +105,8 @@ export class JsonTable {
     const input = readInput(this.#inputs[row] ?? "{}", this.#features);
     const { error = "", ...prediction } = flatten(JSON.parse(this.rows[row]));
     return [
-      ...this.#inputColumns.map((name) => input[name] ?? ""),
-      ...this.#predictionColumns.map((name) => prediction[name] ?? ""),
+      ...this.#inputColumns.map((name) => cellOf(input, name)),
+      ...this.#predictionColumns.map((name) => cellOf(prediction, name)),
       error,
     ];
   }
@@ -156,6 +156,11 @@ function flatten({ probabilities = {}, interval, warnings, code: _, details: __,
   if (interval) cells.push(["interval_low", interval.low], ["interval_high", interval.high]);
   if (warnings) cells.push(["warnings", warnings.join(" ")]);
   return Object.fromEntries(cells.map(([name, value]) => [name, toText(value)]));
+}
+
+/** A column may have the name of a method of objects, such as "constructor". */
+function cellOf(cells, name) {
+  return Object.hasOwn(cells, name) ? cells[name] : "";
 }
 
 function toText(value) {
