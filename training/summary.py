@@ -77,7 +77,7 @@ def summarize_evaluation(evaluation: Evaluation, rare: str | None) -> str:
         "test": format_count(rows, "test row"),
         "cross-validation": f"{format_count(rows, 'row')}, {evaluation.folds}-fold "
         "cross-validation",
-        "given": f"the given {format_count(rows, 'row')}, which may include training rows",
+        "given": f"the {format_count(rows, 'given row')}, which may include training rows",
     }[evaluation.part]
     part += describe_split(evaluation)
     lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]

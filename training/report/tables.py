@@ -104,7 +104,7 @@ def describe_measured_rows(evaluation: Evaluation | None, thing: str = "row") ->
         )
     if evaluation.part == "given":
         return (
-            f"Measured on the given {format_count(evaluation.rows, thing)}, which may include "
+            f"Measured on the {format_count(evaluation.rows, f'given {thing}')}, which may include "
             f"training {thing}s; on new {thing}s the model may be worse."
         )
     if evaluation.part == "test":
