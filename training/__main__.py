@@ -21,6 +21,7 @@ from training.errors import DataError, FitError, TrainingError
 from training.export.publish import check_folder
 from training.images.checkpoint import CheckpointOptions
 from training.import_arguments import (
+    ACCUMULATED,
     add_import_options,
     read_image_options,
     read_table_options,
@@ -325,7 +326,7 @@ def _add_evaluation_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--values",
         type=split_names,
-        default=[],
+        **ACCUMULATED,
         metavar="A,B",
         help="of an imported model: how the target column writes each label, in their order",
     )
@@ -343,7 +344,7 @@ def _import(options: Options) -> None:
     if options.target:
         overrides.append(f"target.column={json.dumps(options.target)}")
     document = read_document(options.card, overrides)
-    labels = read_labels(options.labels_file) if options.labels_file else options.labels or ()
+    labels = read_labels(options.labels_file) if options.labels_file else options.labels
     require_one_kind(options)
     if options.images is not None:
         commands.import_images(

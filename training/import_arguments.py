@@ -4,7 +4,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from training.errors import DataError
 from training.export.image_input import SCALINGS, Channels, Layout
@@ -12,6 +12,9 @@ from training.importing.images import ImageOptions
 from training.importing.options import ImportOptions
 
 Options = argparse.Namespace
+
+ACCUMULATED: dict[str, Any] = {"action": "extend", "default": []}
+"""Of an option with a list: given several times, it has the values of all."""
 
 _WHITE = 255
 _TABLE_OPTIONS = ("csv", "target", "expected", "features", "optional", "unseen", "units")
@@ -42,24 +45,30 @@ def add_import_options(verb: argparse.ArgumentParser) -> None:
     rows.add_argument(
         "--expected",
         nargs="+",
-        default=[],
+        **ACCUMULATED,
         metavar="COLUMN",
         help="its columns with the library's own predictions, which the bundle must give too: "
         "one of values or labels, or one of probabilities for each label",
     )
     columns = verb.add_argument_group("columns, if the graph or the table does not describe them")
     columns.add_argument(
-        "--features", type=split_names, metavar="A,B", help="names, in graph order"
+        "--features", type=split_names, **ACCUMULATED, metavar="A,B", help="names, in graph order"
     )
     columns.add_argument(
-        "--optional", type=split_names, metavar="A,B", help="columns that may be empty"
+        "--optional",
+        type=split_names,
+        **ACCUMULATED,
+        metavar="A,B",
+        help="columns that may be empty",
     )
     columns.add_argument(
         "--unseen",
         choices=("reject", "other"),
         help="what to do with words that the model does not know (default: reject)",
     )
-    columns.add_argument("--units", type=split_names, metavar="A=KG,B=EUR", help="units of columns")
+    columns.add_argument(
+        "--units", type=split_names, **ACCUMULATED, metavar="A=KG,B=EUR", help="units of columns"
+    )
     columns.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
     output = verb.add_argument_group("output")
     output.add_argument("--output", help="name of the graph's output to serve, if it has several")
@@ -68,7 +77,11 @@ def add_import_options(verb: argparse.ArgumentParser) -> None:
     )
     labels = output.add_mutually_exclusive_group()
     labels.add_argument(
-        "--labels", type=split_names, metavar="A,B", help="class names, in graph order"
+        "--labels",
+        type=split_names,
+        **ACCUMULATED,
+        metavar="A,B",
+        help="class names, in graph order",
     )
     labels.add_argument("--labels-file", type=Path, help="a file with a class name in each line")
     _add_image_options(verb)
@@ -95,10 +108,10 @@ def _add_image_options(verb: argparse.ArgumentParser) -> None:
         + "; ".join(f"{name}: {text}" for name, text in SCALINGS.items()),
     )
     images.add_argument(
-        "--mean", type=_read_numbers, default=(), metavar="R,G,B", help="of pixels from 0 to 1"
+        "--mean", type=_read_numbers, **ACCUMULATED, metavar="R,G,B", help="of pixels from 0 to 1"
     )
     images.add_argument(
-        "--std", type=_read_numbers, default=(), metavar="R,G,B", help="their standard deviation"
+        "--std", type=_read_numbers, **ACCUMULATED, metavar="R,G,B", help="their standard deviation"
     )
     images.add_argument(
         "--fit",
@@ -117,7 +130,7 @@ def require_one_kind(options: Options) -> None:
     """Raise `DataError` for an option of images with a table, or the reverse."""
     takes_images = options.images is not None
     for name in _TABLE_OPTIONS if takes_images else _IMAGE_OPTIONS:
-        if getattr(options, name) not in (None, [], ()):
+        if getattr(options, name) not in (None, []):
             flag = f"--{name.replace('_', '-')}"
             remedy = (
                 "leave it out, or leave out --images if the model takes columns"
@@ -135,8 +148,8 @@ def read_image_options(options: Options, labels: Sequence[str]) -> ImageOptions:
         size=options.size,
         channels=options.channels,
         scaling=options.scaling,
-        mean=options.mean,
-        deviation=options.std,
+        mean=tuple(options.mean),
+        deviation=tuple(options.std),
         fit=options.fit or "stretch",
         background=_WHITE if options.background is None else options.background,
         labels=tuple(labels),
@@ -155,9 +168,9 @@ def read_table_options(options: Options, labels: Sequence[str]) -> ImportOptions
         output=options.output,
         activation=options.activation,
         labels=tuple(labels),
-        optional=tuple(options.optional or ()),
+        optional=tuple(options.optional),
         unseen=options.unseen,
-        units=_read_units(options.units or []),
+        units=_read_units(options.units),
         target=options.target,
         expected=tuple(
             name for word in options.expected if "=" not in word for name in split_names(word)

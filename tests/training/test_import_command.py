@@ -137,6 +137,54 @@ def test_labels_may_begin_with_a_minus(tmp_path: Path, models: Path) -> None:
     assert output.labels == ["-1", "1"]
 
 
+def test_a_list_may_be_split_over_several_options(tmp_path: Path, models: Path) -> None:
+    """Every value counts, whether after a comma or in another option of the same name."""
+    model = linear([1.0, 2.0, 3.0])
+    rows = [f"{k},{k}.5,{k * k},{k + 2 * (k + 0.5) + 3 * k * k}" for k in range(9)]
+    words = write_values(tmp_path, model, "age,income,debt,sum", rows)
+
+    features = "--features age,income --features debt --optional age --optional income"
+    others = "--units age=y --units debt=EUR --expected sum --models"
+
+    code = main([*words, *features.split(), *others.split(), str(models)])
+
+    described = read_manifest(models, "sum").input
+    assert isinstance(described, FeaturesInput)
+    assert code == 0
+    assert [(one.name, one.optional, one.unit) for one in described.features] == [
+        ("age", True, "y"),
+        ("income", True, None),
+        ("debt", False, "EUR"),
+    ]
+
+
+def test_labels_and_values_may_be_split_over_several_options(tmp_path: Path, models: Path) -> None:
+    """The labels and the expected columns of an import, and the words of an evaluation."""
+    words = write_iris(tmp_path)
+    table = tmp_path / "iris.csv"
+    numbers = _X.astype(np.float32)
+    library = LogisticRegression(max_iter=500).fit(numbers, np.array(_NAMES)[_Y])
+    header, *cells = table.read_text().splitlines()
+    lines = [f"{header},p0,p1,p2"]
+    lines += [
+        ",".join([cell, *map(str, row)])
+        for cell, row in zip(cells, library.predict_proba(numbers), strict=True)
+    ]
+    table.write_text("\n".join(lines))
+    labels = "--labels setosa --labels versicolor,virginica --expected p0 p1 --expected p2"
+    values = "--values setosa --values versicolor --values virginica --target species"
+
+    imported = main([*words, *labels.split(), "--target", "species", "--models", str(models)])
+    evaluated = main(
+        ["evaluate", "iris", "--csv", str(table), *values.split(), "--models", str(models)]
+    )
+
+    output = read_manifest(models, "iris").output
+    assert isinstance(output, ClassesOutput)
+    assert output.labels == list(_NAMES)
+    assert (imported, evaluated) == (0, 0)
+
+
 def test_options_describe_columns_without_a_card(tmp_path: Path, models: Path) -> None:
     """Units, gaps and unknown words are options of the command."""
     words = write_values(
