@@ -169,7 +169,8 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     # Training, from a recipe to a published bundle.
     "training.errors": set(),
-    "training.mlflow": {"service.spelling", "training.errors"},
+    "training.library_files": set(),
+    "training.mlflow": {"service.spelling", "training.errors", "training.library_files"},
     "training.recipe": {
         "service.bundle",
         "service.spelling",
@@ -290,6 +291,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.export",
         "training.images",
         "training.learn",
+        "training.library_files",
         "training.mlflow",
         "training.model",
         "training.onnx_files",

@@ -10,6 +10,7 @@ import yaml  # type: ignore[import-untyped] # it ships no type information
 
 from service.spelling import join_names
 from training.errors import ImportRejected
+from training.library_files import describe_library_folder
 
 _MODEL_FILE = "MLmodel"
 _SHOWN = 10
@@ -68,10 +69,12 @@ def _read_record(folder: Path) -> dict[str, Any]:
         hint = (
             f" To import a file of it: onward import {folder / found[0]}"
             if found
-            else " Give an ONNX file, or the folder that mlflow.onnx.save_model wrote."
+            else " Give an ONNX file, or the folder that mlflow.onnx.save_model wrote; "
+            "docs/serve-your-model.md shows how each library writes one."
         )
         raise ImportRejected(
-            f"{folder} is a folder without the file {_MODEL_FILE}, so it is not an MLflow model."
+            describe_library_folder(folder)
+            or f"{folder} is a folder without the file {_MODEL_FILE}, so it is not an MLflow model."
             + hint
         ) from None
     except OSError as error:

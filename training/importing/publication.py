@@ -33,6 +33,7 @@ from training.importing.original import Original
 from training.importing.reference import reject_missing, run_reference
 from training.importing.rows import Datatype, Rows, choose_datatype, draw_rows, read_rows
 from training.importing.verification import Verification
+from training.library_files import describe_library_file
 from training.onnx_files import Graph
 from training.recipe.table import ModelCard
 from training.report.imported import Origin, describe_origin, render
@@ -180,14 +181,19 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise ImportRejected(f"it cannot be read: {error.strerror}.") from None
     except Exception as error:  # noqa: BLE001 - the decoder's errors share no base
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ImportRejected(f"it is not a valid ONNX file: {reason}. {_EXPORT_AGAIN}") from None
+        raise ImportRejected(_describe_invalid(path, reason)) from None
     if not model.graph.node:
-        raise ImportRejected(f"it is not a valid ONNX file: it holds no graph. {_EXPORT_AGAIN}")
+        raise ImportRejected(_describe_invalid(path, "it holds no graph"))
     try:
         onnx.checker.check_model(model)
     except Exception:  # noqa: BLE001 - the checker's errors share no base, and have no remedy
         Graph(model.SerializeToString())
     return model
+
+
+def _describe_invalid(path: Path, reason: str) -> str:
+    """Return the message about a file that is not ONNX, with the export of its library."""
+    return describe_library_file(path) or f"it is not a valid ONNX file: {reason}. {_EXPORT_AGAIN}"
 
 
 def _add_labels(card: ModelCard, mapping: OutputMapping) -> ModelCard:
