@@ -262,10 +262,14 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
 
 
 def flat_pixels(data: Sequence[Any]) -> Pixels | None:
-    """Convert a flat list of integers from 0 to 255, in any notation; None for anything else."""
+    """Convert a flat list of integers from 0 to 255, in any notation; None for anything else.
+
+    An image without a pixel above 1 is None too, unless all are 0.
+    """
     try:
         if type(data[0]) is int:
-            return np.frombuffer(bytes(data), np.uint8)
+            content = bytes(data)
+            return None if _is_unscaled(content) else np.frombuffer(content, np.uint8)
         if type(data[0]) is not float:
             return None  # a list of booleans would be accepted as numbers
         # In 64 bits, because 32 bits would round a value slightly out of range into the range.
@@ -276,10 +280,21 @@ def flat_pixels(data: Sequence[Any]) -> Pixels | None:
 
 
 def whole_pixels(numbers: Numbers) -> Pixels | None:
-    """Convert numbers to pixels; None unless all are integers from 0 to 255."""
+    """Convert the numbers of one image, or rows of images, to pixels, as `flat_pixels` does."""
     if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
         return None
-    return convert_exactly(numbers, "UINT8")
+    pixels = convert_exactly(numbers, "UINT8")
+    return None if pixels is None or has_unscaled(np.atleast_2d(pixels)) else pixels
+
+
+def has_unscaled(images: Pixels) -> bool:
+    """Return whether 1 is the largest pixel of an image of ``[images, ...]``, as in a mask."""
+    return any(_is_unscaled(image.tobytes()) for image in images)
+
+
+def _is_unscaled(pixels: bytes) -> bool:
+    # This runs for every image. Stripping ends at the first larger pixel, usually an early one.
+    return not pixels.lstrip(b"\0\1") and 1 in pixels
 
 
 class _PendingImages:
@@ -400,8 +415,7 @@ def _round_pixels(numbers: npt.NDArray[np.float64]) -> Pixels:
     if not (low >= 0 and high <= _WHITE):
         odd = high if low >= 0 else low
         raise InvalidImage(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
-    rounded = np.rint(numbers)
-    if high <= 1 and (rounded != numbers).any():
+    if 0 < high <= 1:
         raise InvalidImage(f"Its pixels are between 0 and 1; multiply them by {_WHITE}.")
-    pixels: Pixels = rounded.astype(np.uint8)
+    pixels: Pixels = np.rint(numbers).astype(np.uint8)
     return pixels

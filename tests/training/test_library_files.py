@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
-import joblib
+import joblib  # type: ignore[import-untyped] # it ships no type information
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression

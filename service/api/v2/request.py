@@ -13,7 +13,7 @@ from service.api.v2.shared_memory import Regions, read_slot
 from service.bundle.features import WHOLE_MAX, FeaturesInput
 from service.codecs.columns import is_column
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
-from service.codecs.images import ImageCodec
+from service.codecs.images import ImageCodec, has_unscaled
 from service.codecs.parameters import find_interval, invalid_level
 from service.codecs.tensors import (
     Shape,
@@ -74,7 +74,7 @@ class InputReader:
 
         Raises:
             InvalidRequest: an input is missing, unknown, given twice, or does not fit the graph.
-            InvalidInput: some files are not supported images.
+            InvalidInput: some files are not supported images, or pixels in JSON end at 1.
         """
         endpoint, given = self._endpoint, document.get("inputs")
         tensor = find_single_tensor(given, endpoint)
@@ -84,6 +84,8 @@ class InputReader:
             return self._read_images(tensor, endpoint.images)
         else:
             arrays = (self._read_tensor(tensor, endpoint.inputs[0]),)
+            if endpoint.images is not None and "data" in tensor and has_unscaled(arrays[0]):
+                return endpoint.images.decode(arrays[0].tolist(), _ELEMENT_PREFIX)
         if self._rest:
             self._require_consumed()
         return arrays

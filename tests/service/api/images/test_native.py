@@ -172,7 +172,7 @@ def test_every_unreadable_image_is_reported(client: httpx.Client) -> None:
         (["1", 2], "Image 0:"),
         ([[1, 2], [3]], "Its pixels are ragged"),
         ([[1, "a"], [3, 4]], 'A pixel is "a"; pixels are numbers from 0 to 255.'),
-        ([1] * 59, "Its pixels have the shape [59]; send [4, 5, 3], or 60 numbers"),
+        ([2] * 59, "Its pixels have the shape [59]; send [4, 5, 3], or 60 numbers"),
         ([[]], "It holds no pixels"),
     ],
 )

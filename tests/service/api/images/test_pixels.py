@@ -8,7 +8,7 @@ from service.imaging.limits import InvalidImage
 
 
 @pytest.mark.parametrize(
-    "data", [[0, 255, 7], [0.0, 255.0, 7.0], [0.0, 255, 7], list(range(256)), [1.0, 0.0]]
+    "data", [[0, 255, 7], [0.0, 255.0, 7.0], [0.0, 255, 7], list(range(256)), [2.0, 0.0], [0, 0]]
 )
 def test_whole_numbers_in_any_notation_are_pixels(data: list[float]) -> None:
     """The result equals that of numpy."""
@@ -29,6 +29,8 @@ def test_whole_numbers_in_any_notation_are_pixels(data: list[float]) -> None:
         [0.0, -1e-50],
         [1e-50, 0.0],
         [0.5, 0.25],
+        [0, 1],
+        [1.0, 0.0],
         [0.0, 1e300],
         [0, 10**30],
         [0.0, 10**400],
