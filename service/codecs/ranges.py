@@ -25,6 +25,9 @@ from service.engine.tensors import DTYPES
 from service.timetext import END, FIRST_DAY, TIME_OF_DAY, format_datetime
 from service.values import format_number, join_values
 
+# A table repeats the warning in every row.
+_CATEGORIES_SHOWN = 3
+
 
 def find_valid_range(feature: NumericalFeature, dtype: np.dtype[Any]) -> tuple[float, float]:
     """Return the range of valid numbers in an input of this type; infinity is in no such range."""
@@ -70,7 +73,7 @@ def split_warning(feature: NumericalFeature, low: str, high: str) -> tuple[str, 
     if isinstance(feature, CategoryFeature):
         sentence = (
             f"Feature {feature.name!r} has a category that is not in the training set "
-            f"({join_values(feature.categories)})."
+            f"({join_values(feature.categories, _CATEGORIES_SHOWN)})."
         )
         return sentence, None
     unit = f" {feature.unit}" if feature.unit else ""

@@ -26,11 +26,11 @@ IRIS = {"a": 1, "b": 3, "c": 2}
 
 
 def publish_trained(models: Path) -> None:
-    """Publish ``value = size + 10 color``, trained on sizes from 1 to 2.1 and two colors."""
+    """Publish ``value = size + 10 color``, trained on sizes from 1 to 2.1 and five colors."""
     color = CategoryFeature(
         name="color",
         type="category",
-        categories=["red", "green"],
+        categories=["red", "green", "blue", "gray", "black"],
         example="red",
         unseen="other",
     )
@@ -170,7 +170,10 @@ def test_unrelated_parameters_are_ignored(client: httpx.Client) -> None:
 
 
 def test_values_outside_the_training_range_get_warnings(client: httpx.Client) -> None:
-    """Numbers outside the range and unseen words; the ends of a range are within it."""
+    """Numbers outside the range and unseen words; the ends of a range are within it.
+
+    A table repeats the warning in every row, so it has the first three categories.
+    """
     rows = [
         {"size": 1, "color": "red"},
         {"size": 2.1, "color": "green"},
@@ -183,7 +186,10 @@ def test_values_outside_the_training_range_get_warnings(client: httpx.Client) ->
     far = (
         "Feature 'size' is {} m, outside the training range 1 to 2.1; the prediction is unreliable."
     )
-    word = 'Feature \'color\' has a category that is not in the training set ("red", "green").'
+    word = (
+        "Feature 'color' has a category that is not in the training set "
+        '("red", "green", "blue" and 2 more).'
+    )
     assert [response.get("warnings") for response in predictions] == [
         None,
         None,
