@@ -1,5 +1,6 @@
 """The race of `onward new` compares families on the same folds, and trains the best."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,10 @@ def test_the_command_reports_and_records_the_race(
     report = (tmp_path / "models" / "mixed" / "1" / "report.html").read_text()
     assert "Compared models" in report
     assert all(f"<td>{one.family}</td>" in report for one in candidates)
+    assert "Each log loss is the mean over the folds" in report
+    assert "the log loss under Performance is that of the chosen model on" in report
+    card = report.partition('<h2 id="model-card">')[2].partition("</section>")[0]
+    assert re.search(r"[a-z0-9]\.[A-Z]", re.sub("<[^>]+>", " ", card)) is None
 
 
 def test_a_chosen_family_is_measured_alone(

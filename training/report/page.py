@@ -39,7 +39,8 @@ from training.report.numbers import (
 )
 from training.report.requests import format_curl, format_python
 
-_MAX_CATEGORIES = 30
+_FIRST_CATEGORIES = 6
+_MAX_CATEGORIES = 200
 _MAX_CELLS = 12
 _TEMPLATES = Path(__file__).parent
 _HEADING = re.compile('<h2 id="([a-z-]+)">([^<]+)</h2>')
@@ -156,7 +157,13 @@ def describe_feature(feature: Feature) -> dict[str, str]:
         "description": feature.description,
     }
     if isinstance(feature, CategoryFeature):
-        row["trained"] = join_names(feature.categories, _MAX_CATEGORIES)
+        first, others = (
+            feature.categories[:_FIRST_CATEGORIES],
+            feature.categories[_FIRST_CATEGORIES:],
+        )
+        row["trained"] = ", ".join(first)
+        row["others"] = f"{len(others):,}" if others else ""
+        row["rest"] = join_names(others, _MAX_CATEGORIES)
         row["allowed"] = "any word" if feature.unseen == "other" else "these words"
     elif isinstance(feature, TextFeature):
         row["allowed"] = "any text"

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle.features import CategoryFeature
+from service.bundle.manifest import ValueOutput
+from tests.models import manifest
 from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.export.publish import Publication
+from training.report.imported import Origin, render
 from training.run import run
 
 
@@ -159,3 +163,22 @@ def test_backticks_of_a_description_are_code(tmp_path: Path, folders: Folders) -
 
     assert "by `onward &lt;new&gt;`, 5` long" in _page(run(recipe, tmp_path, folders))
     assert "by <code>onward &lt;new&gt;</code></p>" in _page(run(other, tmp_path, folders))
+
+
+def test_a_long_list_of_categories_is_folded() -> None:
+    """The first six are shown, and a click shows the others, without a script."""
+    words = [f"word {number}" for number in range(40)]
+    features = [
+        CategoryFeature(type="category", name="long", categories=words, example="word 0"),
+        CategoryFeature(type="category", name="short", categories=words[:6], example="word 0"),
+    ]
+    stated = manifest("words", features, ValueOutput(kind="value", name="value"))
+
+    page = render(stated, Origin("words.onnx", "0", "a test", "2 rows")).decode()
+
+    cells = re.findall(r'<td class="words">(.*?)</td>', page, re.DOTALL)
+    shown = ", ".join(words[:6])
+    assert cells[0].split() == (
+        f"{shown}<details><summary>and 34 more</summary>{', '.join(words[6:])}</details>".split()
+    )
+    assert cells[1].strip() == shown
