@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.features import CategoryFeature
+from service.bundle.features import CategoryFeature, Feature
 from service.bundle.manifest import ValueOutput
 from tests.models import manifest
 from tests.recipes import read_recipe
@@ -168,7 +168,7 @@ def test_backticks_of_a_description_are_code(tmp_path: Path, folders: Folders) -
 def test_a_long_list_of_categories_is_folded() -> None:
     """The first six are shown, and a click shows the others, without a script."""
     words = [f"word {number}" for number in range(40)]
-    features = [
+    features: list[Feature] = [
         CategoryFeature(type="category", name="long", categories=words, example="word 0"),
         CategoryFeature(type="category", name="short", categories=words[:6], example="word 0"),
     ]
