@@ -8,7 +8,15 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from service.sdk import operations
-from service.sdk.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, DEFAULT_URL, Connection
+from service.sdk.connection import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT,
+    DEFAULT_URL,
+    LIMITS,
+    MOST_IN_FLIGHT,
+    Connection,
+    require_open,
+)
 from service.sdk.operations import EXPLAIN, PREDICT
 from service.sdk.options import (
     ExplainOptions,
@@ -40,17 +48,20 @@ class AsyncClient(Connection):
 
     def __init__(  # noqa: PLR0913 - all but the address have defaults
         self,
-        url: str = DEFAULT_URL,
+        url: str | httpx.URL = DEFAULT_URL,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = DEFAULT_TIMEOUT,
         retries: int = DEFAULT_RETRIES,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         super().__init__(url, timeout, retries, headers)
-        self._http = http_client or httpx.AsyncClient(transport=transport)
+        self._http = http_client or httpx.AsyncClient(transport=transport, limits=LIMITS)
         self._owns_http = http_client is None
+        # Requests wait here and not for a connection, so that a timeout counts from the request's
+        # start, and the connections stay open.
+        self._in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,7 +132,7 @@ class AsyncClient(Connection):
         written = 0
         call = operations.score(model, source, target, options)
         with opened_target(target) as file:
-            async with self._open(call) as response:
+            async with self._in_flight, self._open(call) as response:
                 await self._require_table(response)
                 async for piece in response.aiter_bytes():
                     await asyncio.to_thread(file.write, piece)
@@ -135,6 +146,7 @@ class AsyncClient(Connection):
         **options: Unpack[ScoreOptions],
     ) -> AsyncIterator[bytes]:
         """Score a table as `score` does, and yield the response in pieces of bytes."""
+        # It does not count as a request in flight: the program may send others between pieces.
         async with self._open(operations.score(model, source, None, options)) as response:
             await self._require_table(response)
             async for piece in response.aiter_bytes():
@@ -151,7 +163,7 @@ class AsyncClient(Connection):
             return result
 
     async def _send(self, call: Call) -> Reply:
-        async with self._open(call) as response:
+        async with self._in_flight, self._open(call) as response:
             await response.aread()
             return Reply.of(response)
 
@@ -163,6 +175,7 @@ class AsyncClient(Connection):
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[httpx.Response]:
         """Send a request, repeatedly if it must be, and give the response to read."""
+        require_open(is_closed=self._http.is_closed)
         attempts = self.attempts(call)
         while True:
             options = self.request_options(call, attempts.seconds_left)

@@ -76,6 +76,10 @@ class OnwardClientError(Exception):
         message = self.message
         if self.problems:
             message = message.replace(self.problems[0].sentence, problems[0].sentence, 1)
+        return self.replace_message(message, problems)
+
+    def replace_message(self, message: str, problems: Sequence[Problem] = ()) -> Self:
+        """Return the error of the same response with another sentence."""
         return type(self)(
             message,
             status=self.status,

@@ -5,12 +5,12 @@ The libraries are found among the loaded modules: a DataFrame can only exist if 
 
 import sys
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from service.sdk.errors import InvalidData
-from service.sdk.results import Explanation, Json, Prediction
+from service.sdk.results import Json, flatten, join_warnings
 from service.sdk.values import column_to_json
 
 Columns = dict[str, list[Any]]
@@ -23,7 +23,6 @@ class Table(ABC):
     def __init__(self, frame: Any, names: Sequence[object]) -> None:  # noqa: ANN401 - of any library
         self.frame = frame
         self.names = [str(name) for name in names]
-        self._positions = {name: position for position, name in enumerate(self.names)}
 
     @abstractmethod
     def __len__(self) -> int:
@@ -37,30 +36,31 @@ class Table(ABC):
     def build(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
         """Return a DataFrame with these columns and the rows of this one."""
 
-    def batches(self, features: Sequence[str], most: int) -> Iterator[list[Any]]:
-        """Return the rows as JSON, at most ``most`` together; other columns are dropped.
+    @abstractmethod
+    def build_empty(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
+        """Return a DataFrame without rows; its columns have the types of the cells."""
 
-        A row is an array in the order of the features, or an object if a feature has no column.
+    def batches(
+        self, columns: Mapping[str, int], *, most: int, complete: bool
+    ) -> Iterator[list[Any]]:
+        """Return the rows as JSON, at most ``most`` together.
+
+        Args:
+            columns: the position of each feature's column; others are not sent.
+            most: rows together.
+            complete: whether every feature has a column. A row is then an array, else an object.
         """
-        known = [name for name in features if name in self._positions]
-        if len(self._positions) < len(self.names):
-            self._require_unique(known)
         for start in range(0, len(self), most):
             stop = min(start + most, len(self))
-            columns = [
-                column_to_json(self.column(self._positions[name], start, stop), name, start)
-                for name in known
+            cells = [
+                column_to_json(self.column(position, start, stop), name, start)
+                for name, position in columns.items()
             ]
-            rows = zip(*columns, strict=True) if columns else [()] * (stop - start)
-            if len(known) == len(features):
+            rows = zip(*cells, strict=True)
+            if complete:
                 yield list(rows)
             else:
-                yield [dict(zip(known, row, strict=True)) for row in rows]
-
-    def _require_unique(self, features: Sequence[str]) -> None:
-        counts = Counter(self.names)
-        if (name := next((name for name in features if counts[name] > 1), None)) is not None:
-            raise InvalidData(f"The DataFrame has the column {name!r} more than once.")
+                yield [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 class _PandasTable(Table):
@@ -73,6 +73,10 @@ class _PandasTable(Table):
 
     def build(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
         return sys.modules["pandas"].DataFrame(columns, index=self.frame.index)
+
+    def build_empty(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
+        found = sys.modules["pandas"].DataFrame(columns).iloc[:0]
+        return found.set_index(self.frame.index)
 
 
 class _PolarsTable(Table):
@@ -89,6 +93,9 @@ class _PolarsTable(Table):
         empty = [name for name, cells in columns.items() if all(cell is None for cell in cells)]
         types = {name: polars.String if name in _TEXTS else polars.Float64 for name in empty}
         return polars.DataFrame(columns, schema_overrides=types, infer_schema_length=None)
+
+    def build_empty(self, columns: Columns) -> Any:  # noqa: ANN401 - a DataFrame
+        return self.build(columns).clear()
 
 
 def as_table(data: object) -> Table | None:
@@ -112,54 +119,37 @@ def as_row(data: object) -> dict[str, Any] | None:
 
 
 def prediction_columns(
-    predictions: Sequence[Prediction], query: Mapping[str, str], description: Json
+    predictions: Sequence[Json], query: Mapping[str, str], description: Json
 ) -> Columns:
     """Return the columns of predictions, named as those of a table that the service scores.
 
     Args:
-        predictions: of all rows.
+        predictions: of all rows, as the service sends them.
         query: the parameters of the request.
         description: of the model, which has the names if there is no row.
     """
-    rows = [_flatten(prediction, ranked="top" in query) for prediction in predictions]
-    names = dict.fromkeys(name for row in rows for name in row)
+    ranked = "top" in query
+    rows = [flatten(prediction, ranked=ranked) for prediction in predictions]
+    names = dict.fromkeys(chain.from_iterable(rows))
     if not rows:
         labels = description.get("output", {}).get("labels")
         names = dict.fromkeys(["value"] if labels is None else ["label", "probability"])
     columns = {name: [row.get(name) for row in rows] for name in names}
     if query.get("warnings") != "false":
-        columns["warnings"] = [" ".join(one.warnings) or None for one in predictions]
+        columns["warnings"] = list(map(join_warnings, predictions))
     return columns
 
 
 def explanation_columns(
-    explanations: Sequence[Explanation], query: Mapping[str, str], description: Json
+    predictions: Sequence[Json], query: Mapping[str, str], description: Json
 ) -> Columns:
     """Return the columns of explanations; the arguments are those of `prediction_columns`."""
-    predictions = [explanation.prediction for explanation in explanations]
     columns = prediction_columns(predictions, query, description)
-    columns["of"] = [one.of for one in explanations]
-    columns["base"] = [one.base for one in explanations]
-    for name in dict.fromkeys(name for one in explanations for name in one.contributions):
-        cells = [one.contributions.get(name) for one in explanations]
+    explanations = [prediction["explanation"] for prediction in predictions]
+    columns["of"] = [one["of"] for one in explanations]
+    columns["base"] = [one["base"] for one in explanations]
+    for name in dict.fromkeys(name for one in explanations for name in one["contributions"]):
+        cells = [one["contributions"].get(name) for one in explanations]
         columns[f"contribution_{name}"] = cells
-    columns["score"] = [one.score for one in explanations]
+    columns["score"] = [one["score"] for one in explanations]
     return columns
-
-
-def _flatten(prediction: Prediction, *, ranked: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    if prediction.label is not None:
-        row = {"label": prediction.label, "probability": prediction.probability}
-    elif prediction.value is not None or not prediction.outputs:
-        row = {"value": prediction.value}
-    for rank, (label, probability) in enumerate((prediction.probabilities or {}).items(), 1):
-        if ranked:
-            row |= {f"label_{rank}": label, f"probability_{rank}": probability}
-        else:
-            row[f"probability_{label}"] = probability
-    if prediction.interval is not None:
-        row |= {"interval_low": prediction.interval.low, "interval_high": prediction.interval.high}
-    if prediction.unsure is not None:
-        row["unsure"] = prediction.unsure
-    return {**row, **prediction.outputs}

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.sdk.arrays import COLOR, Scaled, is_array, scale_image
 from service.sdk.errors import InvalidData
 
 _TABLES = (
@@ -25,7 +26,6 @@ _PNG_MODES = {"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"}
 # Color types of PNG by the number of channels.
 _PNG_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MATRIX, _COLOR, _BATCH = 2, 3, 4
 # A pixel of an array takes about as many bytes of a request's limits as so many of base64.
 _BYTES_PER_PIXEL = 64
 
@@ -40,22 +40,6 @@ def is_image(data: object) -> bool:
     )
 
 
-def is_array(data: object) -> bool:
-    """Return whether data is an array of numpy."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(data, numpy.ndarray)
-
-
-def split_array(array: Any) -> list[Any] | None:  # noqa: ANN401 - of numpy, which may not be installed
-    """Return the images of an array of several; None if it is one.
-
-    Several are ``[images, height, width, channels]``, or ``[images, height, width]`` unless the
-    last axis can be channels.
-    """
-    several = array.ndim == _BATCH or (array.ndim == _COLOR and array.shape[2] not in _PNG_COLORS)
-    return list(array) if several else None
-
-
 def to_source(image: object, spec: Mapping[str, Any]) -> bytes | Pixels:
     """Return the bytes of an image's file, or the pixels of an array.
 
@@ -64,21 +48,17 @@ def to_source(image: object, spec: Mapping[str, Any]) -> bytes | Pixels:
         spec: ``image`` of the model's description, with its own size; needed for arrays.
     """
     if isinstance(image, str | os.PathLike):
-        path = Path(image)
-        if path.suffix.lower() in _TABLES:
-            raise InvalidData(f"{path.name} is a table; use score() for it.")
-        return path.read_bytes()
+        return _read_path(Path(image))
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if _is_pillow(image):
         return _encode_pillow(image)
     if is_array(image):
-        return _array_to_source(image, spec)
+        image = scale_image(image)
+    if isinstance(image, Scaled):
+        return _pixels_to_source(image.pixels, spec)
     if hasattr(image, "read"):
-        content = image.read()
-        if isinstance(content, bytes):
-            return content
-        raise InvalidData("Open the file of an image in binary mode: open(path, 'rb').")
+        return _read_open(image)
     raise InvalidData(
         f"A value of type {type(image).__name__} is not an image; pass a path, bytes, an open "
         "file, an image of Pillow or an array."
@@ -112,6 +92,20 @@ def batches(
     yield batch
 
 
+def _read_path(path: Path) -> bytes:
+    if path.suffix.lower() in _TABLES:
+        raise InvalidData(f"{path.name} is a table; use score() for it.")
+    return path.read_bytes()
+
+
+def _read_open(file: Any) -> bytes:  # noqa: ANN401 - an open file
+    # Text is not read: its decoding fails in the middle of an image.
+    content = None if isinstance(file, io.TextIOBase) else file.read()
+    if not isinstance(content, bytes):
+        raise InvalidData("Open the file of an image in binary mode: open(path, 'rb').")
+    return content
+
+
 def _is_pillow(data: object) -> bool:
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(data, pillow.Image)
@@ -124,16 +118,11 @@ def _encode_pillow(image: Any) -> bytes:  # noqa: ANN401 - of Pillow, which may 
     return file.getvalue()
 
 
-def _array_to_source(array: Any, spec: Mapping[str, Any]) -> bytes | Pixels:  # noqa: ANN401 - of numpy
-    if array.ndim not in (_MATRIX, _COLOR):
-        raise InvalidData(
-            f"An image is an array of height and width, or of height, width and channels; this "
-            f"one has the shape {array.shape}."
-        )
-    channels = array.shape[2] if array.ndim == _COLOR else 1
+def _pixels_to_source(array: Any, spec: Mapping[str, Any]) -> bytes | Pixels:  # noqa: ANN401 - of numpy
+    channels = array.shape[2] if array.ndim == COLOR else 1
     own = (spec.get("height"), spec.get("width"), spec.get("channels"))
     is_own = (*array.shape[:2], channels) == own
-    if is_own or array.dtype.name != "uint8" or channels not in _PNG_COLORS or not array.size:
+    if is_own or array.dtype.name != "uint8" or not array.size:
         pixels: Pixels = array.tolist()
         return pixels
     return _encode_png(array, _PNG_COLORS[channels])

@@ -60,7 +60,8 @@ class ExplainOptions(TypedDict, total=False):
 
     Attributes:
         version: a number or an alias.
-        label: the class label to explain, by default the predicted one.
+        label: the class label to explain, by default the predicted one; for a DataFrame and a
+            model of two class labels, the second one in every row.
         resolution: for images, the grid cells along each side, 2 to 32.
     """
 

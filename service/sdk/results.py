@@ -13,6 +13,7 @@ _PREDICTION_FIELDS = (
     *("label", "probability", "probabilities", "value", "unit", "interval", "unsure", "warnings"),
     *("model_version", "explanation", "method", "meaning"),
 )
+_FIELDS = frozenset(_PREDICTION_FIELDS)
 _EMPTY: tuple[Any, ...] = (None, "", (), {})
 
 
@@ -67,6 +68,10 @@ class Prediction(_ShortRepr):
     def result(self) -> str | float | None:
         """The label or the value."""
         return self.value if self.label is None else self.label
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row of a DataFrame: `pandas.DataFrame([one.to_dict() for one in found])`."""
+        return {**flatten(self.json, ranked=False), "warnings": join_warnings(self.json)}
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,6 +193,33 @@ def read_prediction(document: Json, shared: Json) -> Prediction:
         model_version=shared.get("model_version", ""),
         json=document,
     )
+
+
+def flatten(document: Json, *, ranked: bool) -> dict[str, Any]:
+    """Return a prediction without its warnings as the cells of a table, by column.
+
+    ``ranked`` names the class labels by their rank, as in a table of the service with ``top``.
+    """
+    row = {key: document[key] for key in ("label", "probability", "value") if key in document}
+    probabilities = document.get("probabilities", {})
+    if ranked:
+        for rank, (label, probability) in enumerate(probabilities.items(), 1):
+            row |= {f"label_{rank}": label, f"probability_{rank}": probability}
+    else:
+        for label, probability in probabilities.items():
+            row[f"probability_{label}"] = probability
+    if (interval := document.get("interval")) is not None:
+        row |= {"interval_low": interval["low"], "interval_high": interval["high"]}
+    if "unsure" in document:
+        row["unsure"] = document["unsure"]
+    if document.keys() <= _FIELDS:
+        return row
+    return row | {key: cell for key, cell in document.items() if key not in _FIELDS}
+
+
+def join_warnings(document: Json) -> str | None:
+    """Return the warnings of a prediction as one text; None without one."""
+    return " ".join(document.get("warnings", ())) or None
 
 
 def read_explanation(document: Json, shared: Json) -> Explanation:

@@ -8,7 +8,14 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from service.sdk import operations
-from service.sdk.connection import DEFAULT_RETRIES, DEFAULT_TIMEOUT, DEFAULT_URL, Connection
+from service.sdk.connection import (
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT,
+    DEFAULT_URL,
+    LIMITS,
+    Connection,
+    require_open,
+)
 from service.sdk.operations import EXPLAIN, PREDICT
 from service.sdk.options import (
     ExplainOptions,
@@ -35,7 +42,7 @@ class Client(Connection):
     Args:
         url: the address of the service, with the prefix of its path behind a proxy if there is one.
         timeout: seconds for a request with all its repetitions; for a table, seconds without
-            progress.
+            progress; None is no limit.
         retries: how often a request is repeated if the service is busy (429, 503) or there is no
             connection. The pauses are those of ``Retry-After``, or double each time.
         headers: for every request, such as ``{"authorization": "Bearer …"}``.
@@ -48,16 +55,16 @@ class Client(Connection):
 
     def __init__(  # noqa: PLR0913 - all but the address have defaults
         self,
-        url: str = DEFAULT_URL,
+        url: str | httpx.URL = DEFAULT_URL,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = DEFAULT_TIMEOUT,
         retries: int = DEFAULT_RETRIES,
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
         super().__init__(url, timeout, retries, headers)
-        self._http = http_client or httpx.Client(transport=transport)
+        self._http = http_client or httpx.Client(transport=transport, limits=LIMITS)
         self._owns_http = http_client is None
 
     def __enter__(self) -> Self:
@@ -130,7 +137,9 @@ class Client(Connection):
         """Explain predictions; the data is that of `predict`.
 
         A DataFrame has further columns: ``of``, ``base``, a ``contribution_…`` of each feature, and
-        ``score``, their sum. Images have `Explanation.drops`.
+        ``score``, their sum. Images have `Explanation.drops`. ``of`` says what is explained: the
+        value, or the probability of the predicted class label, but in every row of a DataFrame that
+        of the second one if a model has two.
         """
         return self._run(operations.run(EXPLAIN, model, data, options))
 
@@ -199,6 +208,7 @@ class Client(Connection):
     @contextmanager
     def _open(self, call: Call) -> Iterator[httpx.Response]:
         """Send a request, repeatedly if it must be, and give the response to read."""
+        require_open(is_closed=self._http.is_closed)
         attempts = self.attempts(call)
         while True:
             options = self.request_options(call, attempts.seconds_left)

@@ -1,6 +1,7 @@
 """Tables that are sent as they are, in pieces: files, open files, bytes and iterables."""
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -127,6 +128,8 @@ def response_type(target: Any, source_format: str) -> str:  # noqa: ANN401 - a p
 @contextmanager
 def opened_target(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
     """Give a file to write; a path has its new content only if there was no error."""
+    if isinstance(target, io.TextIOBase):
+        raise InvalidData("Open the target in binary mode: open(path, 'wb').")
     if not isinstance(target, str | os.PathLike):
         yield target
         return
@@ -178,8 +181,12 @@ def _read_path(path: Path) -> Iterator[bytes]:
 
 
 def _read_file(file: IO[Any]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
-        yield _to_piece(piece)
+    try:
+        while piece := file.read(PIECE_BYTES):
+            yield _to_piece(piece)
+    except UnicodeDecodeError as error:
+        # The encoding of a file in text mode is that of the computer, and not of the file.
+        raise InvalidData(f"Open the table in binary mode, open(path, 'rb'): {error}.") from None
 
 
 async def _encode_async(items: AsyncIterable[Any]) -> AsyncIterator[bytes]:

@@ -168,6 +168,12 @@ def parse_retry_after(text: str | None) -> float | None:
 
 def error_of_transport(error: httpx.TransportError, url: str, timeout: float) -> OnwardClientError:
     """Return the client's error for one of httpx."""
+    if isinstance(error, httpx.PoolTimeout):
+        return RequestTimeout(
+            f"All connections of the http_client were in use for {timeout:g} seconds, so nothing "
+            f"was sent to {url}. Send fewer requests at the same time, or pass an http_client with "
+            "more connections."
+        )
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return RequestTimeout(
             f"{url} sent no response within {timeout:g} seconds. Send fewer rows, or pass a "

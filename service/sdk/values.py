@@ -25,7 +25,8 @@ def encode(document: object) -> bytes:
 def to_json(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - any value; one return for each kind
     """Return the JSON value of a cell, a row or a nested value.
 
-    NaN, NaT and pandas' NA are null; dates and times are ISO 8601.
+    NaN, NaT and pandas' NA are null; dates and times are ISO 8601, and a period of pandas is its
+    text.
     Raise `InvalidData` if JSON has no such value.
     """
     if value is None or isinstance(value, str | bool | int):
@@ -45,6 +46,8 @@ def to_json(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - any value; one 
         return _numpy(value)
     if type(value).__name__ == "NAType":
         return None
+    if type(value).__name__ == "Period":
+        return str(value)
     raise InvalidData(
         f"A value of type {type(value).__name__} has no form in JSON: {value!r:.80}. Send a "
         "number, text, a boolean, a date or null."

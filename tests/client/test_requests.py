@@ -1,5 +1,6 @@
 """Limits, errors, repeated requests and addresses."""
 
+import asyncio
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -96,20 +97,17 @@ def test_images_have_their_number_in_errors(onward: AnyClient) -> None:
     assert raised.value.problems[0].row == 130
 
 
-def test_a_feature_without_a_column_has_the_sentence_of_the_service(
+def test_an_optional_feature_without_a_column_is_missing(
     connect: Connect, small: httpx.Client
 ) -> None:
-    """A required one is named; an optional one is missing in every row."""
+    """In every row, as in one."""
     client = connect(small.base_url)
     row = client.model("mixed").example
     optional = {key: cell for key, cell in row.items() if key != "size"}
-    required = {key: cell for key, cell in row.items() if key != "rooms"}
 
     predicted = client.predict("mixed", pd.DataFrame([optional] * 2))
 
     assert predicted["value"].tolist() == [client.predict("mixed", optional).value] * 2
-    with pytest.raises(errors.InvalidRequest, match="feature 'rooms' is missing"):
-        client.predict("mixed", pd.DataFrame([required] * 2))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_a_feature_without_a_column_has_the_sentence_of_the_service(
         ("admission", {"exam_1": 1}, {}, errors.InvalidRequest, "invalid_input"),
         ("admission", {"exam_1": 1, "exam_2": 2}, {"top": 0}, errors.InvalidRequest, None),
         ("admission", [], {}, errors.InvalidRequest, "invalid_request"),
-        ("admission", b"no row", {}, errors.InvalidRequest, "unsupported_content"),
+        ("admission", b"no row", {}, errors.InvalidRequest, "invalid_input"),
         ("a/b?c", {}, {}, errors.OnwardClientError, None),
     ],
 )
@@ -356,10 +354,45 @@ def test_the_prefix_of_a_proxy_and_the_headers_are_sent(connect: Connect) -> Non
     assert second.headers["content-type"] == "application/json"
 
 
-def test_an_address_needs_its_scheme() -> None:
-    """A host alone is not an address."""
-    with pytest.raises(errors.InvalidData, match="must begin with http"):
-        Client("localhost:8000")
+@pytest.mark.parametrize("kind", [Client, errors.AsyncClient])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"url": "localhost:8000"}, "must begin with http:// or https://, got 'localhost:8000'."),
+        ({"url": None}, "must begin with http:// or https://, got None."),
+        ({"url": 8211}, "must begin with http:// or https://, got 8211."),
+        ({"timeout": 0}, "timeout is a number of seconds above 0, or None for no limit, got 0."),
+        ({"timeout": "60"}, "got '60'."),
+        ({"timeout": float("nan")}, "got nan."),
+        ({"retries": -1}, "retries is a whole number from 0, got -1."),
+        ({"retries": 1.5}, "retries is a whole number from 0, got 1.5."),
+        ({"retries": None}, "retries is a whole number from 0, got None."),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_an_error_at_once(
+    kind: type[Client], arguments: dict[str, Any], sentence: str
+) -> None:
+    """Before any request."""
+    with pytest.raises(errors.InvalidData) as raised:
+        kind(**arguments)
+
+    assert str(raised.value).endswith(sentence)
+
+
+def test_a_client_shows_its_address() -> None:
+    """Also one that was passed as an object of httpx."""
+    assert repr(Client("http://localhost:8000/")) == "Client('http://localhost:8000')"
+    with Client(httpx.URL("https://example.org/models")) as client:
+        assert repr(client) == "Client('https://example.org/models')"
+    assert repr(errors.AsyncClient()) == "AsyncClient('http://localhost:8000')"
+
+
+def test_a_request_may_have_no_limit_of_time(connect: Connect) -> None:
+    """Its repetitions have their usual pauses."""
+    with scripted([BUSY, DONE]) as server:
+        assert connect(server.url, timeout=None).predict("line", {"x": 1}).value == 2.5
+
+    assert len(server.received) == 2
 
 
 def test_a_misspelled_option_is_an_error(onward: AnyClient) -> None:
@@ -376,5 +409,17 @@ def test_the_client_closes_what_it_opened(shipped_client: httpx.Client) -> None:
         assert not http.is_closed
         with Client(str(shipped_client.base_url)) as client:
             client.models()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(errors.InvalidData, match=r"^This client is closed"):
             client.models()
+
+
+def test_a_closed_asynchronous_client_says_so(shipped_client: httpx.Client) -> None:
+    """As the other one."""
+
+    async def use_after_close() -> None:
+        async with errors.AsyncClient(str(shipped_client.base_url)) as client:
+            pass
+        await client.models()
+
+    with pytest.raises(errors.InvalidData, match=r"^This client is closed"):
+        asyncio.run(use_after_close())

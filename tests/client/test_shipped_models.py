@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from service.client import Explanation, Prediction
+from service.client import Explanation, InvalidData, InvalidRequest, OnwardClientError, Prediction
 from tests.client.conftest import AnyClient
 from tests.conftest import ShippedClient
 from tests.images import encoded, photograph, turned
@@ -76,9 +76,9 @@ def test_a_dataframe_has_the_predictions_of_plain_http(
     assert by_pandas.index.equals(frame.index)
     assert by_pandas.to_dict("records") == expected
     assert by_polars.to_dicts() == expected
-    assert [one.json for one in onward.predict(name, rows)] == predictions_of(
-        shipped_client, name, rows
-    )
+    found = onward.predict(name, rows)
+    assert [one.json for one in found] == predictions_of(shipped_client, name, rows)
+    assert [one.to_dict() for one in found] == expected
 
 
 @pytest.mark.parametrize("name", ["cats_dogs", "digits_small", "fashion_mlp"])
@@ -149,6 +149,9 @@ def test_explanations_are_those_of_plain_http(
     expected = response["predictions"]
 
     one, many = onward.explain(name, rows[0]), onward.explain(name, rows)
+    # A DataFrame of a model with two class labels explains one of them.
+    label = {"label": "Yes"} if name == "churn" else {}
+    in_frame = shipped_client.post(f"/models/{name}/explain", json=rows, params=label).json()
     frame = onward.explain(name, pd.DataFrame(rows * 20))
 
     assert [explanation.json for explanation in many] == expected
@@ -156,10 +159,72 @@ def test_explanations_are_those_of_plain_http(
     assert one.contributions == expected[0]["explanation"]["contributions"]
     assert (one.method, one.meaning) == (response["method"], response["meaning"])
     assert isinstance(one.prediction, Prediction)
-    assert frame["score"].tolist() == [one["explanation"]["score"] for one in expected] * 20
+    explanations = [one["explanation"] for one in in_frame["predictions"]]
+    assert frame["score"].tolist() == [one["score"] for one in explanations] * 20
+    assert frame["of"].tolist() == [one["of"] for one in explanations] * 20
     contributions = frame.filter(like="contribution_").sum(axis=1) + frame["base"]
     np.testing.assert_allclose(contributions, frame["score"], rtol=1e-4, atol=1e-5)
     assert [*frame.filter(like="contribution_")] == [f"contribution_{key}" for key in rows[0]]
+
+
+def test_a_dataframe_explains_one_of_two_labels(onward: AnyClient) -> None:
+    """The second one in every row, so that a sign means the same; another on request."""
+    frame = pd.DataFrame({"exam_1": [90, 90, 30, 30], "exam_2": [90, 30, 90, 30]})
+
+    found, other = (onward.explain("admission", frame, label=k) for k in (None, "not admitted"))
+
+    assert found["label"].nunique() == 2
+    assert found["of"].tolist() == ["log-odds of 'admitted'"] * 4
+    assert other["of"].tolist() == ["log-odds of 'not admitted'"] * 4
+    one = found.filter(like="contribution_").to_numpy()
+    assert (np.sign(one[:, 0]) == [1, 1, -1, -1]).all()
+    np.testing.assert_allclose(one, -other.filter(like="contribution_").to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["churn", "iris", "house_price"])
+def test_a_dataframe_without_rows_has_the_columns_of_another(
+    onward: AnyClient, shipped_client: ShippedClient, name: str
+) -> None:
+    """With their types, for every option, so that it can be joined with others."""
+    rows = example_rows(shipped_client, name)[:1]
+    kinds: list[Any] = [pd.DataFrame(rows, index=["a"]), pl.DataFrame(rows)]
+    options: list[dict[str, Any]] = [{}, {"warnings": False}]
+    options += [{"interval": 0.9}] if name == "house_price" else [{"top": 2}]
+
+    for frame in kinds:
+        for option in options:
+            full = onward.predict(name, frame, **option)
+            empty = onward.predict(name, frame[:0], **option)
+            assert len(empty) == 0
+            assert list(empty.columns) == list(full.columns)
+            assert list(empty.dtypes) == list(full.dtypes)
+        full, empty = onward.explain(name, frame), onward.explain(name, frame[:0])
+        assert list(zip(empty.columns, empty.dtypes, strict=True)) == list(
+            zip(full.columns, full.dtypes, strict=True)
+        )
+    assert onward.predict(name, kinds[0][:0]).index.equals(kinds[0][:0].index)
+
+
+@pytest.mark.parametrize("row", [[45, 85], (45.0, 85.0), [None, 85], [True]])
+def test_a_list_of_values_is_no_list_of_rows(onward: AnyClient, row: object) -> None:
+    """The sentence says how to write one row."""
+    with pytest.raises(InvalidData, match=r"^Several rows are a list of rows, and this list"):
+        onward.predict("admission", row)
+
+
+def test_an_image_for_a_model_of_rows_is_explained(onward: AnyClient, tmp_path: Path) -> None:
+    """The error is that of the response, with another sentence."""
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(photograph(8, 8)))
+
+    for image in (path, path.read_bytes()):
+        with pytest.raises(
+            InvalidRequest, match=r"^Model 'admission' takes rows, not an image"
+        ) as raised:
+            onward.predict("admission", image)
+        assert raised.value.status == 400
+    with pytest.raises(OnwardClientError, match=r"score\(\) sends the file of a table"):
+        onward.predict("admission", b"exam_1,exam_2\n45,85\n")
 
 
 def test_images_are_explained_by_a_grid(onward: AnyClient, shipped_client: ShippedClient) -> None:

@@ -267,3 +267,28 @@ def test_a_target_of_another_format_is_explained(
         onward.score("admission", TABLE, tmp_path / name)
 
     assert [*tmp_path.iterdir()] == []
+
+
+def test_files_in_text_mode_are_explained(onward: AnyClient, tmp_path: Path) -> None:
+    """A target, a table that is no text of its encoding, and an image; a table of text is read."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"exam_1,exam_2\n45,85\n")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1\xff\xfe" * 9)
+
+    with path.open(encoding="utf-8") as text:
+        assert b"admitted" in b"".join(onward.stream("admission", text))
+    with (
+        (tmp_path / "table.parquet").open(encoding="utf-8") as text,
+        pytest.raises(InvalidData, match=r"^Open the table in binary mode, open\(path, 'rb'\)"),
+    ):
+        list(onward.stream("admission", text))
+    with (
+        (tmp_path / "scored.csv").open("w", encoding="utf-8") as text,
+        pytest.raises(InvalidData, match=r"^Open the target in binary mode: open\(path, 'wb'\)"),
+    ):
+        onward.score("admission", path, text)
+    with (
+        (tmp_path / "table.parquet").open(encoding="utf-8") as text,
+        pytest.raises(InvalidData, match="Open the file of an image in binary mode"),
+    ):
+        onward.predict("cats_dogs", text)

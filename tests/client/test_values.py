@@ -222,6 +222,7 @@ def test_a_row_may_have_values_of_numpy_and_pandas(
     assert onward.predict("kinds", pd.Series({**row, "customer": "Ada"})).value == expected
     listed = onward.predict("kinds", [list(row.values()), tuple(row.values()), row])
     assert [one.value for one in listed] == [expected] * 3
+    assert onward.predict("kinds", {**row, "day": pd.Period("2024-01-05", "D")}).value == expected
     exact = {"number": Decimal("1.5"), "integer": Decimal("2E+1")}
     assert onward.predict("kinds", {**row, **exact}).value == expected
 
