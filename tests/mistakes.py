@@ -20,6 +20,7 @@ HEADING = "### Mistakes and their error messages\n"
 
 ADMISSION = "/models/admission/predict"
 HOUSES = "/models/california_linear/predict"
+PRICES = "/models/house_price/predict"
 DIGITS = "/models/digits_small/predict"
 HOUSE = {
     "longitude": -122.23,
@@ -72,12 +73,16 @@ MISTAKES = [
     of_values("a percent sign", ADMISSION, {**GOOD, "exam_1": "45 %"}),
     of_values("a unit after the number", ADMISSION, {**GOOD, "exam_1": "45 points"}),
     of_values("a value in another unit", ADMISSION, {**GOOD, "exam_1": 450}),
+    of_values("a fraction of a whole number", PRICES, {"size": 1650, "bedrooms": 3.5}),
+    of_values("a negative size", PRICES, {"size": -1650, "bedrooms": 3}),
+    of_values("a missing whole number", PRICES, {"size": 1650}),
     of_values("two fields swapped", HOUSES, {**HOUSE, "longitude": 37.88, "latitude": -122.23}),
     of_values("null where a value is required", ADMISSION, {**GOOD, "exam_1": None}),
     of_values("true instead of a number", ADMISSION, {**GOOD, "exam_1": True}),
     of_values("a misspelled word", HOUSES, {**HOUSE, "ocean_proximity": "near bai"}),
     of_values("too few values in a row", ADMISSION, [[45, 85], [45]]),
     of_values("no row at all", ADMISSION, []),
+    of_values("an object instead of rows", ADMISSION, {"instances": GOOD}),
     of_values("the fields of another model", "/models/iris/predict", GOOD),
     Mistake("NaN in JSON", ADMISSION, b'{"exam_1": NaN, "exam_2": 85}'),
     Mistake("a missing brace", ADMISSION, b'{"exam_1": 45, "exam_2": 85'),

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from service.timetext import ISO, DatetimeFormat, describe_format, format_datetime, parse_datetime
 
@@ -81,6 +81,10 @@ class _Feature(StrictModel):
     )
 
 
+def _without_fraction(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
 class NumericFeature(_Feature):
     """The fields of numeric features."""
 
@@ -110,6 +114,8 @@ class IntegerFeature(NumericFeature):
     """A whole number."""
 
     type: Literal["integer"]
+    # Messages and documents show it as they describe the values: without a fraction.
+    example: Annotated[Finite, AfterValidator(_without_fraction)]
 
 
 class BooleanFeature(_Feature):

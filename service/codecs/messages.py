@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from service.values import (
     LARGEST_WHOLE,
     format_number,
     format_value,
+    is_integer,
     join_values,
     not_a_number,
     prefix_row,
@@ -154,8 +156,8 @@ def rule_problem(
         hint = f"It does not fit a {value.itemsize * 8}-bit number."
     elif isinstance(feature, IntegerFeature) and abs(value) > WHOLE_MAX:
         hint = LARGEST_WHOLE
-    elif hint is None and isinstance(feature, NumericFeature) and feature.unit:
-        hint = f"Check the unit: it is {feature.unit}."
+    elif hint is None and isinstance(feature, NumericFeature):
+        hint = _numeric_hint(feature, float(value))
     return value_problem(feature, expected, format_number(value), row, hint)
 
 
@@ -181,6 +183,18 @@ def _type_hint(feature: Feature, value: object) -> str | None:
     if isinstance(feature, TextFeature) or not is_word:
         return "Send it as a string."
     return suggest_category(str(value), feature)
+
+
+def _numeric_hint(feature: NumericFeature, value: float) -> str | None:
+    """Say what to send instead of a finite number that is not valid."""
+    allowed = feature.allowed or Range()
+    if isinstance(feature, IntegerFeature) and not is_integer(value):
+        closest = [n for n in (floor(value), ceil(value)) if allowed.low <= n <= allowed.high]
+        if closest:
+            return f"Send a whole number, such as {' or '.join(map(str, closest))}."
+    if value < 0 and allowed.minimum == 0:
+        return "It must not be negative."
+    return f"Check the unit: it is {feature.unit}." if feature.unit else None
 
 
 def _read_number(feature: NumericFeature, value: object) -> str | None:

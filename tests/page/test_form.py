@@ -1,5 +1,6 @@
 """The form of a model: its controls, and the prediction that follows them."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from service.bundle.manifest import (
     ValueOutput,
 )
 from tests.browser import OpenPage
-from tests.conftest import Serve
+from tests.conftest import Serve, ShippedClient
 from tests.models import (
     assembled,
     examples,
@@ -42,6 +43,26 @@ from tests.page.views import (
     shown_response,
 )
 
+TYPED = {
+    "1650,5": 1650.5,
+    "0,125": 0.125,
+    "1.650": 1.65,
+    "1,650.5": 1650.5,
+    "1.650,5": 1650.5,
+    "1\u202f650,25": 1650.25,
+    "1\u2019650": 1650,
+    "1,234,567": 1_234_567,
+    "\u22122,5": -2.5,
+    "2.5e3": 2500,
+    " 7 ": 7,
+}
+NO_NUMBERS = {
+    "": "Enter a number, such as 50.",
+    "abc": "Enter a number, such as 50.",
+    "50 m\u00b2": "Enter a number, such as 50.",
+    "1,650": "Enter 1650 or 1.65: \u201c1,650\u201d can be either.",
+    "1e400": "Enter a number that is not so large, such as 50.",
+}
 CITIES = [f"city {number}" for number in range(40)]
 
 
@@ -149,6 +170,54 @@ def test_keys_move_a_slider_by_a_step(open_page: OpenPage, client: httpx.Client)
     expect(entry).to_have_value("100")
 
 
+def test_numbers_are_read_as_people_type_them(open_page: OpenPage, client: httpx.Client) -> None:
+    """A comma is a decimal mark or a thousands mark, and the request has the number."""
+    page = open_model(open_page, client, "rent")
+    entry = field(page, "size").get_by_role("spinbutton")
+    for typed, size in TYPED.items():
+        entry.fill("")
+        entry.press_sequentially(typed)
+
+        expect_response(page, predict(client, "rent", {"size": size}, "?interval=0.9"))
+        expect(entry).to_have_attribute("aria-valuenow", f"{size:.10g}")
+
+
+def test_what_is_no_number_is_not_sent(open_page: OpenPage, client: httpx.Client) -> None:
+    """The field says what to enter, until it is corrected."""
+    page = open_model(open_page, client, "rent")
+    expect_response(page, predict(client, "rent", {"size": 50}, "?interval=0.9"))
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    entry = field(page, "size").get_by_role("spinbutton")
+    alert = card(page, "Prediction").get_by_role("alert")
+    for typed, sentence in NO_NUMBERS.items():
+        entry.fill(typed)
+        expect(field(page, "size").locator(".field-error")).to_have_text(sentence)
+        expect(entry).to_have_attribute("aria-invalid", "true")
+        expect(alert).to_have_text("Correct the marked input.")
+    set_number(page, "size", 60)
+
+    expect_response(page, predict(client, "rent", {"size": 60}, "?interval=0.9"))
+    expect(field(page, "size").locator(".field-error")).to_be_hidden()
+    expect(alert).to_be_hidden()
+    assert {json.loads(body)["size"] for body in sent if body.startswith('{"size"')} <= {50, 60}
+
+
+def test_arrow_keys_step_a_typed_number(open_page: OpenPage, client: httpx.Client) -> None:
+    """They change it by one within the allowed range, and the slider follows."""
+    page = open_model(open_page, client, "admission")
+    entry = field(page, "exam_1").get_by_role("spinbutton")
+    entry.fill("98,7")
+    entry.press("ArrowUp")
+    expect(entry).to_have_value("99.7")
+    entry.press("ArrowUp")
+    expect(entry).to_have_value("100")
+    expect(page.get_by_role("slider", name="exam_1")).to_have_value("1000")
+    entry.press("ArrowDown")
+
+    expect_response(page, predict(client, "admission", {"exam_1": 99, "exam_2": 74}))
+
+
 def test_choices_change_the_prediction(open_page: OpenPage, client: httpx.Client) -> None:
     """Categories, booleans and missing values are sent as the endpoint reads them."""
     page = open_model(open_page, client, "mixed")
@@ -198,6 +267,29 @@ def test_the_interval_is_shown_at_the_chosen_level(
     expect(result.get_by_role("img")).to_have_accessible_name(
         "100\u00a0euros, interval 90 to 110\u00a0euros in 50\u202f% of cases"
     )
+
+
+def test_a_threshold_other_than_a_half_is_shown(
+    open_page: OpenPage, client: httpx.Client, shipped_client: ShippedClient
+) -> None:
+    """A label may be predicted with less than half of the probability: the card says from where."""
+    page = open_model(open_page, shipped_client, "churn")
+    output = shipped_client.get("/models/churn").json()["output"]
+    bars = card(page, "Prediction").get_by_role("list", name="Class probabilities")
+    mark = bars.locator(".bar-threshold")
+
+    expect(card(page, "Prediction")).to_contain_text(
+        f"Yes from {100 * output['threshold']:.1f}\u202f% on (the model\u2019s threshold)."
+    )
+    expect(mark).to_have_count(1)
+    yes = bars.get_by_role("listitem").filter(has_text="Yes")
+    expect(yes.locator(".bar-threshold")).to_have_count(1)
+    assert mark.evaluate("mark => parseFloat(mark.style.left)") == pytest.approx(
+        100 * output["threshold"]
+    )
+    page = open_model(open_page, client, "admission")
+    expect(card(page, "Prediction").get_by_role("listitem")).to_have_count(2)
+    expect(card(page, "Prediction")).not_to_contain_text("threshold")
 
 
 def test_a_curve_shows_one_feature_over_its_range(

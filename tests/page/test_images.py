@@ -95,6 +95,7 @@ def test_a_broken_image_is_reported_in_the_services_words(
     assert response.status_code == 400
     expect(panel(page).get_by_role("alert")).to_have_text(response.json()["error"])
     expect(panel(page).get_by_text(name, exact=True).last).to_be_visible()
+    expect(panel(page).get_by_text("This browser cannot display the file.")).to_be_hidden()
     expect(panel(page).locator("b, img[src]")).to_have_count(0)
 
 
@@ -134,7 +135,6 @@ def test_several_images_are_listed(shipped_client: ShippedClient, open_page: Ope
     predicted = predict_image(shipped_client, "cats_dogs/predict", OTHER)
     expect(tiles.nth(2)).to_contain_text(predicted["label"])
     expect(panel(page).get_by_role("img", name="Preview of two.png")).to_be_visible()
-    expect_response(page, predicted)
 
     page.get_by_role("button", name="Remove all").click()
     expect(tiles).to_have_count(0)

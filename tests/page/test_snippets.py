@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -14,7 +15,8 @@ from playwright.sync_api import Page, expect
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature
 from service.bundle.manifest import Examples, Tensor, Tolerance, ValueOutput
 from tests.browser import OpenPage
-from tests.conftest import Serve
+from tests.conftest import Serve, ShippedClient
+from tests.images import encoded, photograph
 from tests.models import (
     graph,
     manifest,
@@ -23,7 +25,15 @@ from tests.models import (
     publish_mixed,
     publish_price,
 )
-from tests.page.views import card, expect_response, field, open_model, predict
+from tests.page.files import drop
+from tests.page.views import (
+    card,
+    expect_response,
+    field,
+    open_model,
+    predict,
+    shown_response,
+)
 
 # What a shell, Python or JavaScript could read in another way.
 CATEGORIES = [
@@ -77,10 +87,16 @@ def copied(page: Page, language: str) -> str:
     return text
 
 
-def run(*command: str, source: str) -> str:
+def run(*command: str, source: str, folder: Path | None = None) -> str:
     """The output of a program that reads its source from its input."""
     completed = subprocess.run(
-        command, input=source, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        command,
+        input=source,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+        cwd=folder,
     )
     assert completed.returncode == 0, completed.stderr
     return completed.stdout
@@ -171,3 +187,50 @@ def test_the_request_follows_the_form(open_page: OpenPage, client: httpx.Client)
 
     expect(code).to_contain_text('{"size":2.5}')
     expect(code).to_contain_text(f"{str(client.base_url).rstrip('/')}/models/price/predict")
+
+
+def test_the_request_of_a_drawing_needs_no_file(
+    open_page: OpenPage, shipped_client: ShippedClient
+) -> None:
+    """It has the drawing in it, and gives the prediction that the page shows."""
+    page = open_model(open_page, shipped_client, "digits_cnn", permissions=CLIPBOARD)
+    page.get_by_label("Drawing area").focus()
+    for key in ("Space", *["ArrowDown"] * 10, "Space"):
+        page.keyboard.press(key)
+    page.wait_for_selector('[aria-label="Draw a digit"][aria-busy="false"]')
+
+    printed = run(sys.executable, source=copied(page, "Python"))
+    expect(card(page, "The request").get_by_text("Run it in the folder")).to_be_hidden()
+    assert printed == f"{shown_response(page)}\n"
+
+
+def test_the_request_of_several_images_sends_them_all(
+    open_page: OpenPage, shipped_client: ShippedClient, tmp_path: Path
+) -> None:
+    """A form has those that the service can read, with any name; a note says where to run it."""
+    files = {
+        'a; "b",c.png': encoded(photograph(60, 60), "PNG"),
+        "text.png": b"This is no image.",
+        "two.png": encoded(photograph(50, 60, seed=5), "PNG"),
+    }
+    for name, file in files.items():
+        (tmp_path / name).write_bytes(file)
+    page = open_model(open_page, shipped_client, "cats_dogs", permissions=CLIPBOARD)
+    expect(card(page, "Predict images")).to_be_visible()
+    drop(page, files, "image/png")
+    expect(card(page, "Predict images")).to_contain_text("3 of 3 images predicted")
+    request = card(page, "The request")
+    expect(request).to_contain_text("Run it in the folder of the files.")
+    expect(request).not_to_contain_text("text.png")
+
+    programs = {"curl": ["sh"], "Python": [sys.executable]}
+    if shutil.which("node"):
+        programs["JavaScript"] = ["node", "--input-type=module"]
+    for language, command in programs.items():
+        # Python and Node.js print objects, not JSON.
+        text = {"Python": "response.text", "JavaScript": "response.text()"}.get(language, "")
+        source = copied(page, language).replace("response.json()", text)
+        printed = run(*command, source=source, folder=tmp_path)
+        predictions = json.loads(printed)["predictions"]
+        # Clients encode the quotation mark in a form.
+        assert [unquote(one["file"]) for one in predictions] == ['a; "b",c.png', "two.png"]

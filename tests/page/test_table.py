@@ -1,6 +1,7 @@
 """Tables that users give to the page: scored, sorted, filtered and downloaded."""
 
 import csv
+import gzip
 import io
 import json
 import random
@@ -40,6 +41,11 @@ PARSE = """async ([text, sizes]) => {
     records.push(...splitter.feed(text.slice(start), { end: true }));
     return records.map((record) => splitRecord(record, dialect));
 }"""
+
+
+def to_windows_1252(table: bytes) -> bytes:
+    """The table in an encoding of older programs."""
+    return table.decode().encode("cp1252")
 
 
 def panel(page: Page) -> Locator:
@@ -220,6 +226,58 @@ def test_the_example_table_is_valid(
     expect(panel(page)).to_contain_text("5 rows, no errors")
     expect(panel(page).locator(".rows tbody tr")).to_have_count(5)
     expect(card(page, "The request")).to_contain_text("--data-raw")
+
+
+@pytest.mark.parametrize(
+    ("name", "encode", "note"),
+    [
+        ("table.csv.gz", gzip.compress, ""),
+        ("table.csv", gzip.compress, ""),
+        ("table.csv", to_windows_1252, "it was read as Windows-1252"),
+        ("table.dat", to_windows_1252, "it was read as Windows-1252"),
+        ("table.csv.gz", lambda table: gzip.compress(to_windows_1252(table)), "Windows-1252"),
+        ("table.dat", bytes, ""),
+        ("table", bytes, ""),
+    ],
+)
+def test_a_table_is_read_as_its_bytes_require(
+    shipped_client: ShippedClient,
+    open_page: OpenPage,
+    name: str,
+    encode: Callable[[bytes], bytes],
+    note: str,
+) -> None:
+    """Compressed tables, other encodings and other names give the rows of the plain table."""
+    page = open_model(open_page, shipped_client, "admission", "table")
+    table = "name,exam_1,exam_2\nZoé,91,99\nAda,45.5,85\n".encode()
+
+    score(page, encode(table), name)
+
+    _, *scored = predict_table(shipped_client, "admission", table)
+    assert [sorted(row[1:]) for row in rows(page)] == [sorted(row[:-1]) for row in scored]
+    shown = panel(page).locator(".note")
+    if note:
+        expect(shown).to_contain_text(note)
+    else:
+        expect(shown).to_be_hidden()
+    header = "content-encoding: gzip"
+    request = card(page, "The request")
+    assert (header in (request.text_content() or "")) == (encode(table)[:2] == b"\x1f\x8b")
+    expect(request).to_contain_text(f"Run it in the folder of {name}.")
+    request.get_by_role("tab", name="Python").click()
+    expect(request).to_contain_text("print(response.text)")
+
+
+def test_a_workbook_with_macros_is_recognized(
+    shipped_client: ShippedClient, open_page: OpenPage
+) -> None:
+    """The service reads it by its first bytes."""
+    page = open_model(open_page, shipped_client, "admission", "table")
+    frame = pl.DataFrame({"exam_1": [45.5], "exam_2": [85]})
+
+    score(page, workbook(frame), "exams.xlsm")
+
+    expect(panel(page)).to_contain_text("1 row, no errors")
 
 
 def test_a_long_table_has_pages(shipped_client: ShippedClient, open_page: OpenPage) -> None:

@@ -208,11 +208,14 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
 
 def _read_instances(document: Any, codec: TableCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the rows of a body that is not a single object."""
-    if isinstance(document, dict):
+    has_instances = isinstance(document, dict)
+    if has_instances:
         document = take_instances(document)
     if isinstance(document, list) and document:
         return document
     example = orjson.dumps([codec.example]).decode()
     if not isinstance(document, list):
+        if has_instances:
+            raise InvalidRequest(f"'instances' must be an array of rows: {example}")
         raise InvalidRequest(f"Expected an object, an array of objects, or instances: {example}")
     raise InvalidRequest(f"There is no row to predict; send at least one: {example}")

@@ -3,18 +3,20 @@
 import { controlType, fromDays, toDays, toIso } from "./dates.js";
 import { el, newId } from "./dom.js";
 import { formatInput, formatNumber } from "./format.js";
-import { createScale, formatTick, rangeOf, roundDigits, roundTo, stepOf } from "./scale.js";
+import { readTyped } from "./numbers.js";
+import { rangeOf, roundDigits, roundTo, stepOf } from "./scale.js";
+import { createSlider } from "./slider.js";
 
 const MAX_SEGMENTS = 4;
 const MAX_SEGMENT_CHARACTERS = 20;
 const MAX_MENU = 24;
-const SLIDER_STEPS = 1000;
 const MISSING = "missing";
 
 /**
  * Create the field of a feature.
  * It has `element`, `get()` and `set(value)` with values as the service reads them (null: missing),
- * `accepts(value)`, `random()`, and `setError(sentence)`.
+ * `accepts(value)`, `random()`, `setError(sentence)`, and `problem()`: a sentence on what the field
+ * holds that cannot be sent, or null.
  */
 export function createField(feature, onChange) {
   const create = CONTROLS[feature.type] ?? createText;
@@ -60,6 +62,7 @@ export function createField(feature, onChange) {
     },
     accepts: (value) => (value === null ? Boolean(feature.optional) : control.accepts(value)),
     random: () => control.random(),
+    problem: () => (missing.isMissing() ? null : (control.problem?.() ?? null)),
     setError: (sentence) => {
       error.hidden = !sentence;
       error.textContent = sentence ?? "";
@@ -106,19 +109,28 @@ function createMissing(feature, control, changed) {
   };
 }
 
+/** A text field for numbers: a native number field drops a decimal comma without a word. */
 function createNumber(feature, { id, described, changed }) {
   const isInteger = feature.type === "integer";
   const range = rangeOf(feature);
+  const { minimum = -Infinity, maximum = Infinity } = feature.allowed ?? {};
   const input = el("input", {
-    type: "number",
+    type: "text",
+    role: "spinbutton",
     id,
     class: "number",
-    step: isInteger ? 1 : "any",
-    min: feature.allowed?.minimum,
-    max: feature.allowed?.maximum,
+    autocomplete: "off",
+    spellcheck: "false",
     inputmode: isInteger && !(range?.minimum < 0) ? "numeric" : "decimal",
+    "aria-valuemin": feature.allowed?.minimum,
+    "aria-valuemax": feature.allowed?.maximum,
     "aria-describedby": described,
   });
+  const read = () => readTyped(input.value, exampleOf(feature));
+  const write = (value) => {
+    input.value = value === null ? "" : String(value);
+    markValue(input, value);
+  };
   const slider =
     range &&
     createSlider(feature, range, {
@@ -128,24 +140,39 @@ function createNumber(feature, { id, described, changed }) {
           ? roundDigits(value, isInteger)
           : roundTo(value, stepOf(range, isInteger)),
       onMove: (value) => {
-        input.value = String(value);
+        write(value);
         changed();
       },
     });
   input.addEventListener("input", () => {
-    slider?.set(input.value === "" ? null : Number(input.value));
+    const { value = null } = read();
+    markValue(input, value);
+    slider?.set(value);
     changed();
   });
+  input.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    const { value } = read();
+    if (step === undefined || value === undefined) return;
+    event.preventDefault();
+    // Twelve digits hide the errors of binary fractions.
+    const next = Number((value + step).toPrecision(12));
+    write(Math.min(Math.max(next, minimum), maximum));
+    slider?.set(Number(input.value));
+    changed();
+  });
+  // An empty field of an optional feature is a missing value.
+  const isMissing = () => Boolean(feature.optional) && input.value.trim() === "";
   return {
     element: el("div", { class: slider ? "slider-row" : "number-row" }, slider?.element, input),
     inputs: slider ? [slider.input, input] : [input],
-    get: () => (input.value === "" ? null : Number(input.value)),
+    get: () => (isMissing() ? null : (read().value ?? NaN)),
+    problem: () => (isMissing() ? null : (read().problem ?? null)),
     set: (value) => {
-      input.value = value === null ? "" : String(value);
+      write(value);
       slider?.set(value);
     },
     accepts: (value) => {
-      const { minimum = -Infinity, maximum = Infinity } = feature.allowed ?? {};
       const isNumber = typeof value === "number" && value >= minimum && value <= maximum;
       return isNumber && (!isInteger || Number.isInteger(value));
     },
@@ -157,77 +184,10 @@ function createNumber(feature, { id, described, changed }) {
   };
 }
 
-/** A slider along the scale of a feature; its ends are the range of the training set. */
-function createSlider(feature, range, { format, formatEnd = formatTick, round, onMove }) {
-  const scale = createScale(range, feature);
-  const input = el("input", {
-    type: "range",
-    class: "slider",
-    min: 0,
-    max: SLIDER_STEPS,
-    step: 1,
-    "aria-label": feature.unit ? `${feature.name}, ${feature.unit}` : feature.name,
-  });
-  let current = null;
-  const show = (value) => {
-    const share = Math.min(Math.max(scale.toShare(value), 0), 1);
-    input.style.setProperty("--share", `${share * 100}%`);
-    input.setAttribute("aria-valuetext", format(value));
-    return share;
-  };
-  const clamp = (value) => Math.min(Math.max(value, range.minimum), range.maximum);
-  const valueAt = (position) => clamp(round(scale.fromShare(position / SLIDER_STEPS), scale));
-  input.addEventListener("input", () => {
-    current = valueAt(Number(input.value));
-    show(current);
-    onMove(current);
-  });
-  // A key moves by one step of the value, where the native step would round to the same value.
-  input.addEventListener("keydown", (event) => {
-    const steps = {
-      ArrowRight: 1,
-      ArrowUp: 1,
-      ArrowLeft: -1,
-      ArrowDown: -1,
-      PageUp: 10,
-      PageDown: -10,
-    };
-    if (!(event.key in steps)) return;
-    event.preventDefault();
-    const direction = Math.sign(steps[event.key]);
-    let position = Number(input.value);
-    let next = current;
-    for (let left = Math.abs(steps[event.key]); left > 0; left -= 1) {
-      const before = next;
-      while (next === before && position + direction >= 0 && position + direction <= SLIDER_STEPS) {
-        position += direction;
-        next = valueAt(position);
-      }
-    }
-    input.value = String(position);
-    current = next;
-    show(next);
-    onMove(next);
-  });
-  return {
-    input,
-    element: el(
-      "div",
-      { class: "slider-box" },
-      input,
-      el(
-        "div",
-        { class: "slider-ends", "aria-hidden": "true" },
-        el("span", {}, formatEnd(range.minimum)),
-        el("span", {}, formatEnd(range.maximum)),
-      ),
-    ),
-    set: (value) => {
-      if (value === null || !Number.isFinite(value)) return;
-      current = value;
-      input.value = String(Math.round(show(value) * SLIDER_STEPS));
-    },
-  };
+/** Give the number to screen readers, which know a native number field's. */
+function markValue(input, value) {
+  if (value === null) input.removeAttribute("aria-valuenow");
+  else input.setAttribute("aria-valuenow", String(value));
 }
 
 function createBoolean(feature, options) {

@@ -60,6 +60,11 @@ export function createForm(model, { onChange }) {
     set: (name, value) => {
       fields.find((field) => field.feature.name === name)?.set(value);
     },
+    /** What the fields hold that cannot be sent: `feature` and `sentence` of each. */
+    problems: () =>
+      fields
+        .map((field) => ({ feature: field.feature.name, sentence: field.problem() }))
+        .filter(({ sentence }) => sentence !== null),
     /** Show the sentences of an error next to their fields; return those of no field. */
     showProblems: (details) => {
       const sentences = new Map();

@@ -17,10 +17,12 @@ const PARALLEL = 2;
 const ACCEPTED = "image/*,.pnm,.ppm,.pgm,.pbm,.tif,.tiff,.jp2,.j2k,.avif,.ico,.bmp,.webp";
 const FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000";
 const BINARY = "application/octet-stream";
+const FORM = "multipart/form-data";
 
 /**
- * Create the panel. `onRequest` gets `{path, contentType, file}` of the selected image and
- * `onResponse` its prediction; `signal` aborts when the panel is removed.
+ * Create the panel. `onRequest` gets `{path, contentType, file}` of an image and `onResponse` its
+ * prediction; of several, `onRequest` gets `{path, contentType, files}`. `signal` aborts when the
+ * panel is removed.
  */
 export function createImagePanel(
   model,
@@ -103,10 +105,19 @@ function createFileViews(model, { onRequest, onResponse }) {
   let items = [];
   let selected = null;
 
+  const showRequest = () => {
+    // One invalid file would fail the form.
+    const sent = items.filter(({ state }) => state !== "failed");
+    if (sent.length > 1) {
+      onRequest({ path, contentType: FORM, files: sent.map(({ file }) => file) });
+      return;
+    }
+    const { contentType, file, prediction } = sent[0] ?? selected;
+    onRequest({ path, contentType, file });
+    if (prediction !== null) onResponse(prediction);
+  };
   const select = (item) => {
     selected = item;
-    onRequest({ path, contentType: item.contentType, file: item.file });
-    if (item.prediction !== null) onResponse(item.prediction);
     for (const each of items) each.button.setAttribute("aria-pressed", String(each === item));
     renderDetail(detail, item, model, occlusion);
   };
@@ -128,6 +139,7 @@ function createFileViews(model, { onRequest, onResponse }) {
     list.append(...created.map(({ tile }) => tile));
     count.textContent = formatCount(items.length, "image");
     select(created[0]);
+    showRequest();
     for (const item of created) {
       queue(async () => {
         // Removed while it was waiting.
@@ -135,7 +147,7 @@ function createFileViews(model, { onRequest, onResponse }) {
         await Promise.all([predictItem(item, path), item.drawThumbnail()]);
         if (!items.includes(item)) return;
         finish(item);
-        if (item === selected && item.prediction !== null) onResponse(item.prediction);
+        showRequest();
       });
     }
   };
@@ -239,6 +251,8 @@ function renderDetail(detail, item, model, occlusion) {
     });
     occlusion.close();
   }
+  // For a style: the error replaces the placeholder of a preview.
+  detail.classList.toggle("image-failed", item.state === "failed");
   const outcome = detail.querySelector(".image-outcome");
   if (item.state === "waiting") replace(outcome, el("p", { class: "soft" }, "Predicting…"));
   else if (item.state === "failed")

@@ -5,10 +5,11 @@ import { el, newId, replace } from "./dom.js";
 import { formatShare } from "./format.js";
 import { createOcclusionMap } from "./occlusion.js";
 import { renderHeadline } from "./prediction.js";
-import { decodeBase64, drawFile } from "./previews.js";
+import { decodeBase64, drawFile, encodeBase64 } from "./previews.js";
 import { createSheet } from "./sheet.js";
 
 const PNG = "image/png";
+const JSON_TYPE = "application/json";
 const SEEN_SIDE = 168;
 const LARGEST_SIDE = 64;
 // Of the file, for each of the model's. Larger files are recognized as well, and take the service
@@ -30,7 +31,7 @@ export function readsDigits({ image, output }) {
 }
 
 /**
- * Create the pad; `onRequest` gets `{path, contentType, file}` of the prediction of each drawing,
+ * Create the pad; `onRequest` gets `{path, contentType, body}` of the prediction of each drawing,
  * `onResponse` the prediction.
  */
 export function createPad(model, { onRequest = () => {}, onResponse = () => {} } = {}) {
@@ -98,7 +99,7 @@ function createButtons(sheet) {
   );
 }
 
-/** Save the file of the drawing, as the request sends it. */
+/** Save the file of the drawing. */
 async function save(sheet) {
   const file = await sheet.toFile();
   const address = URL.createObjectURL(file);
@@ -125,7 +126,11 @@ function createRequests({ sheet, model, shown, onRequest, onResponse }) {
     }
     const file = await sheet.toFile();
     if (signal.aborted) return;
-    onRequest({ path: `${model.path}/predict`, contentType: PNG, file });
+    const image = await encodeBase64(file);
+    if (signal.aborted) return;
+    // With the drawing in it, which is no file of the user's.
+    const path = `${model.path}/predict`;
+    onRequest({ path, contentType: JSON_TYPE, body: JSON.stringify({ image }) });
     try {
       const prediction = await showDrawing(shown, file, signal);
       if (prediction !== null) onResponse(prediction);

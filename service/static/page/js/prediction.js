@@ -60,7 +60,7 @@ export function renderDetails(container, prediction, model) {
   if (prediction.unsure) parts.push(unsureNote(model));
   if (prediction.warnings?.length) parts.push(renderWarnings(prediction.warnings));
   if (prediction.interval) parts.push(renderInterval(container, prediction, model));
-  if (prediction.probabilities) parts.push(renderProbabilities(container, prediction));
+  if (prediction.probabilities) parts.push(renderProbabilities(container, prediction, model));
   if (!("label" in prediction) && typeof prediction.value !== "number") {
     parts.push(renderOutputs(prediction));
   }
@@ -149,7 +149,8 @@ export function renderWarnings(warnings) {
   );
 }
 
-function renderProbabilities(container, prediction) {
+function renderProbabilities(container, prediction, model) {
+  const threshold = findThreshold(model);
   const sorted = Object.entries(prediction.probabilities).sort((a, b) => b[1] - a[1]);
   // Few classes keep their order, so that bars do not change places while one moves a slider.
   const entries =
@@ -159,10 +160,19 @@ function renderProbabilities(container, prediction) {
     const shown = showsAll.has(container) ? entries : entries.slice(0, SHOWN_CLASSES);
     replace(
       list,
-      shown.map(([label, share]) => renderBar(label, share, label === prediction.label)),
+      shown.map(([label, share]) =>
+        renderBar(label, share, {
+          isPredicted: label === prediction.label,
+          threshold: label === threshold?.label ? threshold.share : null,
+        }),
+      ),
     );
   };
   show();
+  if (threshold !== null) {
+    const range = `${threshold.label} from ${formatShare(threshold.share)} on`;
+    return el("div", {}, list, el("p", { class: "caption" }, `${range} (the model\u2019s threshold).`));
+  }
   if (entries.length <= SHOWN_CLASSES) return list;
   const text = () =>
     showsAll.has(container) ? "Show fewer" : `Show all ${entries.length} classes`;
@@ -183,14 +193,23 @@ function renderProbabilities(container, prediction) {
   return el("div", {}, list, button);
 }
 
-function renderBar(label, share, isPredicted) {
+/** Of two classes, the one that is predicted from another share on than a half, and that share. */
+function findThreshold({ output }) {
+  const { labels = [] } = output ?? {};
+  const share = output?.threshold ?? 0.5;
+  return labels.length === 2 && share !== 0.5 ? { label: labels[1], share } : null;
+}
+
+function renderBar(label, share, { isPredicted, threshold }) {
   const bar = el("span", { class: "bar-fill" });
   bar.style.width = `${Math.max(share * 100, 0.4)}%`;
+  const mark = threshold !== null && el("span", { class: "bar-threshold" });
+  if (mark) mark.style.left = `${threshold * 100}%`;
   return el(
     "div",
     { class: isPredicted ? "bar bar-predicted" : "bar", role: "listitem" },
     el("span", { class: "bar-label" }, label),
-    el("span", { class: "bar-track", "aria-hidden": "true" }, bar),
+    el("span", { class: "bar-track", "aria-hidden": "true" }, bar, mark),
     el("span", { class: "bar-value" }, formatShare(share)),
   );
 }

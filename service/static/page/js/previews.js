@@ -28,3 +28,8 @@ export function decodeBase64(text, type) {
   const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
   return new Blob([bytes], { type });
 }
+
+/** Return a small file as base64 text. */
+export async function encodeBase64(file) {
+  return btoa(String.fromCharCode(...new Uint8Array(await file.arrayBuffer())));
+}

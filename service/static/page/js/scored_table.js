@@ -78,9 +78,9 @@ export class JsonTable {
   }
 
   /** Read the lines of the file that was sent; the service ignores empty ones. */
-  async readFile(file) {
+  async readStream(stream) {
     const splitter = new RecordSplitter(LINES);
-    const reader = file.stream().pipeThrough(new TextDecoderStream()).getReader();
+    const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { done, value } = await reader.read();
       for (const line of splitter.feed(value ?? "", { end: done })) {

@@ -7,7 +7,11 @@ import { createTabs } from "./tabs.js";
 const CODE_TYPES = /^application\/json\b/;
 const MAX_LINE = 72;
 
-/** Create the card; `show(request)` gets `{path, contentType, body | file}`, as `onRequest`. */
+/**
+ * Create the card. `show(request)` gets `{path, contentType, body | file | files}`, as `onRequest`,
+ * for a compressed file its `encoding`, and for a table, whose response is one too, `isTable`;
+ * several `files` are sent as a form.
+ */
 export function createRequestCard() {
   const languages = [
     { name: "curl", title: "curl", write: curlOf },
@@ -35,12 +39,14 @@ export function createRequestCard() {
     { label: "Languages", selected: "curl" },
   );
   const response = el("pre", { class: "code", tabindex: 0, "aria-label": "Response" });
+  const folder = el("p", { class: "soft request-folder", hidden: true });
   const details = el("details", { hidden: true }, el("summary", {}, "Response"), response);
   const element = el(
     "section",
     { class: "card request", "aria-label": "The request", hidden: true },
     el("div", { class: "card-head" }, el("h2", {}, "The request")),
     tabs,
+    folder,
     details,
   );
   let shown = {};
@@ -50,6 +56,8 @@ export function createRequestCard() {
       element.hidden = false;
       languages.forEach(({ write }, index) => replace(blocks[index], write(request)));
       for (const button of buttons) button.reset();
+      folder.hidden = !request.file && !request.files;
+      folder.textContent = `Run it in the folder of ${request.file?.name ?? "the files"}.`;
       // The response to a similar request stays until the next one has arrived.
       const { path, contentType } = request;
       if (path !== shown.path || contentType !== shown.contentType) details.hidden = true;
@@ -102,17 +110,28 @@ async function copy(text) {
 
 /** A POSIX shell command. */
 export function curlOf(request) {
-  const { path, contentType, body, file } = request;
-  const lines = [
-    `curl ${quoteShell(absoluteUrl(path))}`,
-    `  -H ${quoteShell(`content-type: ${contentType}`)}`,
-  ];
-  lines.push(
-    file
-      ? `  --data-binary ${quoteShell(`@${file.name}`)}`
-      : `  --data-raw ${quoteShell(spread(body, contentType))}`,
+  const { path, contentType, body, file, files } = request;
+  const content = files
+    ? files.map(({ name }) => `-F ${quoteShell(`image=@${quoteForm(name)}`)}`)
+    : file
+      ? [`--data-binary ${quoteShell(`@${file.name}`)}`]
+      : [`--data-raw ${quoteShell(spread(body, contentType))}`];
+  const headers = headersOf(request).map(
+    ([name, value]) => `-H ${quoteShell(`${name}: ${value}`)}`,
   );
-  return lines.join(" \\\n");
+  const lines = [...headers, ...content].map((line) => `  ${line}`);
+  return [`curl ${quoteShell(absoluteUrl(path))}`, ...lines].join(" \\\n");
+}
+
+/** The headers with their values; clients write that of a form, with its boundary. */
+function headersOf({ contentType, encoding, files }) {
+  if (files) return [];
+  return [["content-type", contentType], ...(encoding ? [["content-encoding", encoding]] : [])];
+}
+
+/** A file name in a form of curl, where some characters end it. */
+function quoteForm(name) {
+  return /[;,"\\]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name;
 }
 
 /** A long body of JSON with one line for each item of the outermost lists and objects. */
@@ -129,11 +148,18 @@ export function writeJson(value) {
 
 /** A Python program. */
 export function pythonOf(request) {
-  const { path, contentType, body, file } = request;
+  const { path, contentType, body, file, files, isTable } = request;
   const url = quoteString(absoluteUrl(path));
-  const header = `headers={"content-type": ${quoteString(contentType)}}`;
+  const header = `headers=${writeHeaders(request)}`;
   const lines = ["import httpx", ""];
-  if (file) {
+  if (files) {
+    lines.unshift("from pathlib import Path", "");
+    lines.push(
+      `names = ${writeValue(namesOf(files), PYTHON)}`,
+      'files = [("image", (name, Path(name).read_bytes())) for name in names]',
+      `response = httpx.post(${url}, files=files)`,
+    );
+  } else if (file) {
     lines.push(
       `with open(${quoteString(file.name)}, "rb") as file:`,
       `    response = httpx.post(${url}, content=file.read(), ${header})`,
@@ -151,18 +177,25 @@ export function pythonOf(request) {
   }
   lines.push(
     "response.raise_for_status()",
-    `print(${jsonResponse(contentType) ? "response.json()" : "response.text"})`,
+    `print(${isTable ? "response.text" : "response.json()"})`,
   );
   return lines.join("\n");
 }
 
 /** A JavaScript module, for Node.js and, without a file, for browsers. */
 export function javascriptOf(request) {
-  const { path, contentType, body, file } = request;
-  const lines = [];
+  const { path, contentType, body, file, files, isTable } = request;
+  const lines = file || files ? ['import { readFile } from "node:fs/promises";', ""] : [];
   let content;
-  if (file) {
-    lines.push('import { readFile } from "node:fs/promises";', "");
+  if (files) {
+    lines.push(
+      "const form = new FormData();",
+      `for (const name of ${writeValue(namesOf(files), JAVASCRIPT)}) {`,
+      '  form.append("image", new Blob([await readFile(name)]), name);',
+      "}",
+    );
+    content = "form";
+  } else if (file) {
     content = `await readFile(${quoteString(file.name)})`;
   } else if (CODE_TYPES.test(contentType)) {
     lines.push(`const row = ${writeValue(JSON.parse(body), JAVASCRIPT)};`);
@@ -173,18 +206,23 @@ export function javascriptOf(request) {
   lines.push(
     `const response = await fetch(${quoteString(absoluteUrl(path))}, {`,
     '  method: "POST",',
-    `  headers: { "content-type": ${quoteString(contentType)} },`,
+    ...(files ? [] : [`  headers: ${writeHeaders(request, " ")},`]),
     `  body: ${content},`,
     "});",
     "if (!response.ok) throw new Error(await response.text());",
-    `console.log(await response.${jsonResponse(contentType) ? "json" : "text"}());`,
+    `console.log(await response.${isTable ? "text" : "json"}());`,
   );
   return lines.join("\n");
 }
 
-/** Whether the response has the format of JSON: for rows of a table, it is a table too. */
-function jsonResponse(contentType) {
-  return !/csv|ndjson|parquet|arrow|excel|sheet/.test(contentType);
+function namesOf(files) {
+  return files.map(({ name }) => name);
+}
+
+/** The headers as a literal of Python and of JavaScript. */
+function writeHeaders(request, padding = "") {
+  const pairs = headersOf(request).map((pair) => pair.map(quoteString).join(": "));
+  return `{${padding}${pairs.join(", ")}${padding}}`;
 }
 
 /** A word of a POSIX shell: within single quotes, only these have a meaning. */

@@ -6,23 +6,29 @@ import { clear, el, newId, replace } from "./dom.js";
 import { acceptDrops, createDropZone } from "./drop.js";
 import { createExampleTable } from "./example_table.js";
 import { formatBytes, formatCount, formatNumber } from "./format.js";
+import { BINARY, CSV } from "./inspection.js";
 
 const PAGE_ROWS = 100;
 const FILTER_MS = 200;
 const MAX_SHOWN_CHARACTERS = 400;
 const TYPES = {
-  csv: "text/csv",
-  tsv: "text/csv",
-  txt: "text/csv",
+  csv: CSV,
+  tsv: CSV,
+  txt: CSV,
   ndjson: "application/x-ndjson",
   jsonl: "application/x-ndjson",
   parquet: "application/vnd.apache.parquet",
   arrow: "application/vnd.apache.arrow.file",
   feather: "application/vnd.apache.arrow.file",
   xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+  // The service recognizes them by their first bytes.
+  xlsm: BINARY,
+  xlsb: BINARY,
   xls: "application/vnd.ms-excel",
   ods: "application/vnd.oasis.opendocument.spreadsheet",
 };
+const COMPRESSED = /\.gz$/i;
+const EXTENSION = /\.([a-z0-9]+)$/i;
 const MAIN_COLUMN = /^(?:predicted_)*(?:label|value)$/;
 const CLASS_COLUMN = /^(?:predicted_)*(?:probability|label)_/;
 
@@ -34,9 +40,11 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
   stopWorker();
   signal?.addEventListener("abort", stopWorker);
   const status = el("p", { class: "status", role: "status" });
+  const note = el("p", { class: "note", role: "status", hidden: true });
   const result = el("div", { class: "table-result" });
   const cancel = el("button", { type: "button", hidden: true }, "Cancel");
   const features = (model.features ?? []).map(({ name }) => name);
+  const path = `${model.path}/predict`;
   let download = null;
 
   const begin = (file, contentType, body) => {
@@ -44,18 +52,25 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     if (download !== null) URL.revokeObjectURL(download);
     download = null;
     clear(result);
+    note.hidden = true;
     showStatus(status, `Scoring ${file.name} (${formatBytes(file.size)})…`);
     cancel.hidden = false;
-    const path = `${model.path}/predict`;
-    onRequest(body === undefined ? { path, contentType, file } : { path, contentType, body });
+    if (body !== undefined) onRequest({ path, contentType, body, isTable: true });
     worker = new Worker(new URL("./table_worker.js", import.meta.url), { type: "module" });
-    worker.addEventListener("message", ({ data }) => listeners[data.type]?.(data, file));
+    worker.addEventListener("message", ({ data }) => listeners[data.type]?.(data, file, body));
     worker.addEventListener("error", () =>
       listeners.failed({ message: "This browser cannot show the table." }),
     );
     worker.postMessage({ type: "score", url: absoluteUrl(path), file, contentType, features });
   };
   const listeners = {
+    inspected: ({ headers, note: text }, file, body) => {
+      note.textContent = text;
+      note.hidden = text === "";
+      if (body !== undefined) return;
+      const contentType = headers["content-type"];
+      onRequest({ path, contentType, encoding: headers["content-encoding"], file, isTable: true });
+    },
     progress: ({ count, errors }) => {
       const failed = errors > 0 ? `, ${formatCount(errors, "error")}` : "";
       showStatus(status, `Scoring: ${formatCount(count, "row")}${failed} so far…`);
@@ -95,7 +110,7 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     title: "Drop a table here",
     button: "Choose a file",
     note: "CSV, newline-delimited JSON, Parquet, Arrow or Excel",
-    accept: Object.keys(TYPES)
+    accept: [...Object.keys(TYPES), "gz"]
       .map((extension) => `.${extension}`)
       .join(","),
     onFiles,
@@ -107,6 +122,7 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
     zone,
     createExampleLink(model, begin),
     el("div", { class: "status-row" }, status, cancel),
+    note,
     result,
   );
   acceptDrops(panel, onFiles, signal);
@@ -124,25 +140,26 @@ function showStatus(status, text, kind = "busy") {
 }
 
 function findType(name) {
-  return TYPES[/\.([a-z]+)$/i.exec(name)?.[1].toLowerCase()] ?? TYPES.csv;
+  const extension = EXTENSION.exec(name.replace(COMPRESSED, ""))?.[1].toLowerCase();
+  return extension === undefined ? CSV : (TYPES[extension] ?? BINARY);
 }
 
 function scoredName(name, type) {
   const extension = type.startsWith(TYPES.ndjson) ? "ndjson" : "csv";
-  return `${name.replace(/\.[a-z0-9]+$/i, "")}-scored.${extension}`;
+  return `${name.replace(COMPRESSED, "").replace(EXTENSION, "")}-scored.${extension}`;
 }
 
 function createExampleLink(model, begin) {
   const text = createExampleTable(model);
   if (text === null) return null;
-  const file = () => new File([text], "example.csv", { type: TYPES.csv });
+  const file = () => new File([text], "example.csv", { type: CSV });
   return el(
     "p",
     { class: "soft" },
     "No table at hand? ",
     el(
       "button",
-      { type: "button", class: "link", onclick: () => begin(file(), TYPES.csv, text) },
+      { type: "button", class: "link", onclick: () => begin(file(), CSV, text) },
       "Score an example table",
     ),
   );

@@ -1,9 +1,11 @@
 // Scores a table in a worker, so that a million rows do not block the page.
 //
 // Messages to it: `score`, `arrange` (order and filter of the rows), `page` (cells of some rows).
-// Messages from it: `progress`, `done`, `failed`, `arranged`, `page`.
+// Messages from it: `inspected` (the headers of the request), `progress`, `done`, `failed`,
+// `arranged`, `page`.
 
 import { ApiError, post } from "./api.js";
+import { inspect } from "./inspection.js";
 import { CsvTable, JsonTable } from "./scored_table.js";
 
 const PROGRESS_MS = 150;
@@ -20,9 +22,10 @@ self.addEventListener("message", ({ data }) => handlers[data.type](data));
 async function score({ url, file, contentType, features }) {
   try {
     table = contentType === JSON_LINES ? new JsonTable(features) : new CsvTable();
-    const headers = { "content-type": contentType, accept: table.accept };
-    const response = await post(url, file, { headers });
-    if (contentType === JSON_LINES) await table.readFile(file);
+    const { headers, content, note } = await inspect(file, contentType);
+    self.postMessage({ type: "inspected", headers, note });
+    const response = await post(url, file, { headers: { ...headers, accept: table.accept } });
+    if (contentType === JSON_LINES) await table.readStream(content());
     const parts = await readResponse(response);
     const blob = new Blob(parts, { type: response.headers.get("content-type") ?? table.accept });
     const { columns, rows, failed } = table;

@@ -16,6 +16,7 @@ const ANNOUNCE_MILLISECONDS = 900;
 const FEW_FIELDS = 12;
 const NARROW_FIELDS = 6;
 const USUAL_LEVEL = 0.9;
+const CORRECT = "Correct the marked input.";
 
 /**
  * Create the tab. `card` is the request card, `values` are those of an earlier form.
@@ -48,6 +49,12 @@ export function createFormPanel(model, { card, values = {}, signal }) {
     current.abort();
     const request = new AbortController();
     current = request;
+    const problems = form.problems();
+    if (problems.length > 0) {
+      form.showProblems(problems);
+      result.showError([CORRECT], "");
+      return;
+    }
     const row = form.values();
     const path = `${model.path}/predict${query(true)}`;
     card.show({ path, contentType: "application/json", body: JSON.stringify(row) });
@@ -65,7 +72,7 @@ export function createFormPanel(model, { card, values = {}, signal }) {
       const others = form.showProblems(error.details);
       const isPlaced = error.details.length > others.length;
       result.showError(
-        isPlaced ? ["Correct the marked input.", ...others] : [error.message],
+        isPlaced ? [CORRECT, ...others] : [error.message],
         error.code,
       );
     }
