@@ -3,10 +3,10 @@
 #   docker build -t onward .                                the CPU image
 #   docker build -t onward --build-arg EXTRAS=tables .      also reads Parquet, Arrow and Excel
 #   docker build -t onward:cuda --build-arg EXTRAS=cuda .   CUDA inside; the host brings the driver
-#   docker run --rm -p 8000:8000 --read-only --tmpfs /tmp onward
+#   docker run --rm -p 127.0.0.1:8000:8000 --read-only --tmpfs /tmp onward
 #
-# Nothing is written while it serves, so a read-only root works. Only ONWARD_WORKERS above 1 needs
-# a writable /tmp: the workers share their metrics through files there.
+# The root may be read-only. /tmp must be writable for ONWARD_WORKERS above 1, whose workers share
+# their metrics through files there, and for responses to tables that clients have not read yet.
 
 FROM python:3.13-slim AS build
 # Extras of pyproject.toml, comma separated: empty, cuda, tables, or cuda,tables. The libraries of

@@ -28,7 +28,7 @@ from service.server.connections import raise_open_files_limit
 from service.server.sockets import Server, bind_socket, bind_workers_socket
 from service.server.supervisor import Supervisor
 from service.settings import Settings, find_misspelled_variables
-from service.spelling import closest_name, format_suggestion
+from service.spelling import closest_name, format_install, format_suggestion
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
 # How much longer than its own limit a worker may take to stop before the supervisor kills it.
@@ -134,7 +134,7 @@ def _run_training(words: Sequence[str]) -> int:
     if missing:
         command = words[0]
         sentence = (
-            f"onward {command} needs the training extra: pip install 'onward[training]' "
+            f"onward {command} needs the training extra; {format_install('training')} "
             f"(missing: {', '.join(missing)}).\n"
         )
         if not {"-h", "--help"}.isdisjoint(words):
@@ -152,7 +152,7 @@ def _run_training(words: Sequence[str]) -> int:
 def _format_overview() -> str:
     lines = ["usage: onward COMMAND [OPTION ...]", "", "Train small, serve fast.", ""]
     lines += [f"  {name:<10}{summary}" for name, (_, summary) in _COMMANDS.items()]
-    lines += ["", "With the training extra, pip install 'onward[training]':", ""]
+    lines += ["", f"With the training extra; {format_install('training')}:", ""]
     lines += [f"  {name:<10}{summary}" for name, summary in TRAINING_COMMANDS.items()]
     lines += ["", "onward COMMAND --help shows the options of a command."]
     return "\n".join(lines) + "\n"

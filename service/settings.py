@@ -389,6 +389,11 @@ class Settings(BaseSettings):
     )
 
 
+def may_have_unit(name: str) -> bool:
+    """Return whether a setting is a size, which may have a unit such as MiB."""
+    return BeforeValidator(_read_bytes) in Settings.model_fields[name].metadata
+
+
 def find_misspelled_variables(names: Iterable[str]) -> Iterator[str]:
     """Yield a warning for each ``ONWARD_`` variable that is not a setting."""
     known = {f"ONWARD_{name.upper()}" for name in Settings.model_fields}

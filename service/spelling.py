@@ -76,6 +76,12 @@ def format_suggestion(close: str | None, otherwise: str, show: Callable[[str], s
     return otherwise if close is None else f"did you mean {show(close)}?"
 
 
+def format_install(extra: str) -> str:
+    """Return how to install an extra; a checkout is where it comes from, not a package index."""
+    command = f'.venv/bin/python -m pip install -c constraints.txt --editable ".[{extra}]"'
+    return f"to install it, run in the checkout: {command}"
+
+
 def suggest_model(name: str, available: Sequence[str]) -> str:
     """Return the end of a message about an unknown model: the closest name, or all names."""
     existing = join_names(available, NAMES_SHOWN) or "none"

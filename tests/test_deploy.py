@@ -168,6 +168,19 @@ def test_compose_pins_the_images_that_it_does_not_build() -> None:
     assert all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in images)
 
 
+def test_compose_passes_the_settings_that_its_head_names() -> None:
+    """Without a value in the shell, each has the default of the service."""
+    environment: dict[str, str] = SERVICES["onward"]["environment"]
+    passed = {name: str(value) for name, value in environment.items() if str(value)[:1] == "$"}
+    head = (ROOT / "docker-compose.yml").read_text().split("x-hardened")[0]
+
+    for name, value in passed.items():
+        default = Settings.model_fields[name.removeprefix("ONWARD_").lower()].default
+        assert value == f"${{{name}:-{default}}}"
+    assert set(re.findall(r"ONWARD_[A-Z_]+", head)) == passed.keys() | {"ONWARD_PORT"}
+    assert passed.keys() >= {"ONWARD_ROOT_PATH", "ONWARD_MAX_BODY_BYTES"}
+
+
 def test_compose_requires_the_gpu_only_in_its_profile() -> None:
     """By default the service is built and started without CUDA; the profile has both."""
     default, gpu = SERVICES["onward"], SERVICES["onward-gpu"]

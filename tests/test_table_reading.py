@@ -283,11 +283,11 @@ def test_a_model_whose_recipe_has_a_missing_value_as_category_can_be_measured(
     run(recipe, tmp_path / "models", folders)
 
     model = open_model(tmp_path / "models", "roofs")
-    rows, metrics = measure_on(model, path)
+    measured = measure_on(model, path)
 
     assert model.recipe.features == recipe.features
-    assert rows == 60
-    assert metrics["rmse"] == pytest.approx(0, abs=1e-3)
+    assert measured.rows == 60
+    assert measured.metrics["rmse"] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("word", ["Male", " Male", "NA", "", "None", "?", "  ", "nan", "other"])

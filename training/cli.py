@@ -281,10 +281,15 @@ def evaluate(
     ``target`` names the target column for an imported model, and ``values`` how it writes labels.
     """
     published = open_measurable(models, model, target, values)
-    rows, metrics = measure_on(published, csv)
-    source = f"{format_count(rows, 'row')} of {readable_name(csv)}"
+    measured = measure_on(published, csv)
+    if measured.is_training_file:
+        print_line(
+            "These rows were used for training: these metrics are better than on new rows; "
+            f"onward compare {model} lists the published ones."
+        )
+    source = f"{format_count(measured.rows, 'row')} of {readable_name(csv)}"
     print_line(f"{published.manifest.name}/{published.version} on {source}:")
-    for metric, value in metrics.items():
+    for metric, value in measured.metrics.items():
         print_line(f"  {metric:<28} {value:.6g}")
 
 

@@ -190,9 +190,9 @@ def _calibrate(
         description=recipe.target.description,
         labels=list(test.labels),
         unsure_below=threshold,
-        calibration=Calibration(
-            temperature=temperature, error_before=errors[0], error_after=errors[1]
-        ),
+        calibration=None
+        if temperature == 1
+        else Calibration(temperature=temperature, error_before=errors[0], error_after=errors[1]),
     )
 
 

@@ -1,8 +1,10 @@
 """Errors as HTTP responses: one table of status codes, one form of body."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -77,6 +79,16 @@ def error_response(error: Exception) -> Response:
         "response.",
         _INTERNAL_ERROR,
     )
+
+
+def read_error_code(status: int, body: bytes) -> str | None:
+    """Return the code of the error that a response reports, or None if it reports none."""
+    if status < FIRST_ERROR:
+        return None
+    with suppress(ValueError, KeyError, TypeError):
+        code: str = orjson.loads(body)["code"]
+        return code
+    return None
 
 
 def add_error_handlers(

@@ -24,7 +24,7 @@ from service.api.body import (
     is_accepted,
     is_quick_to_decode,
 )
-from service.api.errors import error_response
+from service.api.errors import error_response, read_error_code
 from service.codecs.endpoint import Endpoint, EndpointCache
 from service.engine.batching import Prediction
 from service.engine.model import ServedModel
@@ -376,8 +376,12 @@ class _FastCall(Inference[Any]):
         recorder, status = self._fast.recorder, response.status
         self._metrics.count_response(status)
         if status >= recorder.log_from:
+            seconds, code = (
+                perf_counter() - self._started,
+                read_error_code(status, response.content),
+            )
             with _log_context(self._request_id):
-                recorder.log("POST", self._target.path, status, perf_counter() - self._started)
+                recorder.log("POST", self._target.path, status, seconds, code=code)
         self._on_response(response, self._request_id.encode())
 
     def _failure(self, error: Exception) -> RawResponse:

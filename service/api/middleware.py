@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead
-from service.api.errors import FIRST_ERROR, error_response
+from service.api.errors import FIRST_ERROR, error_response, read_error_code
 from service.api.inference import RawResponse
 from service.api.routing import PredictRouter, find_own_path
 from service.engine.heap import Heap
@@ -205,7 +205,7 @@ class _ResponseRecorder:
             message["headers"] = headers
         elif not message.get("more_body"):
             # Before it is sent, so that metrics count a response before its client has it.
-            self.record()
+            self.record(message.get("body", b""))
         await self._send(message)
 
     def respond(self, write: Callable[[RawResponse, bytes], bool], response: RawResponse) -> bool:
@@ -214,18 +214,19 @@ class _ResponseRecorder:
         if others:
             return False
         self.status = response.status
-        self.record()
+        self.record(response.content)
         if write(response, identity):
             return True
         self.status = 0
         return False
 
-    def record(self) -> None:
-        """Count and log the request once."""
+    def record(self, body: bytes = b"") -> None:
+        """Count and log the request once; the code of an error is read from its body."""
         if not self._is_recorded:
             self._is_recorded = True
             seconds, scope = perf_counter() - self._started, self._scope
-            self._recorder.record(scope["method"], scope["path"], self.status, seconds)
+            code = read_error_code(self.status, body)
+            self._recorder.record(scope["method"], scope["path"], self.status, seconds, code=code)
 
 
 class RequestBody:

@@ -106,6 +106,10 @@ def roll_back(models: Path, name: str, alias: str) -> str:
 
     def change(policy: Policy) -> Policy:
         if alias == STABLE and STABLE not in policy.aliases and serving is not None:
+            if serving == min(available):
+                raise BundleError(
+                    f"version {serving} serves, and there is no earlier version to return to"
+                )
             policy = policy.with_alias(STABLE, serving)
         return policy.roll_back(alias, available)
 

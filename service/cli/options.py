@@ -1,6 +1,7 @@
 """Settings as options of a command line."""
 
 import argparse
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -8,11 +9,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import CannotStart
-from service.settings import Settings
+from service.settings import Settings, may_have_unit
 
 # Of pydantic's errors, those whose own words do not help.
 _SENTENCES = {
-    "int_parsing": "it must be a whole number, or a size such as 64MiB if the setting is in bytes",
+    "int_parsing": "it must be a whole number",
     "float_parsing": "it must be a number",
     "bool_parsing": "it must be true or false",
 }
@@ -53,7 +54,14 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
 def _problem(problem: ErrorDetails) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
     option = f"--{name.replace('_', '-')} (ONWARD_{name.upper()})"
-    sentence = _SENTENCES.get(problem["type"]) or problem["msg"].replace(
-        "Input should be", "it must be"
-    )
+    sentence = _SENTENCES.get(problem["type"]) or _rephrase(problem["msg"])
+    if problem["type"] == "int_parsing" and may_have_unit(name):
+        sentence += ", or a size such as 64MiB"
     return f"{option} is {problem['input']!r}: {sentence}."
+
+
+def _rephrase(message: str) -> str:
+    """Return pydantic's message as the end of a sentence."""
+    message = message.replace("Input should be", "it must be")
+    # Of a check in `service.settings`.
+    return re.sub("^Value error, (must )?", lambda found: "it must " if found[1] else "", message)

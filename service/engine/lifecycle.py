@@ -30,6 +30,10 @@ from service.engine.repository import Candidate, ModelFolder
 from service.observability.metrics import Metrics
 from service.settings import VersionPolicy
 
+# Causes in the log why a version stops serving.
+_REMOVED = "its folder was removed"
+_NOT_CHOSEN = "not chosen"
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,18 +56,24 @@ class Publisher:
         """Return the model in memory that serves a version or an alias now."""
         return self._registry.find(self._name, version)
 
-    def publish(self, published: PublishedVersions) -> None:
-        """Serve these versions from now on, and retire the models of all others."""
+    def publish(self, published: PublishedVersions, without_entry: str = _REMOVED) -> None:
+        """Serve these versions from now on, and retire the models of all others.
+
+        ``without_entry`` is the cause to log for versions that are not listed any more.
+        """
         before = self.published.entries
         self._registry.publish(self._name, published)
+        present = {entry.version for entry in published.entries if not entry.is_absent}
         for version in {e.version for e in before} - {e.version for e in published.entries}:
             self._metrics.expire_version(self._name, version)
         if before and not published.entries:
             self._metrics.expire_version(self._name, "")  # of requests that found no version
         serving = {entry.model for entry in published.entries if entry.model}
         for entry in before:
-            if entry.model is not None and entry.model not in serving:
-                self.retire(entry, entry.model, "replaced" if serving else "not chosen")
+            if entry.model is None or entry.model in serving:
+                continue
+            chosen = "replaced" if serving else _NOT_CHOSEN
+            self.retire(entry, entry.model, chosen if entry.version in present else without_entry)
         self._update_gauges()
 
     def update(self, entry: Entry) -> None:
@@ -162,12 +172,12 @@ class Lifecycle:
                 Entry.rejected(candidate, "it was unloaded on request")
                 for candidate in folder.candidates or ()
             ]
-            self._publisher.publish(PublishedVersions(entries[:1]))
+            self._publisher.publish(PublishedVersions(entries[:1]), _NOT_CHOSEN)
 
     async def remove(self) -> None:
         """Remove the model, because its folder was removed."""
         async with self._lock:
-            self._clear()
+            self._clear(_REMOVED)
 
     async def close(self) -> None:
         """Finish all requests, and remove all versions."""
@@ -175,12 +185,12 @@ class Lifecycle:
             task.cancel()
         models = [entry.model for entry in self._publisher.published.entries]
         await asyncio.gather(*(model.close() for model in models if model is not None))
-        self._clear()
+        self._clear(_NOT_CHOSEN)
 
-    def _clear(self) -> None:
+    def _clear(self, cause: str) -> None:
         self._entries = {}
         self._policy = None
-        self._publisher.publish(PublishedVersions(()))
+        self._publisher.publish(PublishedVersions(()), cause)
 
     def _load_task(self, version: str) -> "asyncio.Task[None]":
         """Return the task that loads a lazy version; start it if there is none."""

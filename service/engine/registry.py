@@ -345,7 +345,10 @@ def _supersede(candidate: Candidate, policy: Policy, selection: Selection) -> En
         listed = ", ".join(map(str, policy.versions))
         reason = f"its policy chooses {listed}"
     else:
-        reason = f"version {selection.chosen[0]} serves instead"
+        reason = (
+            f"version {selection.chosen[0]} serves instead; to serve this one: "
+            f"onward publish {candidate.name} {candidate.version}"
+        )
     return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, is_superseded=True)
 
 

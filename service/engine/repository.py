@@ -94,7 +94,8 @@ class Repository:
     def scan(self) -> Scan:
         """Return every ``<name>/<version>``.
 
-        Hidden entries, other files, and folders without a numbered version are ignored.
+        Hidden entries, other files, and folders without a numbered version are ignored; such a
+        folder is one of the problems.
 
         Raises:
             NoModels: there is no such folder.
@@ -121,6 +122,8 @@ class Repository:
                 problems.add(f"{name}: {folder.problem}")
             if folder.candidates or folder.candidates is None:
                 folders[name] = folder
+            else:
+                problems.add(_describe_without_version(path))
         problems.update(_find_similar_names(folders))
         self._policies = {name: self._policies[name] for name in folders if name in self._policies}
         return Scan(folders, frozenset(problems))
@@ -149,6 +152,14 @@ class Repository:
         if cached is None or cached[0] != stats:
             cached = self._policies[path.name] = (stats, *_read_policy(path))
         return ModelFolder(path.name, candidates, *cached[1:])
+
+
+def _describe_without_version(model_folder: Path) -> str:
+    """Return what to do about a model's folder that has no numbered folder."""
+    name = model_folder.name
+    if os.path.lexists(model_folder / MODEL):
+        return f"{name}: move {MODEL} to {name}/1/{MODEL}"
+    return f"{name}: the folder has no version; put a model at {name}/1/{MODEL}"
 
 
 def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:

@@ -365,20 +365,35 @@ class RequestRecorder:
         # time of a flood of rejected connections. With "all", lines are not limited.
         self._budget = None if log_requests == "all" else LineBudget()
 
-    def record(
-        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
+    def record(  # noqa: PLR0913 - the facts of a log line
+        self,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        *,
+        code: str | None = None,
+        reason: str | None = None,
     ) -> None:
         """Count a response, and log it if required; status zero, no response, is an error."""
         self.metrics.count_response(status)
         if status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS):
-            self.log(method, path, status, seconds, reason)
+            self.log(method, path, status, seconds, code=code, reason=reason)
 
-    def log(
-        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
+    def log(  # noqa: PLR0913 - the facts of a log line
+        self,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        *,
+        code: str | None = None,
+        reason: str | None = None,
     ) -> None:
         """Write the log line of a request; method and path are empty if the input was not one.
 
-        The reason says why a request was rejected before it was complete.
+        The code is that of the error of a failed request. The reason says why it was rejected
+        before it was complete.
         """
         suppressed = 0 if self._budget is None else self._budget.take()
         if suppressed is None:
@@ -386,6 +401,8 @@ class RequestRecorder:
         fields: dict[str, object] = {"method": method, "path": path, "status": status}
         if suppressed:
             fields["lines_suppressed"] = suppressed
+        if code is not None:
+            fields["code"] = code
         if reason is not None:
             fields["reason"] = reason
         _log.info("request", extra=fields | {"milliseconds": round(seconds * 1e3, 3)})

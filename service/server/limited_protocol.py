@@ -388,7 +388,8 @@ class LimitedProtocol(Connection):
             cycle.disconnected = True
             cycle.message_event.set()
         else:
-            self._recorder.record("", "", response.status_code, 0.0, reason=str(error))
+            status, reason = response.status_code, str(error)
+            self._recorder.record("", "", status, 0.0, code=error.code, reason=reason)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])
         raw_response = RawResponse(response.status_code, lines, bytes(response.body))
         self._write(raw_response, request_id_from(None).encode())

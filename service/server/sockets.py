@@ -135,10 +135,14 @@ class Server(uvicorn.Server):
     Args:
         config: of the server.
         max_silent: open connections beyond which queued ones that have sent nothing are closed.
+        logs_address: whether to log the address when it accepts requests.
     """
 
-    def __init__(self, config: uvicorn.Config, max_silent: int = _MAX_SILENT) -> None:
+    def __init__(
+        self, config: uvicorn.Config, max_silent: int = _MAX_SILENT, *, logs_address: bool = True
+    ) -> None:
         super().__init__(config)
+        self._logs_address = logs_address
         self._max_silent = max_silent
         # Connections of this turn of the event loop, and tasks that are about to read from one.
         self._accepted_in_turn = 0
@@ -189,7 +193,7 @@ class Server(uvicorn.Server):
         self._protocol_class: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         self.config.http_protocol_class = self._count_accepted  # type: ignore[assignment] # uvicorn only calls it
         await super().startup(accept_sockets(self._listening))
-        if self.started:
+        if self.started and self._logs_address:
             log_address(*self._listening.getsockname()[:2])
 
     def _count_accepted(self, **arguments: object) -> asyncio.Protocol:

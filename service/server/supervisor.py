@@ -12,7 +12,6 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from service.errors import CannotStart
-from service.server.sockets import log_address
 from service.server.worker_process import WorkerProcess
 from service.workers.coordination import SCAN
 from service.workers.ipc import broadcast
@@ -55,14 +54,15 @@ class Supervisor(Multiprocess):
 
     def serve(self) -> None:
         """Serve until a signal stops the service; raise `CannotStart` if a worker cannot start."""
-        log_address(*self.sockets[0].getsockname()[:2])
         self.run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
             raise CannotStart("A worker could not start; the log above says why.")
 
     def init_processes(self) -> None:
         """Start the workers."""
-        self.processes = [self._start_worker() for _ in range(self.processes_num)]
+        self.processes = [
+            self._start_worker(logs_address=number == 0) for number in range(self.processes_num)
+        ]
 
     def keep_subprocess_alive(self) -> None:
         """Replace each worker that has ended or hangs; stop if one could not start."""
@@ -78,12 +78,13 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
                 return
             _log.error("worker replaced", extra={"worker": process.pid, "reason": problem})
-            self.processes[index] = self._start_worker()
+            logs_address = process.logs_address and not process.has_started
+            self.processes[index] = self._start_worker(logs_address=logs_address)
 
     def handle_hup(self) -> None:
         """Make every worker scan the models folder; uvicorn would replace the workers."""
         broadcast(self._folder, SCAN)
-        _log.info("workers scan the models folder")
+        _log.info("scan of the models folder requested")
 
     def handle_int(self) -> None:
         """Stop without draining; the SIGTERM that follows has no further effect."""
@@ -113,8 +114,9 @@ class Supervisor(Multiprocess):
                 process.kill()
                 process.join()
 
-    def _start_worker(self) -> WorkerProcess:
+    def _start_worker(self, *, logs_address: bool = False) -> WorkerProcess:
         process = WorkerProcess(self.config, self.sockets)
+        process.logs_address = logs_address
         # Otherwise, after an error in this process, it would wait for the worker forever.
         process.process.daemon = True
         process.start()

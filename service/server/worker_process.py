@@ -26,12 +26,16 @@ _log = logging.getLogger(__name__)
 class WorkerProcess(Process):
     """uvicorn's worker process with `Server`, which ends when its supervisor does."""
 
+    logs_address = False
+    """Whether it logs the address when it accepts requests, which one worker does for all."""
+    has_started = False
+    """Whether it accepted requests at the last health check."""
     _missed_checks = 0
 
     @cached_property
     def server(self) -> Server:
         """The server that runs in the worker."""
-        return Server(self.config)
+        return Server(self.config, logs_address=self.logs_address)
 
     def target(self, sockets: list[socket] | None = None) -> None:
         """Serve; runs in the worker."""
@@ -52,7 +56,7 @@ class WorkerProcess(Process):
             if not self._missed_checks:
                 self.parent_conn.send(b"ping")
             if self.parent_conn.poll():
-                self.parent_conn.recv()
+                self.has_started = self.parent_conn.recv()
                 self._missed_checks = 0
                 return None
         except (OSError, EOFError):

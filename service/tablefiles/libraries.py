@@ -8,8 +8,8 @@ import importlib.util
 from typing import Any
 
 from service.errors import InvalidRequest
+from service.spelling import format_install
 
-INSTALL = "pip install 'onward[tables]'"
 _LIBRARIES = ("polars", "fastexcel")
 
 
@@ -24,5 +24,5 @@ def load_library(name: str) -> Any:  # noqa: ANN401 - a module
         return importlib.import_module(name)
     except ImportError:
         raise InvalidRequest(
-            f"Parquet, Arrow and Excel files need the extra 'tables'; {INSTALL}."
+            f"Parquet, Arrow and Excel files need the extra 'tables'; {format_install('tables')}."
         ) from None

@@ -63,10 +63,10 @@ class ModelControl:
 
     async def rescan(self) -> None:
         """Make every worker scan the folder; a worker that fails logs why."""
+        _log.info("scan of the models folder requested")
         with contextlib.suppress(Exception):
             await self._scan(None)
         await self._channel.request(SCAN)
-        _log.info("models folder scanned")
 
     async def load_model(self, name: str) -> None:
         """Load or reload a model in every worker.

@@ -53,7 +53,8 @@ def test_auto_starts_quietly_on_the_cpu(models: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (("--port", "eighty"), "--port (ONWARD_PORT) is 'eighty'"),
+        (("--port", "eighty"), "--port (ONWARD_PORT) is 'eighty': it must be a whole number.\n"),
+        (("--root-path", "x/"), "is 'x/': it must begin with / and not end with /"),
         (("--max-body-bytes", "1 meter"), "it must be a whole number, or a size such as 64MiB"),
         (("--drain-seconds", "soon"), "is 'soon': it must be a number."),
         (("--device", "tpu"), "--device (ONWARD_DEVICE) is 'tpu'"),

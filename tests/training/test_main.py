@@ -92,15 +92,21 @@ def test_new_drafts_and_trains_a_recipe_for_a_csv_file(
     (here / "houses.csv").write_text(_houses())
 
     assert main([*_NEW, "--family", "linear"]) == 0
+    drafted = capsys.readouterr().out
     assert main(["evaluate", "houses", "--csv", "houses.csv"]) == 0
+    trained_on = capsys.readouterr().out.splitlines()
+    (here / "others.csv").write_text(_houses() + "50,red,100\n")
+    assert main(["evaluate", "houses", "--csv", "others.csv"]) == 0
+    assert trained_on[0].startswith("These rows were used for training: ")
+    assert trained_on[1] == "houses/1 on 60 rows of houses.csv:"
+    assert capsys.readouterr().out.startswith("houses/1 on 61 rows of others.csv:")
     assert main(["houses.toml", "seed=2", "split.folds=2", "training.epochs=2"]) == 0
     assert main([*_NEW, "--family", "linear"]) == 0
     assert main(["compare"]) == 0
 
     said = capsys.readouterr().out
-    assert "houses.csv: 60 rows, 3 columns." in said
-    assert "Wrote houses.toml" in said
-    assert "houses/1 on 60 rows of houses.csv:" in said
+    assert "houses.csv: 60 rows, 3 columns." in drafted
+    assert "Wrote houses.toml" in drafted
     assert "houses.toml already contains this recipe" in said
     assert "houses/1" in said
     assert "houses/2" in said
@@ -244,6 +250,18 @@ def test_the_error_for_text_in_a_numeric_column_has_its_cell(
     assert "row 1, column 'size': 'big' is not a number" in capsys.readouterr().err
 
 
+def test_a_misspelled_file_is_reported_with_the_closest_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a recipe of the same folder, also of another one than the working folder."""
+    (here / "own").mkdir()
+    (here / "own" / "wohnungen.toml").touch()
+
+    assert main(["own/wohnungn.toml"]) == 2
+
+    assert "No such file or directory; did you mean own/wohnungen.toml?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -254,6 +272,7 @@ def test_the_error_for_text_in_a_numeric_column_has_its_cell(
         (["new", "--csv", ".", "--target", "y"], "is a folder"),
         (["new", "--csv", "absent.csv", "--target", "y"], "No such file"),
         (["absent.toml"], "absent.toml cannot be read"),
+        (["ice_crem.toml"], "did you mean the recipe ice_cream?"),
     ],
 )
 @pytest.mark.usefixtures("here")

@@ -146,8 +146,19 @@ def open_measurable(
     return PublishedModel(manifest, version, recipe, Graph(bundle.model), recipe)
 
 
-def measure_on(model: MeasurableModel, path: Path) -> tuple[int, dict[str, float]]:
-    """Return how many rows of a CSV file have a target, and the task's metrics on them.
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of a model on the rows of a file."""
+
+    rows: int
+    """Those with a target."""
+    metrics: dict[str, float]
+    is_training_file: bool
+    """Whether the model was trained from this file, by its digest."""
+
+
+def measure_on(model: MeasurableModel, path: Path) -> Measured:
+    """Measure the task's metrics on the rows of a CSV file that have a target.
 
     Raise `DataError` if the file cannot be read, a column is missing, or a cell is invalid.
     """
@@ -160,7 +171,12 @@ def measure_on(model: MeasurableModel, path: Path) -> tuple[int, dict[str, float
     rows = np.arange(table.frame.height) if labeled.source_rows is None else labeled.source_rows
     selected = table.filter(pl.Series(np.isin(np.arange(table.frame.height), rows)))
     predictions = model.predict(selected)
-    return len(target), measure(card, target, predictions, model.threshold)
+    provenance = model.manifest.provenance
+    return Measured(
+        len(target),
+        measure(card, target, predictions, model.threshold),
+        provenance is not None and provenance.data.sha256 == table.sha256,
+    )
 
 
 def _get_column_names(data: Data) -> list[str] | None:

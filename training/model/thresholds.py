@@ -24,6 +24,9 @@ MIN_RATIO = 3.0
 _MAX_UNSURE = 0.2
 _MIN_WRONG = 5
 _LOG_TEMPERATURES = (-3.0, 3.0)
+_MIN_ROWS_TO_SHARPEN = 100
+# Of the logarithm; the search ends this close to a bound when the best value is beyond it.
+_BOUND_TOLERANCE = 0.01
 
 
 def compute_probabilities(predictions: Float32s) -> Floats:
@@ -108,7 +111,13 @@ def choose_low_confidence(
 def choose_temperature(scores: Tensor, target: Positions) -> float:
     """Choose the temperature with the lowest cross-entropy (Guo et al., 2017).
 
-    The scores are those of the validation set, ``[images, outputs]``.
+    It is at least 1 with fewer than a hundred rows, or if none is predicted wrong: the
+    cross-entropy of perfectly separated rows falls without end as the temperature does, and
+    probabilities near 0 and 1 need evidence.
+
+    Args:
+        scores: ``[rows, outputs]`` of the validation set.
+        target: ``[rows]``, label positions.
     """
     labels = torch.from_numpy(target)
 
@@ -116,4 +125,15 @@ def choose_temperature(scores: Tensor, target: Positions) -> float:
         return compute_mean_cross_entropy(scores.double() / np.exp(log_temperature), labels).item()
 
     best = minimize_scalar(compute_loss, bounds=_LOG_TEMPERATURES, method="bounded")
+    # The threshold of a single column is that of scores, not of probabilities.
+    wrong = predict_labels(scores.numpy(), threshold=0.0) != target
+    if len(target) < _MIN_ROWS_TO_SHARPEN or not wrong.any():
+        return float(np.exp(max(best.x, 0.0)))
     return float(np.exp(best.x))
+
+
+def is_at_bound(temperature: float) -> bool:
+    """Return whether the search ended at a bound, so that a better temperature may be beyond it."""
+    lowest, highest = _LOG_TEMPERATURES
+    value = float(np.log(temperature))
+    return min(value - lowest, highest - value) < _BOUND_TOLERANCE

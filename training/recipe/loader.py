@@ -56,7 +56,7 @@ def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str,
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            reason = f"{path.name} cannot be read: {error.strerror}"
+            reason = f"{path.name} cannot be read: {error.strerror}{_suggest_file(path)}"
             raise RecipeError(str(path), [reason]) from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(str(path), [f"{path.name} cannot be read: {error}"]) from None
@@ -148,6 +148,20 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
             partial_recipe = _without_invalid_keys(Recipe, document, invalid)
             problems += list_cross_field_problems(partial_recipe, is_partial=True)
         raise RecipeError(origin, problems) from None
+
+
+def _suggest_file(path: Path) -> str:
+    """Return a question with the closest recipe for a file that does not exist, or nothing.
+
+    It is one of the same folder, or a shipped one.
+    """
+    if path.exists():
+        return ""
+    files = [other.name for other in path.parent.glob("*.toml")]
+    if near := closest_name(path.name, files):
+        return f"; did you mean {path.with_name(near)}?"
+    near = closest_name(path.stem, recipe_names())
+    return f"; did you mean the recipe {near}?" if near else ""
 
 
 def _no_such_recipe(name: str) -> str:

@@ -25,7 +25,7 @@ from training.images.augment import augment
 from training.images.dataset import Bytes, ImageSet, choose_evenly_spaced
 from training.images.folder import SkippedFile
 from training.images.networks import build, to_unit_range
-from training.model.thresholds import Ints, compute_probabilities
+from training.model.thresholds import Ints, compute_probabilities, is_at_bound
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import format_toml, parse_image_recipe
 from training.report import figures
@@ -209,6 +209,16 @@ def _describe_caveats(
         found.append(
             f"Fewer than {_FEW_IMAGES} test images show {join_names(few, _MAX_NAMED)}: the metrics "
             "of these labels are imprecise."
+        )
+    if calibration is None:
+        found.append(
+            "The probabilities are not calibrated: the validation set has too few images or no "
+            "wrong prediction, so it gives no reason for a temperature other than 1."
+        )
+    elif is_at_bound(calibration.temperature):
+        found.append(
+            f"The temperature, {format_number(calibration.temperature)}, is at the bound of the "
+            "search, so the probabilities may be too extreme or too even."
         )
     if calibration is not None and calibration.error_after > calibration.error_before:
         found.append(

@@ -24,7 +24,8 @@ from service.filetypes import FileType, identify_table
 from service.limits import UNCOUNTED_BODY_BYTES, Limits
 from service.scoring import TableForm
 from service.settings import Settings
-from service.tablefiles.libraries import INSTALL, are_installed
+from service.spelling import format_install
+from service.tablefiles.libraries import are_installed
 from service.tablefiles.process import TableFileProcesses
 from service.values import format_value
 
@@ -34,7 +35,8 @@ _START_BYTES = 64
 _OLD_EXCEL = "application/vnd.ms-excel"
 _JSON_LINES = (".ndjson", ".jsonl")
 _WITHOUT_LIBRARIES = (
-    f" Parquet, Arrow and Excel files are read if the service was installed by {INSTALL}."
+    " Parquet, Arrow and Excel files need the extra 'tables' on the service's machine; "
+    f"{format_install('tables')}."
 )
 
 

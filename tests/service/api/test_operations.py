@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_price
+from tests.processes import served
 
 
 def test_ready_is_false_with_nothing_to_serve(start: StartApp) -> None:
@@ -139,6 +141,22 @@ def test_requests_are_logged_according_to_the_setting(
     assert len(logged) == lines
     if logged:
         assert (logged[-1]["path"], logged[-1]["status"]) == ("/nowhere", 404)
+        assert logged[-1]["code"] == "not_found"
+        assert not any("code" in line for line in logged[:-1])
+
+
+def test_the_log_line_of_a_failed_prediction_has_its_code(models: Path) -> None:
+    """On the fast path, too; the values of the request are not logged."""
+    publish_price(models)
+
+    with served("--models", str(models), "--device", "cpu") as service:
+        url = f"{service.address}/models/price/predict"
+        assert httpx.post(url, json={"size": "secret"}).json()["code"] == "invalid_input"
+        assert httpx.post(url, content=b"{").json()["code"] == "invalid_request"
+
+    lines = [line for line in service.said.splitlines() if " request method=POST" in line]
+    assert ["code=invalid_input" in lines[0], "code=invalid_request" in lines[1]] == [True, True]
+    assert "secret" not in service.said
 
 
 def test_a_disconnect_during_a_body_is_not_a_server_error(models: Path, start: StartApp) -> None:

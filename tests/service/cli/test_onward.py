@@ -32,6 +32,12 @@ class Ended(NamedTuple):
     stderr: str
 
 
+INSTALL = (
+    "to install it, run in the checkout: "
+    '.venv/bin/python -m pip install -c constraints.txt --editable ".[training]"'
+)
+
+
 def without_training(*commands: Sequence[str]) -> list[Ended]:
     """Run commands, one after the other, where the libraries of training cannot be imported."""
     program = (
@@ -97,9 +103,7 @@ def test_a_training_command_says_what_to_install() -> None:
         assert ended.code == 2
         assert ended.stdout == ""
         assert ended.stderr.count("\n") == 1
-        assert f"onward {command} needs the training extra: pip install 'onward[training]'" in (
-            ended.stderr
-        )
+        assert f"onward {command} needs the training extra; {INSTALL}" in ended.stderr
 
 
 def test_help_of_a_training_command_says_what_it_does_and_what_to_install() -> None:
@@ -110,7 +114,7 @@ def test_help_of_a_training_command_says_what_it_does_and_what_to_install() -> N
         assert ended.code == 0, ended.stderr
         assert ended.stdout.startswith(f"usage: onward {command}")
         assert summary in ended.stdout
-        assert "pip install 'onward[training]'" in ended.stdout
+        assert INSTALL in ended.stdout
         assert ended.stderr == ""
 
 

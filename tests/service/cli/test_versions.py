@@ -74,7 +74,7 @@ def test_without_a_stable_alias_the_message_says_which_version_serves(
         (("publish", "price", "9" * 400), "has no version '999"),
         (("publish", "price", "1", "--alias", "2"), "'2' cannot be an alias; it must begin with"),
         (("publish", "price", "1", "--alias", "a/b"), "cannot be an alias"),
-        (("rollback", "price"), "price: alias 'stable' points to version 1, and there is no"),
+        (("rollback", "price"), "price: version 1 serves, and there is no earlier version"),
         (("rollback", "price", "--alias", "canary"), "there is no alias 'canary'; existing: none"),
         (("withdraw", "price", "--alias", "canary"), "there is no alias 'canary'; existing: none."),
         (("versions", "price", "newest"), "'newest' chooses no versions; write latest"),

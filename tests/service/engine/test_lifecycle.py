@@ -158,6 +158,39 @@ def test_a_version_with_requests_is_unloading_until_they_end(
     run_scenario(models, scenario)
 
 
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda models: shutil.rmtree(models / "price"), "its folder was removed"),
+        (lambda models: shutil.rmtree(models / "price" / "2"), "its folder was removed"),
+        (publish_price, "replaced"),
+        (None, "not chosen"),
+    ],
+    ids=["model removed", "version removed", "replaced", "unloaded"],
+)
+def test_the_log_has_the_cause_of_an_unload(
+    models: Path,
+    change: Callable[[Path], object] | None,
+    cause: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A removed folder, a newer version, or a call."""
+    publish_price(models)
+    publish_price(models)
+    caplog.set_level("INFO")
+
+    async def scenario(service: Service) -> None:
+        if change is None:
+            await service.reconciler.unload_model("price")
+        else:
+            change(models)
+            await service.reconciler.refresh()
+        unloaded = [record for record in caplog.records if record.message == "model unloaded"]
+        assert [(vars(line)["version"], vars(line)["cause"]) for line in unloaded] == [("2", cause)]
+
+    run_scenario(models, scenario)
+
+
 def test_an_unloaded_model_is_unavailable_until_it_is_loaded(models: Path) -> None:
     """While requests still use it, it is UNLOADING."""
     publish_price(models)

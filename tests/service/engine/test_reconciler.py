@@ -57,7 +57,10 @@ def test_a_new_version_replaces_the_old_one(models: Path) -> None:
         await reconciler.refresh()
 
         assert in_memory(registry, "price").version == "2"
-        with pytest.raises(ModelNotReady, match="version 2 serves instead"):
+        with pytest.raises(
+            ModelNotReady,
+            match="version 2 serves instead; to serve this one: onward publish price 1",
+        ):
             in_memory(registry, "price", "1")
 
     run_scenario(models, scenario)

@@ -94,6 +94,22 @@ def test_links_to_a_parent_folder_are_followed_once(models: Path) -> None:
     assert "again: the folder cannot be read" in "".join(scan.problems)
 
 
+def test_folders_without_a_version_are_reported(models: Path) -> None:
+    """The message says where the graph belongs; hidden and system folders are not reported."""
+    publish_price(models)
+    for name in ("empty", "noversion", ".hidden", "lost+found"):
+        (models / name).mkdir()
+    (models / "noversion" / MODEL).write_bytes(b"graph")
+
+    scan = Repository(models).scan()
+
+    assert set(scan.folders) == {"price"}
+    assert scan.problems == {
+        "empty: the folder has no version; put a model at empty/1/model.onnx",
+        "noversion: move model.onnx to noversion/1/model.onnx",
+    }
+
+
 def test_names_that_differ_by_case_are_reported(models: Path) -> None:
     """Both are served, although clients may confuse them."""
     publish_price(models, "price")

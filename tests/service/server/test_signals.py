@@ -41,6 +41,20 @@ def send_head(service: Served) -> socket.socket:
 
 
 @WORKERS
+def test_the_address_is_logged_once_when_requests_are_accepted(models: Path, workers: int) -> None:
+    """With several workers, too: after the first of them has loaded its models."""
+    publish_price(models)
+
+    with serving(models, workers) as service:
+        response = httpx.get(f"{service.address}/health/ready")
+
+    before, *others = service.said.split("Uvicorn running on")
+    assert "model ready" in before
+    assert len(others) == 1
+    assert response.status_code == 200
+
+
+@WORKERS
 def test_draining_turns_readiness_false_and_serves_requests(models: Path, workers: int) -> None:
     """All protocols report not ready, liveness is true, and responses close their connections."""
     publish_price(models)

@@ -292,6 +292,28 @@ def test_few_images_and_a_worse_calibration_are_caveats() -> None:
     assert "the calibration error rose from 0.02 to 0.08" in page
 
 
+@pytest.mark.parametrize(
+    ("calibration", "caveat"),
+    [
+        (None, "The probabilities are not calibrated"),
+        (Calibration(temperature=0.05, error_before=0.08, error_after=0), "at the bound of the"),
+    ],
+)
+def test_a_temperature_without_evidence_is_a_caveat(
+    calibration: Calibration | None, caveat: str
+) -> None:
+    """So is one at the bound of the search; without a temperature nothing was before it."""
+    scene = Scene()
+    output = scene.manifest.output.model_copy(update={"calibration": calibration})
+    manifest = scene.manifest.model_copy(update={"output": output})
+
+    page = report.render(manifest, scene.recipe, scene.tested, History(), []).decode()
+
+    assert caveat in page
+    assert ("before the temperature" in page) == (calibration is not None)
+    assert caveat not in scene.page
+
+
 @pytest.mark.parametrize(("side", "classes"), [(48, 10), (128, 2), (150, 60)])
 def test_the_size_of_a_page_is_bounded(side: int, classes: int) -> None:
     """Even with noise, which cannot be compressed, it stays below 1.5 million bytes."""

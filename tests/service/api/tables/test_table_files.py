@@ -307,6 +307,6 @@ def test_a_service_without_the_libraries_says_what_to_install(models: Path) -> N
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
-    assert "pip install 'onward[tables]'." in done.stderr
+    assert 'pip install -c constraints.txt --editable ".[tables]".' in done.stderr
     assert done.stdout.startswith("2 415"), done.stdout + done.stderr
     assert "The body 'a Parquet file' is not supported; send text/csv." in done.stdout
