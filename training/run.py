@@ -28,6 +28,7 @@ from training.export.manifest import (
     describe_output,
     describe_provenance,
     describe_scaler,
+    with_training_row,
 )
 from training.export.publish import Publication, check_folder, publish
 from training.learn import FittedModel, choose_thresholds, fit_model, fit_predictor
@@ -72,7 +73,9 @@ def run(
         title=recipe.title,
         description=recipe.description,
         task=recipe.task,
-        input=describe_input(served.data, served.features),
+        input=with_training_row(
+            describe_input(served.data, served.features), served.data, served.features
+        ),
         output=output,
         scaler=describe_scaler(recipe, served.data, served.predictor),
         reasons=build_explanation(recipe, served.data, served.features, served.predictor),

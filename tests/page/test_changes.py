@@ -34,6 +34,14 @@ def return_to(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
+def is_dimmed(page: Page, name: str) -> bool:
+    """Whether the content of a card below its heading is dimmed."""
+    opacity = (
+        "card => getComputedStyle(card.querySelector(':scope > :not(.card-head, .error)')).opacity"
+    )
+    return float(card(page, name).evaluate(opacity)) < 1
+
+
 def test_a_new_version_keeps_the_values(models: Path, start: StartApp, open_page: OpenPage) -> None:
     """The page says which version serves, and its form has the features of that version."""
     publish_price(models)
@@ -69,19 +77,65 @@ def test_a_value_that_is_no_longer_valid_is_replaced(
 
 
 def test_a_removed_model_is_reported(models: Path, start: StartApp, open_page: OpenPage) -> None:
-    """The page shows the service's sentence, and the list no longer has the model."""
+    """The page shows the service's sentence and dims the results; the list lacks the model."""
     publish_price(models)
     client = start(poll_seconds=POLL_SECONDS)
     page = open_model(open_page, client, "price")
-    expect(card(page, "Prediction")).to_contain_text("euros")
+    expect(card(page, "Why this prediction")).to_be_visible()
 
     shutil.rmtree(models / "price")
     until(lambda: client.get("/models/price").status_code == 404)
     return_to(page)
 
     expect(page.get_by_text("unknown model: 'price'")).to_be_visible()
+    expect(page.get_by_text("Removed", exact=True)).to_be_visible()
+    expect(page.get_by_text("Ready", exact=True)).to_have_count(0)
+    assert is_dimmed(page, "Prediction")
+    assert is_dimmed(page, "Why this prediction")
     page.get_by_role("link", name="Models").first.click()
     expect(page.get_by_text("This service has no models yet.")).to_be_visible()
+
+
+def test_a_removed_model_may_return(models: Path, start: StartApp, open_page: OpenPage) -> None:
+    """Its page then predicts again, from the values of the form."""
+    folder = publish_price(models)
+    client = start(poll_seconds=POLL_SECONDS)
+    page = open_model(open_page, client, "price")
+    expect(card(page, "Why this prediction")).to_be_visible()
+    aside = models.parent / "aside"
+    folder.parent.rename(aside)
+    until(lambda: client.get("/models/price").status_code == 404)
+    return_to(page)
+    expect(page.get_by_text("Removed", exact=True)).to_be_visible()
+    set_number(page, "size", 7)
+    expect(card(page, "Prediction").get_by_role("alert")).to_contain_text("unknown model")
+
+    aside.rename(folder.parent)
+    until(lambda: client.get("/models/price").status_code == 200)
+    return_to(page)
+
+    expect(page.get_by_text("Ready", exact=True)).to_be_visible()
+    expect(page.get_by_text("Version 1 serves again.")).to_be_visible()
+    expect_response(page, predict(client, "price", {"size": 7}))
+    expect(card(page, "Prediction").get_by_role("alert")).to_be_hidden()
+    assert not is_dimmed(page, "Why this prediction")
+
+
+def test_an_error_dims_what_is_about_an_earlier_row(
+    models: Path, start: StartApp, open_page: OpenPage
+) -> None:
+    """Until the input is corrected."""
+    publish_larger(models)
+    client = start()
+    page = open_model(open_page, client, "price")
+    expect(card(page, "Prediction")).to_contain_text("euros")
+
+    set_number(page, "size", 140)
+    expect(card(page, "Prediction").get_by_role("alert")).to_be_visible()
+    assert is_dimmed(page, "What if")
+    set_number(page, "size", 40)
+    expect(card(page, "Prediction").get_by_role("alert")).to_be_hidden()
+    assert not is_dimmed(page, "What if")
 
 
 def test_a_model_that_fails_shows_its_reason(
@@ -143,6 +197,8 @@ def test_a_stopped_service_is_reported(models: Path, start: StartApp, open_page:
     set_number(page, "size", 7)
     notice = page.get_by_text("The service does not respond. The page tries again.")
     expect(notice).to_be_visible()
+    return_to(page)
+    expect(page.get_by_text("No response", exact=True)).to_be_visible()
     expect(card(page, "Prediction").get_by_role("alert")).to_have_text(
         "The service does not respond."
     )

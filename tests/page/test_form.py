@@ -9,7 +9,13 @@ import pytest
 from onnx import TensorProto, helper
 from playwright.sync_api import expect
 
-from service.bundle.features import CategoryFeature, DatetimeFeature, FeaturesInput, Range
+from service.bundle.features import (
+    CategoryFeature,
+    DatetimeFeature,
+    FeaturesInput,
+    FeatureStatistics,
+    Range,
+)
 from service.bundle.manifest import (
     Examples,
     Interval,
@@ -70,7 +76,11 @@ def publish_rent(models: Path) -> None:
     """Publish ``value = 2 size`` euros with intervals of 10 and of 20 around it."""
     levels = [IntervalLevel(level=0.5, margins=[10]), IntervalLevel(level=0.9, margins=[20])]
     interval = Interval(scale="value", source="validation", rows=100, edges=[], levels=levels)
-    features = [number("size", unit="m²", trained=Range(minimum=10, maximum=110), example=50)]
+    statistics = FeatureStatistics(
+        mean=60, standard_deviation=30, deciles=[10, 20, 30, 40, 45, 50, 60, 80, 90, 100, 110]
+    )
+    trained = Range(minimum=10, maximum=110)
+    features = [number("size", unit="m²", trained=trained, example=50, statistics=statistics)]
     output = ValueOutput(kind="value", name="rent", unit="euros", interval=interval)
     rent = manifest("rent", list(features), output)
     rows = [[1.0], [2.0]]
@@ -353,6 +363,44 @@ def test_contributions_are_those_of_the_endpoint(open_page: OpenPage, client: ht
         sign = "+" if contribution > 0 else "\u2212"
         item = why.get_by_role("listitem").filter(has_text=feature)
         expect(item).to_contain_text(f"{sign}{abs(contribution):.4g}")
+
+
+def test_contributions_are_compared_with_the_typical_row(
+    open_page: OpenPage, client: httpx.Client
+) -> None:
+    """The panel has the reference row of the endpoint, and one word for it everywhere."""
+    page = open_model(open_page, client, "rent")
+    why = card(page, "Why this prediction")
+    expect(why).to_contain_text(
+        "This row is the typical row that contributions compare with; move a value to see its"
+    )
+    expect(why).to_contain_text("Compared with a typical row: size 50.")
+    expect(why.get_by_role("listitem")).to_have_count(0)
+
+    set_number(page, "size", 90)
+
+    expect(why.get_by_role("listitem")).to_contain_text("size 90 instead of 50")
+    expect(why).to_contain_text("Typical row 100, all contributions together +80, this row 180")
+    expect(why).to_contain_text("Compared with a typical row: size 50.")
+    expect(why).to_contain_text("when the value of this row replaces that of the typical row")
+    expect(why).not_to_contain_text("This row is")
+
+    set_number(page, "size", 50.5)
+    expect(why).to_contain_text("This row is nearly the typical row")
+
+
+def test_the_row_that_dates_are_compared_with_is_that_of_the_form(
+    open_page: OpenPage, client: httpx.Client
+) -> None:
+    """Its dates are in the format of the form, so that the same date is the same text."""
+    page = open_model(open_page, client, "trip")
+    why = card(page, "Why this prediction")
+    expect(why).to_contain_text("This row is the reference row that contributions compare with")
+
+    field(page, "city").get_by_role("combobox").fill("city 2")
+
+    expect(why).to_contain_text("city city 2 instead of city 0")
+    expect(why).to_contain_text("Compared with a reference row: day 1970-01-02, city city 0.")
 
 
 def test_an_error_is_shown_next_to_its_field(open_page: OpenPage, client: httpx.Client) -> None:

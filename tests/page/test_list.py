@@ -23,8 +23,9 @@ def publish_many(models: Path) -> None:
         publish_bare(models, f"graph_{index}", model)
     publish_iris(models)
     output = ValueOutput(kind="value", name="price", unit="euros")
-    baseline = Baseline(name="the training mean", metrics={"rmse": 40.0})
-    evaluation = Evaluation(part="test", rows=10, metrics={"rmse": 12.5}, baseline=baseline)
+    baseline = Baseline(name="the training mean", metrics={"rmse": 40.0, "mae": 31.25})
+    metrics = {"rmse": 12.5, "mae": 9.5625}
+    evaluation = Evaluation(part="test", rows=10, metrics=metrics, baseline=baseline)
     plain = manifest("price", [number("size")], output)
     described = plain.model_copy(update={"evaluation": evaluation})
     self_test = examples([[1.0]], [[2.0]], described)
@@ -57,15 +58,31 @@ def test_many_models_are_searched_and_filtered(open_page: OpenPage, many: httpx.
 def test_a_card_says_what_and_how_well_a_model_predicts(
     open_page: OpenPage, many: httpx.Client
 ) -> None:
-    """The metric of the test set is next to that of the baseline."""
+    """The error is in the words of the training command; few test rows are mentioned."""
     page = open_page(str(many.base_url))
     price = page.get_by_role("main").get_by_role("listitem").filter(has_text="The price of")
 
     expect(price).to_contain_text("size \u2192 price in euros")
-    expect(price).to_contain_text("Typical error 12.5\u00a0euros")
-    expect(price).to_contain_text("Baseline 40\u00a0euros")
+    expect(price).to_contain_text("Off by 9.56\u00a0euros on average")
+    expect(price).to_contain_text("baseline 31.3\u00a0euros")
+    expect(price).to_contain_text("RMSE 12.5\u00a0euros")
+    expect(price).to_contain_text("on 10 rows")
     expect(price).to_contain_text("Version 1")
     expect(price).to_contain_text("cpu")
+
+
+def test_cards_with_the_same_title_have_their_names_next_to_it(
+    open_page: OpenPage, shipped_client: ShippedClient
+) -> None:
+    """Their links differ, and the card of a title of its own has its name below."""
+    page = open_page(str(shipped_client.base_url))
+
+    for name in ("california", "california_mlp"):
+        title = f"House values in California {name}"
+        link = page.get_by_role("link", name=title, exact=True)
+        expect(link).to_have_attribute("href", f"#/models/{name}")
+    other = page.get_by_role("link", name="House values in California, linear", exact=True)
+    expect(other).to_have_attribute("href", "#/models/california_linear")
 
 
 def test_filters_stay_while_one_visits_a_model(open_page: OpenPage, many: httpx.Client) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from service.bundle import manifest as contract
 from service.bundle import provenance
@@ -26,6 +27,7 @@ from service.bundle.features import (
     Range,
     TextFeature,
 )
+from service.bundle.features import Feature as AnyFeature
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from service.timetext import format_datetime
 from training.data.table import Column, Dataset, Floats, Inputs
@@ -44,8 +46,7 @@ def describe_input(data: Dataset, training: Inputs) -> FeaturesInput:
     The type of the training rows is that of the graph's input. Rows in 64 bits keep all digits of
     the numbers in them: a range with seven digits would exclude timestamps of the training set.
     """
-    is_wide = training.dtype == np.float64
-    record = float if is_wide else round_number
+    is_wide, record = training.dtype == np.float64, _choose_record(training)
     return FeaturesInput(
         kind="features",
         datatype="FP64" if is_wide else "FP32",
@@ -55,6 +56,72 @@ def describe_input(data: Dataset, training: Inputs) -> FeaturesInput:
         ],
         table=data.format,
     )
+
+
+def with_training_row(described: FeaturesInput, data: Dataset, training: Inputs) -> FeaturesInput:
+    """Replace the typical values in the examples by those of one training row.
+
+    It is the first row without missing values, or with the fewest. So the values fit together, and
+    the row differs from the typical one, which explanations compare with. Values that the recipe
+    states, texts, and what the row lacks remain. Booleans remain too, since a manifest has the
+    usual one nowhere else.
+
+    Args:
+        described: the features of the same data set.
+        data: the data set.
+        training: ``[rows, columns]``, the rows that the model was fitted to.
+    """
+    usable = np.stack(
+        [
+            _find_usable(column, training[:, k].astype(np.float64))
+            for k, column in enumerate(data.columns)
+        ],
+        axis=1,
+    )
+    row = int(usable.sum(axis=1).argmax())
+    features: list[AnyFeature] = []
+    for k, (column, feature) in enumerate(zip(data.columns, described.features, strict=True)):
+        if usable[row, k] and column.feature.example is None:
+            example = _read_cell(feature, float(training[row, k]), _choose_record(training))
+            features.append(feature.model_copy(update={"example": example}))
+        else:
+            features.append(feature)
+    return described.model_copy(update={"features": features})
+
+
+def _find_usable(column: Column, cells: Floats) -> npt.NDArray[np.bool_]:
+    """Return which cells the service accepts as a value of the feature, ``[rows]``."""
+    feature = column.feature
+    if feature.type == "category":
+        return cells >= 0
+    usable = ~np.isnan(cells)
+    if feature.minimum is not None:
+        usable &= cells >= feature.minimum
+    if feature.maximum is not None:
+        usable &= cells <= feature.maximum
+    return usable
+
+
+def _read_cell(
+    feature: AnyFeature, cell: float, record: Callable[[float], float]
+) -> bool | float | str:
+    """Return the value of a cell as a client sends it; booleans and texts are the usual ones."""
+    match feature:
+        case BooleanFeature() | TextFeature():
+            return feature.example
+        case CategoryFeature():
+            return feature.categories[int(cell)]
+        case DatetimeFeature():
+            return format_datetime(cell, feature.format)
+        case IntegerFeature():
+            return float(round(cell))
+        case _:
+            return record(cell)
+
+
+def _choose_record(training: Inputs) -> Callable[[float], float]:
+    """Return how numbers of these rows are written: with the digits that they have."""
+    return float if training.dtype == np.float64 else round_number
 
 
 def describe_output(

@@ -124,7 +124,8 @@ class Feature(Section):
     optional: bool = Field(default=False, description="whether the value may be missing")
     missing: list[str] = Field(default=[], description="missing values in this column")
     example: bool | Finite | str | None = Field(
-        default=None, description="by default the median or mode of the training set"
+        default=None,
+        description="by default that of the first training row without missing values",
     )
 
     @property

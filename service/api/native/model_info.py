@@ -190,6 +190,12 @@ def _choose_metric(manifest: Manifest, evaluation: Evaluation) -> dict[str, obje
     name = _MAIN_METRIC[manifest.task]
     if name not in evaluation.metrics:
         name = next(iter(evaluation.metrics))
-    baseline = evaluation.baseline.metrics.get(name)
-    info: dict[str, object] = {"name": name, "value": evaluation.metrics[name]}
-    return info | ({} if baseline is None else {"baseline": baseline})
+    found, baseline = evaluation.metrics, evaluation.baseline.metrics
+    info: dict[str, object] = {"name": name, "value": found[name], "rows": evaluation.rows}
+    if name in baseline:
+        info["baseline"] = baseline[name]
+    if name == "rmse" and "mae" in found:
+        info["mae"] = found["mae"]
+        if "mae" in baseline:
+            info["baseline_mae"] = baseline["mae"]
+    return info

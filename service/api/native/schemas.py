@@ -91,7 +91,18 @@ NATIVE_SCHEMAS: Schema = {
     "DeviceChoice": object_schema({"requested": STRING, "actual": STRING}, {"reason": STRING}),
     "ModelSummary": object_schema(*_SUMMARY),
     "ModelDetails": object_schema(_SUMMARY[0] | _VERSIONS, _SUMMARY[1] | _DETAILS),
-    "MainMetric": object_schema({"name": STRING, "value": NUMBER}, {"baseline": NUMBER}),
+    "MainMetric": object_schema(
+        {
+            "name": STRING,
+            "value": NUMBER,
+            "rows": INTEGER | {"description": "On which it was measured."},
+        },
+        {
+            "baseline": NUMBER,
+            "mae": NUMBER | {"description": "The mean absolute error, next to the RMSE."},
+            "baseline_mae": NUMBER,
+        },
+    ),
     "ModelFeature": _FEATURE,
     "FeatureRange": object_schema({}, {"minimum": NUMBER, "maximum": NUMBER}),
     "ModelVersion": object_schema(

@@ -25,30 +25,42 @@ export function modelPath(name, version) {
 /** Show a model in a container, and follow its changes until the signal aborts. */
 export async function showModel(container, { name, version, tab }, signal) {
   const path = modelPath(name, version);
-  const view = { path, tab, values: {}, form: null, controller: null };
+  const view = { path, tab, values: {}, form: null, body: null, controller: null };
   let shown = null;
+  let problem = null;
+  const setProblem = (found) => {
+    if (found === problem) return;
+    problem = found;
+    view.body?.classList.toggle("is-gone", problem !== null);
+    replaceHeader(container, shown.model, problem);
+    // The prediction may be an error of the time of the problem.
+    if (problem === null) view.form?.update();
+  };
   const refresh = async () => {
     let model;
     try {
       model = { ...(await getJson(path, { signal })), path };
     } catch (error) {
-      if (error.name === "AbortError" || error.code === NO_RESPONSE) return;
+      if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
+      if (shown !== null) setProblem(problemOf(error));
+      // The start of the page reports a service that does not respond.
+      if (error.code === NO_RESPONSE) return;
       if (shown === null) replace(container, renderProblem(error.message));
       else showNotice("problem", error.message);
       return;
     }
     if (signal.aborted) return;
+    hideNotice("problem");
     const next = JSON.stringify(model);
-    if (next === shown?.text) {
-      hideNotice("problem");
-      return;
-    }
     const before = shown?.model;
-    shown = { model, text: next };
-    if (before && isSameContent(before, model)) replaceHeader(container, model);
-    else show(container, model, view);
-    explainChange(before, model);
+    if (next !== shown?.text) {
+      shown = { model, text: next };
+      if (before && isSameContent(before, model)) replaceHeader(container, model, problem);
+      else show(container, model, view);
+    }
+    if (before) explainChange(before, model, problem);
+    setProblem(null);
   };
   signal.addEventListener("abort", () => view.controller?.abort());
   poll(refresh, POLL_SECONDS, signal);
@@ -59,14 +71,19 @@ function isSameContent(before, model) {
   return before.version === model.version && before.ready === model.ready;
 }
 
-function explainChange(before, model) {
-  hideNotice("problem");
-  if (!before) return;
+/** The state of a model whose description was not received, or null if it may still serve. */
+function problemOf({ code, status }) {
+  if (status === 404) return "Removed";
+  if (code === NO_RESPONSE) return "No response";
+  return status >= 500 ? "Not ready" : null;
+}
+
+function explainChange(before, model, problem) {
   if (model.ready && before.version !== model.version) {
     showNotice("version", `Version ${model.version} is now serving. The form uses it.`, {
       closes: true,
     });
-  } else if (model.ready && !before.ready) {
+  } else if (model.ready && (!before.ready || problem === "Removed")) {
     showNotice("version", `Version ${model.version} serves again.`, { closes: true });
   }
 }
@@ -88,14 +105,15 @@ function show(container, model, view) {
   view.form = null;
   document.title = `${model.title ?? model.name} \u00b7 Onward`;
   const tabs = model.ready ? createModelTabs(model, view) : renderUnavailable(model);
+  view.body = tabs;
   replace(container, renderHeader(model), tabs);
 }
 
-function replaceHeader(container, model) {
-  container.querySelector(".model-head")?.replaceWith(renderHeader(model));
+function replaceHeader(container, model, problem) {
+  container.querySelector(".model-head")?.replaceWith(renderHeader(model, problem));
 }
 
-function renderHeader(model) {
+function renderHeader(model, problem = null) {
   const aliases = Object.entries(model.aliases ?? {}).filter(
     ([, alias]) => alias.version === model.version,
   );
@@ -118,9 +136,9 @@ function renderHeader(model) {
       renderVersions(model),
       aliases.map(([alias]) => el("span", { class: "badge" }, alias)),
       model.device && el("span", { class: "badge" }, model.device),
-      model.ready
+      model.ready && !problem
         ? el("span", { class: "badge badge-good" }, "Ready")
-        : el("span", { class: "badge badge-bad" }, "Not ready"),
+        : el("span", { class: "badge badge-bad" }, problem ?? "Not ready"),
     ),
   );
 }

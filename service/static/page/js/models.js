@@ -77,7 +77,9 @@ function createView() {
       grid,
     ),
     show: (models) => {
-      cards = models.map(createCard);
+      const titles = models.map(titleOf);
+      const isShared = (title) => titles.indexOf(title) !== titles.lastIndexOf(title);
+      cards = models.map((model, i) => createCard(model, { hasName: isShared(titles[i]) }));
       replace(
         grid,
         cards.map(({ element }) => element),
@@ -169,7 +171,10 @@ function createFilter(title, key, choices, apply) {
 const inputOf = (model) => (model.input in INPUTS ? model.input : "other");
 const stateOf = (model) => (model.ready ? "ready" : "failed");
 
-function createCard(model) {
+const titleOf = (model) => model.title ?? model.name;
+
+/** With `hasName`, the name is next to the title, which other models have, too. */
+function createCard(model, { hasName }) {
   const words = [
     model.name,
     model.title,
@@ -179,7 +184,9 @@ function createCard(model) {
     ...(model.output?.labels ?? []),
   ];
   const text = words.filter(Boolean).join(" ").toLowerCase();
-  const title = model.title ?? model.name;
+  const title = hasName
+    ? [titleOf(model), " ", el("span", { class: "title-name mono" }, model.name)]
+    : titleOf(model);
   const element = el(
     "li",
     { class: model.ready ? "model-card" : "model-card is-failed", dataset: { model: model.name } },
@@ -197,7 +204,7 @@ function createCard(model) {
       el(
         "p",
         { class: "card-facts" },
-        el("span", { class: "mono" }, model.name),
+        !hasName && el("span", { class: "mono" }, model.name),
         el("span", {}, `Version ${model.version}`),
         model.device && el("span", {}, model.device),
         model.in_memory === false && el("span", {}, "loads on its first request"),

@@ -25,6 +25,8 @@ const METRICS = {
   "wrong[unsure]": ["Wrong if unsure", "share of wrong predictions among those", null],
   "wrong[others]": ["Wrong if not unsure", "share of wrong predictions among all others", null],
 };
+// The share of fewer rows changes by several percent with each of them.
+const FEW_ROWS = 30;
 const IN_UNIT = new Set(["rmse", "mae"]);
 const SHARES = new Set([
   "accuracy",
@@ -35,27 +37,43 @@ const SHARES = new Set([
 ]);
 const PER_CLASS = /^(precision|recall|specificity|f1)\[(.*)\]$/s;
 
-/** The main metric of a model for its card: what matters in bold, the baseline after it. */
+/**
+ * The main metric of a model for its card: what matters in bold, the baseline after it.
+ * Errors are in the words of the training command, whose last line is the mean absolute error.
+ */
 export function summarizeQuality(model) {
   const { metric, output } = model;
   if (!metric) return el("p", { class: "quality soft" }, "Not evaluated");
-  const strong = headline(metric, output?.unit);
-  const baseline =
-    metric.baseline !== undefined &&
-    `Baseline ${formatMetric(metric.name, metric.baseline, output?.unit)}`;
+  const { name, value, rows, mae } = metric;
+  const unit = output?.unit;
+  const isMean = mae !== undefined;
+  const baseline = isMean ? metric.baseline_mae : metric.baseline;
+  const notes = [
+    baseline !== undefined &&
+      `baseline ${isMean ? formatError(baseline, unit) : formatMetric(name, baseline, unit)}`,
+    isMean && titled(name, value, unit),
+    rows < FEW_ROWS && `on ${formatCount(rows, "row")}`,
+  ].filter(Boolean);
   return el(
     "p",
     { class: "quality" },
-    el("strong", {}, strong),
+    el("strong", {}, isMean ? `Off by ${formatError(mae, unit)} on average` : headline(metric, unit)),
     " ",
-    el("span", { class: "soft" }, baseline),
+    el("span", { class: "soft" }, notes.join(", ")),
   );
 }
 
 function headline({ name, value }, unit) {
-  if (name === "accuracy") return `${formatShare(value)} correct`;
-  if (name === "rmse") return `Typical error ${formatQuantity(value, unit)}`;
+  return name === "accuracy" ? `${formatShare(value)} correct` : titled(name, value, unit);
+}
+
+function titled(name, value, unit) {
   return `${METRICS[name]?.[0] ?? name} ${formatMetric(name, value, unit)}`;
+}
+
+/** With the digits of the training command. */
+function formatError(value, unit) {
+  return formatQuantity(value, unit, 3);
 }
 
 function formatMetric(name, value, unit) {

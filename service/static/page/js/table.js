@@ -109,7 +109,7 @@ export function createTablePanel(model, { onRequest = () => {}, signal } = {}) {
   const zone = createDropZone({
     title: "Drop a table here",
     button: "Choose a file",
-    note: "CSV, newline-delimited JSON, Parquet, Arrow or Excel",
+    note: "CSV or newline-delimited JSON; Parquet, Arrow and Excel if the service has the extra for them",
     accept: [...Object.keys(TYPES), "gz"]
       .map((extension) => `.${extension}`)
       .join(","),

@@ -34,6 +34,7 @@ export function createFormPanel(model, { card, values = {}, signal }) {
   const form = createForm(model, { onChange: (feature) => changed(feature) });
   form.restore(values);
   const result = createResult(level.element);
+  const results = el("div", { class: "try-result" });
   const why = createWhy();
   const curve = createCurve(model, {
     query: () => query(false),
@@ -62,6 +63,7 @@ export function createFormPanel(model, { card, values = {}, signal }) {
       const prediction = await postJson(path, row, { signal: request.signal });
       last = { row, prediction };
       form.showProblems([]);
+      results.classList.remove("is-stale");
       result.show(prediction, model);
       card.showResponse(prediction);
       updateDetails(request.signal);
@@ -69,6 +71,7 @@ export function createFormPanel(model, { card, values = {}, signal }) {
       if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
       card.hideResponse();
+      results.classList.add("is-stale");
       const others = form.showProblems(error.details);
       const isPlaced = error.details.length > others.length;
       result.showError(
@@ -95,18 +98,12 @@ export function createFormPanel(model, { card, values = {}, signal }) {
 
   const slot = el("div", { class: "slot" });
   const isShort = model.features.length <= FEW_FIELDS;
+  results.append(...[result.element, curve?.element, why.element, !isShort && slot].filter(Boolean));
   const columns = el(
     "div",
     { class: model.features.length <= NARROW_FIELDS ? "try" : "try try-long" },
     el("div", { class: "try-input" }, form.element, isShort && slot),
-    el(
-      "div",
-      { class: "try-result" },
-      result.element,
-      curve?.element,
-      why.element,
-      !isShort && slot,
-    ),
+    results,
   );
   const element = el("div", {}, columns, result.bar);
   update();
@@ -162,7 +159,6 @@ function createResult(controls) {
     show: (value, model) => {
       bar.show(value, model);
       error.hidden = true;
-      element.classList.remove("is-stale");
       renderPrediction(prediction, value, model);
       announce(sentenceOf(value, model));
     },
@@ -173,7 +169,6 @@ function createResult(controls) {
         error,
         sentences.map((sentence) => el("p", {}, sentence)),
       );
-      element.classList.add("is-stale");
     },
   };
 }
@@ -238,7 +233,7 @@ function createWhy() {
       try {
         const response = await postJson(`${model.path}/explain`, row, { signal });
         element.hidden = false;
-        renderExplanation(body, response, row, state);
+        renderExplanation(body, response, model, row, state);
       } catch (error) {
         // Some models without a description have no explanations.
         if (error instanceof ApiError && error.code !== NO_RESPONSE) element.hidden = true;

@@ -28,6 +28,16 @@ MEASURED = Evaluation(
 )
 
 
+MAIN_METRIC = {
+    "name": "rmse",
+    "value": 2.5,
+    "baseline": 4.0,
+    "rows": 50,
+    "mae": 1.5,
+    "baseline_mae": 3.0,
+}
+
+
 @pytest.fixture
 def measured(models: Path) -> Path:
     """Publish a bundle with an evaluation and a report; return its folder."""
@@ -41,7 +51,7 @@ def measured(models: Path) -> Path:
 
 @pytest.mark.usefixtures("measured")
 def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
-    """Title, task, input, output, and the main metric with that of the baseline."""
+    """Title, task, input, output, and the main metric with that of the baseline and its rows."""
     (document,) = start().get("/models").json()["models"]
 
     assert document == {
@@ -55,7 +65,7 @@ def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
         "feature_count": 1,
         "feature_names": ["size"],
         "output": {"name": "price", "unit": "euros"},
-        "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
+        "metric": MAIN_METRIC,
         "device": "cpu",
     }
 
@@ -70,7 +80,7 @@ def test_a_model_without_the_usual_metric_has_its_first_one(models: Path, start:
 
     (document,) = start().get("/models").json()["models"]
 
-    assert document["metric"] == {"name": "mape", "value": 0.25}
+    assert document["metric"] == {"name": "mape", "value": 0.25, "rows": 50}
 
 
 def test_a_model_of_images_has_its_preprocessing(models: Path, start: StartApp) -> None:
@@ -94,7 +104,7 @@ def test_a_model_returns_its_evaluation(start: StartApp) -> None:
     assert document == {
         "name": "price",
         "version": "1",
-        "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
+        "metric": MAIN_METRIC,
         **MEASURED.model_dump(exclude_none=True),
     }
     assert client.get("/models/price/versions/1/metrics").json() == document
