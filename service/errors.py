@@ -36,6 +36,7 @@ OnwardError
 │   │   ├── TooManyTables
 │   │   └── TooManyBytesInFlight
 │   ├── SpoolFull
+│   ├── TableReaderFailed
 │   └── WorkerFailed          some workers did not apply a change
 ├── NotAllowed                the operator has not enabled this
 ├── InferenceFailed           the model failed on valid rows
@@ -306,7 +307,8 @@ class ModelNotReady(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(f"Model {name!r} version {version} is not ready: {_end_sentence(reason)}")
+        reason = reason.removesuffix(".")
+        super().__init__(f"Model {name!r} version {version} is not ready: {reason}.")
 
 
 class ModelUnservable(Unavailable):
@@ -314,9 +316,8 @@ class ModelUnservable(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(
-            f"Model {name!r} version {version} cannot be served: {_end_sentence(reason)}"
-        )
+        reason = reason.removesuffix(".")  # it may be a sentence of ONNX Runtime
+        super().__init__(f"Model {name!r} version {version} cannot be served: {reason}.")
 
 
 class NotAllowed(OnwardError):
@@ -394,6 +395,10 @@ class SpoolFull(Unavailable):
         )
 
 
+class TableReaderFailed(Unavailable):
+    """The process that reads a table file has ended, not for lack of memory."""
+
+
 class WorkerFailed(Unavailable):
     """Some workers did not apply a load or unload; ``reasons`` say why, by process id."""
 
@@ -442,8 +447,3 @@ class NoModels(CannotStart):
         super().__init__(
             f"The models folder {str(folder)!r} does not exist; set --models or ONWARD_MODELS."
         )
-
-
-def _end_sentence(reason: str) -> str:
-    """Return a reason, which may be a sentence of ONNX Runtime, with one period at its end."""
-    return f"{reason.removesuffix('.')}."

@@ -48,6 +48,56 @@ def _text(description: str, signature: bytes, advice: str | None = None) -> File
     return _other(description, b"(?i)" + _BLANK + signature, advice)
 
 
+class TableFileType(NamedTuple):
+    """How the files of one format are named and sent; their first bytes decide what they are."""
+
+    description: str
+    """With its article, such as "a Parquet file"."""
+    extensions: tuple[str, ...]
+    """Of the names of its files."""
+    media_types: tuple[str, ...]
+    """The first one is registered, or the usual one."""
+    is_common: bool = False
+    """Whether OpenAPI lists it."""
+
+
+TABLE_FILES = (
+    TableFileType(
+        "a Parquet file",
+        (".parquet", ".pq"),
+        ("application/vnd.apache.parquet", "application/parquet", "application/x-parquet"),
+        is_common=True,
+    ),
+    TableFileType(
+        "an Arrow file",
+        (".arrow", ".feather", ".ipc"),
+        ("application/vnd.apache.arrow.file",),
+        is_common=True,
+    ),
+    TableFileType(
+        "an Arrow stream",
+        (".arrows",),
+        ("application/vnd.apache.arrow.stream",),
+        is_common=True,
+    ),
+    TableFileType(
+        "an Excel file",
+        (".xlsx",),
+        ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",),
+        is_common=True,
+    ),
+    TableFileType("an Excel file", (".xls",), ("application/vnd.ms-excel",)),
+    TableFileType(
+        "an Excel file", (".xlsb",), ("application/vnd.ms-excel.sheet.binary.macroenabled.12",)
+    ),
+    TableFileType("an Excel file", (".xlsm",), ("application/vnd.ms-excel.sheet.macroenabled.12",)),
+    TableFileType("a spreadsheet", (".ods",), ("application/vnd.oasis.opendocument.spreadsheet",)),
+)
+TABLE_FILE_TYPES = tuple(each for kind in TABLE_FILES for each in kind.media_types)
+"""The media types of table files that are not text."""
+TABLE_FILE_EXTENSIONS = {each: kind.description for kind in TABLE_FILES for each in kind.extensions}
+"""What a file is by the extension of its name."""
+
 GZIP_SIGNATURE = b"\x1f\x8b"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.errors import InvalidInput, OnwardError, Problem, RecordTooLarge
+from service.errors import InvalidInput, InvalidRequest, OnwardError, Problem, RecordTooLarge
 from service.tabletext import read_rows
 from service.values import resembles_number
 
@@ -18,12 +18,21 @@ from service.values import resembles_number
 _MAX_LINES = 1000
 _MIN_SWALLOWED = 3
 MAX_TITLES = 10
+MAX_COLUMNS = 16_384  # of a spreadsheet
 _TITLED_WIDTH = 3
 _NEVER_CLOSED = "a quote is opened here and never closed; close it, or write it twice."
 _QUOTE_INSIDE = "a quote is inside a cell in quotes; write it twice there."
 _NEW_LINE = "a carriage return is inside a cell; quote the cell."
 SURROGATE = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as `Lines` decodes them."""
+
+
+def too_many_columns(start: str, columns: int) -> InvalidRequest:
+    """Return the error of a table to score; ``start`` is the beginning of its sentence."""
+    return InvalidRequest(
+        f"{start} {columns:,} columns, and at most {MAX_COLUMNS:,} are read; send only those of "
+        "features and the columns to return."
+    )
 
 
 class Lines:

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive
 
 from service.decompression import WINDOW_BITS, decompress
 from service.errors import BodyTooLarge, OnwardError, UnsupportedContent
+from service.filetypes import TABLE_FILE_TYPES
 from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
 from service.scoring import Form, TableForm
 
@@ -63,20 +64,6 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/jsonlines": "ndjson",
     "application/json-lines": "ndjson",
 }
-# Of table files that are not text, whose format is that of their signature; no one registered those
-# of Parquet before the first one.
-TABLE_FILE_TYPES = (
-    "application/vnd.apache.parquet",
-    "application/parquet",
-    "application/x-parquet",
-    "application/vnd.apache.arrow.file",
-    "application/vnd.apache.arrow.stream",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "application/vnd.ms-excel",
-    "application/vnd.ms-excel.sheet.binary.macroenabled.12",
-    "application/vnd.ms-excel.sheet.macroenabled.12",
-    "application/vnd.oasis.opendocument.spreadsheet",
-)
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 HEAD = "onward.head"

@@ -49,6 +49,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.TooManyTables: HTTPStatus.TOO_MANY_REQUESTS,
     errors.TooManyBytesInFlight: HTTPStatus.TOO_MANY_REQUESTS,
     errors.SpoolFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.TableReaderFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.WorkerFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

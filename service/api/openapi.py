@@ -31,6 +31,7 @@ from service.api.schemas import (
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.images import KEY
+from service.filetypes import TABLE_FILES
 from service.imaging.preprocess import create_example_image
 from service.tabletext import quote_cell
 
@@ -69,13 +70,6 @@ _LINES = (
     "response to a line that is anything else is an error."
 )
 _TABLE_FILE = "A file with the columns of the CSV table. The response is CSV."
-# The main ones of `service.api.body.TABLE_FILE_TYPES`.
-_TABLE_FILES = (
-    "application/vnd.apache.parquet",
-    "application/vnd.apache.arrow.file",
-    "application/vnd.apache.arrow.stream",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-)
 _PREDICTED_TABLE = (
     "A row that fails has a message in the column error; the other rows have predictions."
 )
@@ -319,7 +313,11 @@ def describe_tables(example: Mapping[str, object]) -> Schema:
         "application/x-ndjson": describe_content(lines, {"two lines": f"{line}\n{line}\n"}),
         # The route of any model has forms too. With one more form here, the code of generators for
         # Python fails for every body.
-        **{kind: {"schema": FILE | {"description": _TABLE_FILE}} for kind in _TABLE_FILES},
+        **{
+            kind.media_types[0]: {"schema": FILE | {"description": _TABLE_FILE}}
+            for kind in TABLE_FILES
+            if kind.is_common
+        },
     }
 
 

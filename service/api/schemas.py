@@ -151,7 +151,7 @@ PREDICTION_ERRORS: Responses = (
         errors.Overloaded, errors.QueueTooLong, errors.DeadlineExceeded, errors.InferenceFailed
     )
 )
-TABLE_ERRORS: Responses = PREDICTION_ERRORS | fails_with(errors.SpoolFull)
+TABLE_ERRORS: Responses = PREDICTION_ERRORS | fails_with(errors.SpoolFull, errors.TableReaderFailed)
 
 
 def add_error_responses(document: Schema) -> None:

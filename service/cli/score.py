@@ -17,7 +17,7 @@ import numpy as np
 
 from service.bundle.store import open_replacement
 from service.cli.options import USAGE_ERROR, add_settings, read_settings
-from service.cli.table_source import SUFFIXES, open_source
+from service.cli.table_source import open_source
 from service.codecs.csv_rows import CsvFormat
 from service.codecs.endpoint import Endpoint, EndpointCache
 from service.codecs.images import ImageCodec
@@ -33,6 +33,7 @@ from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.engine.tensors import Array
 from service.errors import InvalidInput, InvalidRequest
+from service.filetypes import TABLE_FILE_EXTENSIONS
 from service.limits import Limits
 from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
@@ -177,7 +178,7 @@ def _read_scoring_options(options: argparse.Namespace) -> ScoringOptions:
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object per line (.ndjson)."
         )
-    if (kind := SUFFIXES.get(Path(options.output).suffix.lower())) is not None:
+    if (kind := TABLE_FILE_EXTENSIONS.get(Path(options.output).suffix.lower())) is not None:
         raise InvalidRequest(
             f"{options.output} would be {kind}, and the command writes CSV and JSON; give a name "
             "with .csv, .ndjson or .json."

@@ -5,22 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import InvalidRequest
-from service.filetypes import identify_table
 from service.tablefiles.reader import TableFile, open_table_file
-
-SUFFIXES = {
-    ".parquet": "a Parquet file",
-    ".pq": "a Parquet file",
-    ".arrow": "an Arrow file",
-    ".arrows": "an Arrow stream",
-    ".feather": "an Arrow file",
-    ".ipc": "an Arrow file",
-    ".xlsx": "an Excel file",
-    ".xls": "an Excel file",
-    ".ods": "a spreadsheet",
-}
-"""What a file is by the extension of its name."""
-_START_BYTES = 64
+from service.tablefiles.start import identify_stream
 
 
 class Source(NamedTuple):
@@ -41,28 +27,15 @@ async def open_source(pieces: AsyncIterator[bytes], path: Path | None, sheet: st
     Raises:
         InvalidRequest: the table file cannot be read, or only a workbook has sheets.
     """
-    start = b""
-    async for piece in pieces:
-        start += piece
-        if len(start) >= _START_BYTES:
-            break
-    kind = identify_table(start)
+    kind, pieces = await identify_stream(pieces)
     if sheet is not None and (kind is None or kind.table != "workbook"):
         raise InvalidRequest("Only an Excel or OpenDocument file has sheets; leave out --sheet.")
     if kind is None:
-        return Source(_chain(start, pieces), None)
-    table = open_table_file(path or await _join(start, pieces), sheet)
+        return Source(pieces, None)
+    table = open_table_file(
+        path or b"".join([piece async for piece in pieces]), sheet, to_score=True
+    )
     return Source(_as_stream(table), table.numbers)
-
-
-async def _chain(start: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield start
-    async for piece in pieces:
-        yield piece
-
-
-async def _join(start: bytes, pieces: AsyncIterator[bytes]) -> bytes:
-    return b"".join([start, *[piece async for piece in pieces]])
 
 
 async def _as_stream(table: TableFile) -> AsyncIterator[bytes]:

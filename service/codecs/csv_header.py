@@ -16,6 +16,7 @@ from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidInput, InvalidRequest, Problem
 from service.filetypes import GZIP_SIGNATURE, describe_file_type, identify_table
 from service.records import (
+    MAX_COLUMNS,
     MAX_TITLES,
     Lines,
     Record,
@@ -23,6 +24,7 @@ from service.records import (
     count_titles,
     decode_again,
     may_be_title,
+    too_many_columns,
 )
 from service.spelling import closest_name, join_names, number_repeated
 from service.tabletext import (
@@ -51,7 +53,6 @@ _SAMPLE_ROWS = 200
 _VERY_SIMILAR = 0.85
 # A search for a similar name takes time by the number of columns.
 _MAX_SEARCHES, _MAX_SEARCHED = 20, 100
-_MAX_COLUMNS = 16_384  # of a spreadsheet
 _MAX_SHOWN = 12
 # Of `service.tablefiles`.
 _TEXT_OF_FILES = CsvDialect("utf-8", ",", '"', "\n")
@@ -327,11 +328,8 @@ def find_columns(
         InvalidInput: the column of a feature is missing, misspelled, or repeated.
         InvalidRequest: there are too many columns.
     """
-    if len(cells) > _MAX_COLUMNS:
-        raise InvalidRequest(
-            f"Line {line} names {len(cells):,} columns, and at most {_MAX_COLUMNS:,} are read; "
-            "send only those of features and the columns to return."
-        )
+    if len(cells) > MAX_COLUMNS:
+        raise too_many_columns(f"Line {line} names", len(cells))
     # A model of another library may have names that are not composed.
     composed = {compose(feature.name): feature.name for feature in features}
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]

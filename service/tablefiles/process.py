@@ -6,24 +6,25 @@ says, and abort the process if that fails. So the service never reads one in its
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-import threading
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.errors import DeadlineExceeded, DecompressionRatioExceeded, InvalidRequest
+from service.errors import (
+    DeadlineExceeded,
+    DecompressionRatioExceeded,
+    InvalidRequest,
+    OnwardError,
+    TableReaderFailed,
+)
 from service.filetypes import FileType
 from service.limits import Limits
 from service.settings import Settings
 from service.tablefiles.frames import HEAD_BYTES, Kind, decode_head
+from service.tablefiles.reader_process import ReaderProcess
 
-_ROOT = Path(__file__).parents[2]
-# Files that are read at the same time; the others wait.
 _MAX_PROCESSES = 4
 # Starting a process takes a third of a second, so that it is stored for the next file.
 _IDLE_SECONDS = 30.0
@@ -33,70 +34,24 @@ _WRITE_BYTES = 256 * 1024
 # Workbooks up to this size may expand by any ratio.
 _MIN_EXPANDED_BYTES = 1024 * 1024
 
-
-class ReaderProcess:
-    """A process that reads table files one by one, and its pipes."""
-
-    def __init__(
-        self,
-        process: "subprocess.Popen[bytes]",
-        replies: asyncio.StreamReader,
-        jobs: asyncio.StreamWriter,
-        transport: asyncio.ReadTransport,
-    ) -> None:
-        self._process = process
-        self._transport = transport
-        self.replies = replies
-        self.jobs = jobs
-
-    @classmethod
-    async def start(cls, memory_mib: int) -> Self:
-        """Start a process with this limit of its memory."""
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        # One thread of Polars: files of several clients are read by several processes.
-        variables = {"PYTHONPATH": os.pathsep.join(paths), "POLARS_MAX_THREADS": "1"}
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - this program, within a millisecond
-            [sys.executable, "-m", "service.tablefiles.process_main", str(memory_mib)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | variables,
-        )
-        loop = asyncio.get_running_loop()
-        replies = asyncio.StreamReader()
-        # Not the processes of asyncio, which need an event loop in the main thread.
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(replies), process.stdout
-        )
-        sending, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), process.stdin
-        )
-        jobs = asyncio.StreamWriter(sending, protocol, None, loop)
-        return cls(process, replies, jobs, transport)
-
-    @property
-    def runs(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
-    def end(self) -> None:
-        """End the process immediately, whatever it does."""
-        self._process.kill()
-        self.jobs.close()
-        self._transport.close()
-        # The end of a large process takes a while.
-        threading.Thread(target=self._process.wait, daemon=True).start()
+_log = logging.getLogger(__name__)
 
 
 class TableFileProcesses:
-    """The processes that read table files: they start when they are needed, and end when idle."""
+    """The processes that read table files: they start when they are needed, and end when idle.
 
-    def __init__(self, settings: Settings, limits: Limits) -> None:
+    Args:
+        settings: the memory of a process, and the limits of a file.
+        limits: count what they reject.
+        most: files that are read at the same time; the others wait.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits, most: int = _MAX_PROCESSES) -> None:
         self.limits = limits
         self.memory_mib = settings.max_table_file_memory_mib
         self.timeout_seconds = settings.deadline_seconds
         self.max_ratio = settings.max_decompression_ratio
-        self.turns = asyncio.Semaphore(_MAX_PROCESSES)
+        self.turns = asyncio.Semaphore(most)
         self._idle: list[ReaderProcess] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -109,6 +64,7 @@ class TableFileProcesses:
         while self._idle:
             process = self._idle.pop()
             if process.runs:
+                process.forget_errors()
                 return process
             process.end()
         return await ReaderProcess.start(self.memory_mib)
@@ -152,22 +108,31 @@ class ClientFile:
         """Open the file.
 
         Raises:
-            InvalidRequest: it cannot be read.
+            InvalidRequest: it cannot be read, or takes too much memory.
+            TableReaderFailed: its process has ended.
             DecompressionRatioExceeded: it expands too much.
             DeadlineExceeded: it takes too long.
         """
-        await self._processes.turns.acquire()
+        try:
+            async with asyncio.timeout(self._processes.timeout_seconds):
+                await self._processes.turns.acquire()
+                await self._open()
+        except TimeoutError:
+            raise DeadlineExceeded(self._processes.timeout_seconds) from None
+        return self
+
+    async def _open(self) -> None:
+        """Have a process read the file up to its columns; release the turn if that fails."""
         try:
             self._process = await self._processes.take()
             self._writing = asyncio.create_task(self._write(self._process, self._body))
             # Only the process holds the file from here on.
             self._body = b""
-            _, content = await self._receive()
+            _, content = await self._receive(self._process)
             self.numbers = frozenset(json.loads(content))
         except BaseException:
             self._leave()
             raise
-        return self
 
     async def __aexit__(
         self,
@@ -179,14 +144,18 @@ class ClientFile:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the table as the text of a CSV file; raise as `__aenter__` does."""
-        written = 0
+        process = self._process
+        if process is None:
+            raise RuntimeError("a file is read after its context was left")
         while True:
-            kind, content = await self._receive()
+            try:
+                async with asyncio.timeout(self._processes.timeout_seconds):
+                    kind, content = await self._receive(process)
+            except TimeoutError:
+                raise DeadlineExceeded(self._processes.timeout_seconds) from None
             if kind is Kind.END:
                 self._has_ended = True
                 return
-            written += len(content)
-            self._processes.limits.require_ratio(self._size, written)
             yield content
 
     async def _write(self, process: ReaderProcess, body: bytes) -> None:
@@ -200,19 +169,13 @@ class ClientFile:
                 process.jobs.write(body[start : start + _WRITE_BYTES])
                 await process.jobs.drain()
 
-    async def _receive(self) -> tuple[Kind, bytes]:
+    async def _receive(self, process: ReaderProcess) -> tuple[Kind, bytes]:
         """Receive the next frame; raise the error that it says."""
-        process = self._process
-        if process is None:
-            raise self._crashed()
         try:
-            async with asyncio.timeout(self._processes.timeout_seconds):
-                kind, length = decode_head(await process.replies.readexactly(HEAD_BYTES))
-                content = await process.replies.readexactly(length)
-        except TimeoutError:
-            raise DeadlineExceeded(self._processes.timeout_seconds) from None
+            kind, length = decode_head(await process.replies.readexactly(HEAD_BYTES))
+            content = await process.replies.readexactly(length)
         except asyncio.IncompleteReadError:
-            raise self._crashed() from None
+            raise await self._explain_end(process) from None
         if kind is Kind.REJECTED:
             self._has_ended = True
             raise InvalidRequest(content.decode())
@@ -222,23 +185,34 @@ class ClientFile:
             raise self._processes.limits.reject(error)
         return kind, content
 
-    def _crashed(self) -> InvalidRequest:
-        return InvalidRequest(
-            f"The body is {self._kind.description} that cannot be read within "
-            f"{self._processes.memory_mib:,} MiB of memory: it expands to more, or it is damaged; "
-            "send fewer rows at once, or send the table as text/csv."
+    async def _explain_end(self, process: ReaderProcess) -> OnwardError:
+        """Log why the process has ended, and return the error of its file."""
+        end = await process.wait()
+        name = "the process that reads table files"
+        if end.is_out_of_memory:
+            _log.warning("%s needs more memory: %s", name, end)
+            return InvalidRequest(
+                f"The body is {self._kind.description} that cannot be read within "
+                f"{self._processes.memory_mib:,} MiB of memory: it expands to more, or it is "
+                "damaged; send fewer rows at once, or send the table as text/csv."
+            )
+        _log.error("%s has failed: %s", name, end)
+        return TableReaderFailed(
+            "The process that reads table files has ended before the end of this one; try again, "
+            "or send the table as text/csv."
         )
 
     def _leave(self) -> None:
         """Store the process for the next file if it has finished this one."""
-        self._processes.turns.release()
         process, self._process = self._process, None
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
         if process is None:
-            return
-        if self._has_ended and process.runs and self._size <= _MAX_REUSED_BYTES:
+            self._processes.turns.release()
+        elif self._has_ended and process.runs and self._size <= _MAX_REUSED_BYTES:
             self._processes.give_back(process)
+            self._processes.turns.release()
         else:
-            process.end()
+            # Its memory is in use until it has ended.
+            process.end(self._processes.turns.release)

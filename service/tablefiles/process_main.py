@@ -45,7 +45,7 @@ def limit_memory(size: int) -> None:
 def _reply(body: bytes, max_bytes: int, replies: BinaryIO) -> None:
     """Write the frames of one file."""
     try:
-        table = open_table_file(body, max_bytes=max_bytes)
+        table = open_table_file(body, max_bytes=max_bytes, to_score=True)
         replies.write(encode_frame(Kind.OPENED, json.dumps(sorted(table.numbers)).encode()))
         replies.writelines(encode_frame(Kind.PIECE, piece) for piece in table.pieces())
     except ExpandsTooMuch:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import InvalidRequest
 from service.filetypes import FileType, identify_table
+from service.records import MAX_COLUMNS, too_many_columns
 from service.tablefiles.libraries import load_library
+from service.tablefiles.start import identify_path
 from service.tablefiles.texts import as_text, write_header, write_rows
 from service.tablefiles.workbook import read_sheet
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 # A batch has fewer rows if these have many columns.
 _BATCH_ROWS, _BATCH_CELLS = 8192, 500_000
-_START_BYTES = 64
 _LONGEST_REASON = 200
 
 
@@ -47,7 +48,11 @@ class TableFile:
 
 
 def open_table_file(
-    source: bytes | Path, sheet: str | None = None, max_bytes: int | None = None
+    source: bytes | Path,
+    sheet: str | None = None,
+    max_bytes: int | None = None,
+    *,
+    to_score: bool = False,
 ) -> TableFile:
     """Open a file, whose format is that of its signature.
 
@@ -55,9 +60,10 @@ def open_table_file(
         source: its content, or its path.
         sheet: of a workbook; None is the first one.
         max_bytes: that a workbook may have when it is unpacked; None for no limit.
+        to_score: whether the number of columns has the limit of a table to score.
 
     Raises:
-        InvalidRequest: the file cannot be read, or a column has no cells.
+        InvalidRequest: the file cannot be read, a column has no cells, or there are too many.
         ExpandsTooMuch: the workbook has more bytes than allowed.
     """
     kind = _identify(source)
@@ -72,17 +78,16 @@ def open_table_file(
             names, sheets = list(schema), ()
     if not names:
         raise InvalidRequest(f"The {name_kind(kind)} has no columns; a table needs some.")
+    # Before the conversion, whose time grows with the columns.
+    if to_score and len(schema) > MAX_COLUMNS:
+        raise too_many_columns(f"The {name_kind(kind)} has", len(schema))
     columns = [as_text(name, dtype, has_times=is_workbook) for name, dtype in schema.items()]
     numbers = frozenset(k for k, dtype in enumerate(schema.values()) if dtype.is_numeric())
     return TableFile(names, numbers, _take_batches(rows.select(columns), kind), sheets)
 
 
 def _identify(source: bytes | Path) -> FileType:
-    start = source[:_START_BYTES] if isinstance(source, bytes) else b""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            start = file.read(_START_BYTES)
-    found = identify_table(start)
+    found = identify_path(source) if isinstance(source, Path) else identify_table(source)
     if found is None:
         raise InvalidRequest(
             "The file is no Parquet, Arrow or Excel file by its first bytes; check its format."

@@ -3,19 +3,20 @@
 import csv
 import datetime as dt
 import io
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
 import xlsxwriter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequest
 from service.filetypes import identify_table
 from service.tablefiles.reader import open_table_file
-from tests.table_files import FILES, parquet
+from tests.table_files import FILES, arrow_file, arrow_stream, parquet
 from tests.workbooks import write_workbook
 
 CELLS = st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=12))
@@ -42,7 +43,8 @@ def test_numbers_are_exact(numbers: list[float]) -> None:
     assert not any(text.endswith(".0") for text in texts)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=10))
+@settings(max_examples=30)  # of many cells each, as a file takes longer than its cells
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=10, max_size=40))
 def test_texts_are_unchanged(rows: list[tuple[str | None, str | None]]) -> None:
     """With quotes, separators, line ends and blanks; a missing one is an empty cell."""
     frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.String}, orient="row")
@@ -130,3 +132,16 @@ def test_a_sheet_that_does_not_exist_is_reported() -> None:
         open_table_file(write_workbook(), "Nots")
     with pytest.raises(InvalidRequest, match='Sheet "Blank" is empty; a table needs a first row'):
         open_table_file(empty.getvalue())
+
+
+@pytest.mark.parametrize("write", [parquet, arrow_file, arrow_stream])
+def test_a_file_to_score_has_a_limited_number_of_columns(
+    write: Callable[[pl.DataFrame], bytes],
+) -> None:
+    """As a CSV table has; a file to train from may have more."""
+    content = write(pl.DataFrame({f"c{k}": [k] for k in range(16_385)}))
+
+    with pytest.raises(InvalidRequest, match="16,385 columns, and at most 16,384 are read"):
+        open_table_file(content, to_score=True)
+    if write is parquet:
+        assert len(open_table_file(content).names) == 16_385

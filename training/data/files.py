@@ -9,15 +9,14 @@ from pathlib import Path
 import polars as pl
 
 from service.errors import InvalidRequest
-from service.filetypes import identify_table
 from service.tablefiles.reader import name_kind, open_table_file
+from service.tablefiles.start import identify_path
 from service.tabletext import NumberFormat
 from training.data.csv import Layout, check_header, name_columns, read_csv, readable_name
 from training.data.numbers import detect_number_format
 from training.data.table import DetectedCsvFormat, Table, clean_cells
 from training.errors import DataError
 
-_START_BYTES = 64
 # The commas of CSV are no hint on the marks in the texts of a table file.
 _NO_SEPARATOR = "\t"
 
@@ -59,8 +58,8 @@ def read_table(
     kind = None
     # Reading anything else as CSV says why that fails; to open a pipe would wait for a writer.
     if path.is_file():
-        with suppress(OSError), path.open("rb") as file:
-            kind = identify_table(file.read(_START_BYTES))
+        with suppress(OSError):
+            kind = identify_path(path)
     if kind is None:
         if layout.sheet is not None:
             raise DataError(f"{path} is not an Excel file, so it has no sheet {layout.sheet!r}.")

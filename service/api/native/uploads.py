@@ -12,7 +12,6 @@ from service.api.body import (
     BINARY,
     HEAD,
     JSON,
-    TABLE_FILE_TYPES,
     RequestHead,
     join_pieces,
     parse_media_type,
@@ -20,17 +19,16 @@ from service.api.body import (
 from service.api.middleware import get_quotas
 from service.api.native.forms import MULTIPART, TABLE, read_files
 from service.errors import InvalidRequest, UnsupportedContent
-from service.filetypes import FileType, identify_table
+from service.filetypes import TABLE_FILE_TYPES, FileType
 from service.limits import UNCOUNTED_BODY_BYTES, Limits
 from service.scoring import TableForm
 from service.settings import Settings
 from service.spelling import format_install
 from service.tablefiles.libraries import are_installed
 from service.tablefiles.process import TableFileProcesses
+from service.tablefiles.start import identify_stream
 from service.values import format_value
 
-# More than the longest signature.
-_START_BYTES = 64
 # Browsers on Windows send CSV files with it.
 _OLD_EXCEL = "application/vnd.ms-excel"
 _JSON_LINES = (".ndjson", ".jsonl")
@@ -85,8 +83,7 @@ class TableUploads:
             name, content = await self._read_form(request, head, pieces)
             form = "ndjson" if name.lower().endswith(_JSON_LINES) else form
             pieces = _yield_piece(content)
-        start, pieces = await _read_start(pieces)
-        kind = identify_table(start)
+        kind, pieces = await identify_stream(pieces)
         if kind is None:
             if media_type in TABLE_FILE_TYPES and media_type != _OLD_EXCEL:
                 raise _without_signature(media_type)
@@ -127,22 +124,6 @@ def _without_signature(media_type: str) -> InvalidRequest:
         f"Content-Type is {format_value(media_type)}, but the body is no Parquet, Arrow or Excel "
         "file by its first bytes; check that the file is complete, and send CSV as text/csv."
     )
-
-
-async def _read_start(pieces: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
-    """Return the first bytes of a body, and all of its pieces."""
-    start = b""
-    async for piece in pieces:
-        start += piece
-        if len(start) >= _START_BYTES:
-            break
-    return start, _chain(start, pieces)
-
-
-async def _chain(start: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield start
-    async for piece in pieces:
-        yield piece
 
 
 async def _yield_piece(content: bytes) -> AsyncIterator[bytes]:
