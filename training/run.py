@@ -28,7 +28,7 @@ from training.export.manifest import (
     describe_output,
     describe_provenance,
     describe_scaler,
-    with_training_row,
+    with_training_values,
 )
 from training.export.publish import Publication, check_folder, publish
 from training.learn import FittedModel, choose_thresholds, fit_model, fit_predictor
@@ -73,7 +73,7 @@ def run(
         title=recipe.title,
         description=recipe.description,
         task=recipe.task,
-        input=with_training_row(
+        input=with_training_values(
             describe_input(served.data, served.features), served.data, served.features
         ),
         output=output,

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Self
 
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})</title>", re.IGNORECASE)
-_TAGS = re.compile(r"(?:<[^>]*>|\s)+")
+_TITLE = re.compile(r"<title(?: [^<>]{0,200})?>([^<]{1,200})</title>", re.IGNORECASE)
+_TAGS = re.compile(r"(?:<[^<>]*>|\s)+")
 _EXCERPT = 120
 
 

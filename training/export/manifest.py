@@ -58,31 +58,27 @@ def describe_input(data: Dataset, training: Inputs) -> FeaturesInput:
     )
 
 
-def with_training_row(described: FeaturesInput, data: Dataset, training: Inputs) -> FeaturesInput:
-    """Replace the typical values in the examples by those of one training row.
+def with_training_values(
+    described: FeaturesInput, data: Dataset, training: Inputs
+) -> FeaturesInput:
+    """Replace the typical values in the examples by values of training rows.
 
-    It is the first row without missing values, or with the fewest. So the values fit together, and
-    the row differs from the typical one, which explanations compare with. Values that the recipe
-    states, texts, and what the row lacks remain. Booleans remain too, since a manifest has the
-    usual one nowhere else.
+    So the example differs from the typical row, which explanations compare with. Each feature has
+    the value of another row, since anyone can read the example, and a row may be a person. Values
+    that the recipe states, and texts, remain. Booleans remain too, since a manifest has the usual
+    one nowhere else.
 
     Args:
         described: the features of the same data set.
         data: the data set.
         training: ``[rows, columns]``, the rows that the model was fitted to.
     """
-    usable = np.stack(
-        [
-            _find_usable(column, training[:, k].astype(np.float64))
-            for k, column in enumerate(data.columns)
-        ],
-        axis=1,
-    )
-    row = int(usable.sum(axis=1).argmax())
     features: list[AnyFeature] = []
     for k, (column, feature) in enumerate(zip(data.columns, described.features, strict=True)):
-        if usable[row, k] and column.feature.example is None:
-            example = _read_cell(feature, float(training[row, k]), _choose_record(training))
+        (usable,) = np.nonzero(_find_usable(column, training[:, k].astype(np.float64)))
+        if len(usable) and column.feature.example is None:
+            cell = float(training[usable[k % len(usable)], k])
+            example = _read_cell(feature, cell, _choose_record(training))
             features.append(feature.model_copy(update={"example": example}))
         else:
             features.append(feature)

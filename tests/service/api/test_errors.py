@@ -8,6 +8,7 @@ from fastapi import FastAPI, HTTPException
 
 from service import errors
 from service.api.errors import STATUS, add_error_handlers, error_response
+from service.tablefiles.workbook import ExpandsTooMuch
 
 NEVER_SENT = {
     # Only their subclasses are raised.
@@ -15,6 +16,8 @@ NEVER_SENT = {
     errors.LimitExceeded,
     errors.Unavailable,
     errors.CapacityExceeded,
+    # Raised in the process that reads table files.
+    ExpandsTooMuch,
     # They concern the operator.
     errors.LoadFailed,
     errors.GraphRejected,

@@ -8,7 +8,7 @@ from service.bundle.features import FeaturesInput, IntegerFeature, NumberFeature
 from service.bundle.store import parse_document, to_json
 from service.codecs.features import FeatureCodec
 from training.data.table import Column, Dataset, Floats
-from training.export.manifest import describe_input, with_training_row
+from training.export.manifest import describe_input, with_training_values
 from training.recipe.table import Feature
 
 COLUMNS = [Column(Feature(name="id", type="integer")), Column(Feature(name="time", type="number"))]
@@ -49,13 +49,13 @@ def test_rows_in_64_bits_are_described_with_all_digits() -> None:
 def example_row(columns: list[Column], rows: Floats) -> list[object]:
     """The examples of a manifest by these training rows."""
     data = Dataset(columns, rows, rows[:, 0])
-    described = with_training_row(describe_input(data, rows), data, rows)
+    described = with_training_values(describe_input(data, rows), data, rows)
     content = to_json(described)
     return [f.example for f in parse_document(FeaturesInput, content, "manifest.json").features]
 
 
-def test_the_example_is_the_first_complete_row() -> None:
-    """Its values occur together; only a boolean is the usual one."""
+def test_the_example_has_values_of_different_rows() -> None:
+    """So it is no row of the training set; only a boolean is the usual one."""
     columns = [
         Column(Feature(name="size", type="number")),
         Column(Feature(name="rooms", type="integer")),
@@ -66,11 +66,11 @@ def test_the_example_is_the_first_complete_row() -> None:
     nan = np.nan
     rows = np.array([[50, nan, 0, 0, 3], [0.1, 7, 1, 1, 31], [50, 3, 0, 0, 3], [50, 3, 0, 0, 3]])
 
-    assert example_row(columns, rows) == [0.1, 7, False, "south", "01.02.1970"]
+    assert example_row(columns, rows) == [50, 3, False, "north", "04.01.1970"]
 
 
 def test_the_example_has_what_a_recipe_states() -> None:
-    """Other values are of the row, if the service accepts them."""
+    """Other values are those of rows, if the service accepts them."""
     columns = [
         Column(Feature(name="size", type="number", example=12)),
         Column(Feature(name="rooms", type="integer", maximum=9)),
@@ -78,16 +78,16 @@ def test_the_example_has_what_a_recipe_states() -> None:
     ]
     rows = np.array([[1, 99, -1], [2, 8, 1], [3, 5, 0], [4, 5, 0]])
 
-    assert example_row(columns, rows) == [12, 8, "south"]
+    assert example_row(columns, rows) == [12, 5, "north"]
 
 
-def test_the_example_of_rows_with_missing_values_has_typical_ones() -> None:
-    """The row with the fewest missing values lacks one, whose median replaces it."""
+def test_the_example_has_no_missing_values() -> None:
+    """Each value is of a row that has one."""
     columns = [Column(Feature(name=name, type="number", optional=True)) for name in "abc"]
     nan = np.nan
     rows = np.array([[1, nan, nan], [2, nan, 6], [nan, 5, nan], [3, nan, 7]])
 
-    assert example_row(columns, rows) == [2, 5, 6]
+    assert example_row(columns, rows) == [1, 5, 6]
 
 
 @given(
