@@ -21,12 +21,17 @@ SMALL = parquet(pl.DataFrame({"size": [1, 2]}))
 LARGE = parquet(pl.select(size=pl.int_range(500_000)), rows=10_000)
 """More text than the pipes and the buffers of a process hold."""
 
+OTHERS: set[int] = set()
+"""The processes of other tests, which are idle."""
+
 
 def running() -> list[int]:
     """The processes that read table files for this one."""
     children = Path("/proc/self/task").glob("*/children")
     found = [int(child) for each in children for child in each.read_text().split()]
-    return [child for child in found if b"process_main" in command_of(child)]
+    return [
+        child for child in found if child not in OTHERS and b"process_main" in command_of(child)
+    ]
 
 
 def command_of(process: int) -> bytes:
@@ -61,6 +66,7 @@ def run(use: Callable[[TableFileProcesses], Awaitable[None]], most: int = 4) -> 
         finally:
             processes.close()
 
+    OTHERS.update(running())
     asyncio.run(used())
 
 
