@@ -25,11 +25,16 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60
 
 
+LISTENING = "running on http"
+"""The line of the log after which requests are accepted."""
+
+
 class Served:
     """A service in a process of its own, with its output."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", awaited: str = LISTENING) -> None:
         self.process = process
+        self._awaited = awaited
         self.lines: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read)
@@ -70,14 +75,14 @@ class Served:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            if "running on http" in line:
+            if self._awaited in line:
                 self._listening.set()
         self._listening.set()
 
 
 @contextmanager
-def served(*options: str, **environment: str) -> Iterator[Served]:
-    """Serve on a free port until the block ends, then stop by SIGTERM."""
+def served(*options: str, awaited: str = LISTENING, **environment: str) -> Iterator[Served]:
+    """Serve on a free port from the awaited line of the log to the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", "0", *options],
         cwd=ROOT,
@@ -86,7 +91,7 @@ def served(*options: str, **environment: str) -> Iterator[Served]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    service = Served(process)
+    service = Served(process, awaited)
     try:
         yield service
     finally:

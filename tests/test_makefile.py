@@ -1,5 +1,6 @@
 """`make` says in one sentence what is wrong with a Python that cannot run the project."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,13 +12,15 @@ MAKEFILE = Path(__file__).parents[1] / "Makefile"
 
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the project's Makefile in a folder that has nothing else."""
+    # A make that runs the tests passes its own level and options on.
+    environment = {key: value for key, value in os.environ.items() if "MAKE" not in key}
     shutil.copy(MAKEFILE, folder)
     for name in ("pyproject.toml", "constraints.txt"):
         (folder / name).touch()
     program = shutil.which("make")
     assert program is not None
     return subprocess.run(
-        [program, *words], cwd=folder, capture_output=True, text=True, check=False
+        [program, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 

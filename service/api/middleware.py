@@ -225,7 +225,7 @@ class _ResponseRecorder:
         if not self._is_recorded:
             self._is_recorded = True
             seconds, scope = perf_counter() - self._started, self._scope
-            code = read_error_code(self.status, body)
+            code = read_error_code(self.status, body) if self.status >= FIRST_ERROR else None
             self._recorder.record(scope["method"], scope["path"], self.status, seconds, code=code)
 
 

@@ -178,7 +178,9 @@ def test_the_ready_gauge_has_no_removed_version(models: Path) -> None:
 
 def test_workers_that_cannot_start_end_the_service(models: Path) -> None:
     """The log has the reason, and the exit code is not 0."""
-    with served("--models", str(models), "--device", "cpu", "--workers", "2") as service:
+    options = ("--models", str(models), "--device", "cpu", "--workers", "2")
+    # The parent has found the folder then, and its workers still import their modules.
+    with served(*options, awaited="Started parent process") as service:
         models.rmdir()
         service.end()
 
