@@ -28,7 +28,7 @@ from service.sdk.options import (
     Target,
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
-from service.sdk.tables import opened_target
+from service.sdk.tables import open_target
 from service.sdk.transfer import RETRIED, Call, Operation, Reply, is_table, read_scored
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class AsyncClient(Connection):
         """
         written = 0
         call = operations.score(model, source, target, options)
-        with opened_target(target) as file:
+        with open_target(target) as file:
             async with self._in_flight, self._open(call) as response:
                 await self._require_table(response)
                 async for piece in response.aiter_bytes():

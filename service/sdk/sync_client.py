@@ -27,7 +27,7 @@ from service.sdk.options import (
     Target,
 )
 from service.sdk.results import Explanation, Model, Prediction, ScoredTable
-from service.sdk.tables import opened_target
+from service.sdk.tables import open_target
 from service.sdk.transfer import RETRIED, Call, Operation, Reply, is_table, read_scored
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ class Client(Connection):
         """
         written = 0
         call = operations.score(model, source, target, options)
-        with opened_target(target) as file, self._open(call) as response:
+        with open_target(target) as file, self._open(call) as response:
             self._require_table(response)
             for piece in response.iter_bytes():
                 file.write(piece)

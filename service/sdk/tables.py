@@ -126,7 +126,7 @@ def response_type(target: Any, source_format: str) -> str:  # noqa: ANN401 - a p
 
 
 @contextmanager
-def opened_target(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
+def open_target(target: str | os.PathLike[str] | IO[bytes]) -> Iterator[IO[bytes]]:
     """Give a file to write; a path has its new content only if there was no error."""
     if isinstance(target, io.TextIOBase):
         raise InvalidData("Open the target in binary mode: open(path, 'wb').")

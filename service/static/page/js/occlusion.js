@@ -95,7 +95,7 @@ async function renderMap(element, explained, { labels, options, show }) {
   await drawFile(base, blob, SIDE, { sharp: true });
   drawDrops(overlay, drops, base);
   const summary = summarize(drops, of);
-  const picture = el(
+  const figure = el(
     "div",
     { class: "occlusion-image", role: "img", "aria-label": `Occlusion map. ${summary}` },
     base,
@@ -107,7 +107,7 @@ async function renderMap(element, explained, { labels, options, show }) {
     el(
       "div",
       { class: "occlusion-layout" },
-      picture,
+      figure,
       el(
         "div",
         { class: "occlusion-side" },
